@@ -1,0 +1,1 @@
+"""What the ranker and the graph embeddings share; imports nothing of either."""

@@ -1,0 +1,64 @@
+"""How every command starts and ends: one line on a user's mistake, exit code 2."""
+
+import errno
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+_PROJECT = pathlib.Path(__file__).resolve().parents[2]
+_PACKAGES = tuple(str(_PROJECT / name) for name in ("recap_tf", "twhin_tf", "serving"))
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
+}
+
+
+class UserError(ValueError):
+    """What the user asked for cannot be done. The message is one clear line."""
+
+
+def run_command(main: Callable[[Sequence[str] | None], None]) -> int:
+    """Runs `main()`; returns the process's exit code.
+
+    A mistake of the user's (a check of ours that failed, a missing file, a full
+    disk) becomes one line on stderr and 2. Anything else is a defect of ours and
+    keeps its traceback; so does everything if RECAP_TRACEBACK is set.
+    """
+    try:
+        main(None)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        message = user_message(error)
+        if message is None or os.environ.get("RECAP_TRACEBACK"):
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def user_message(error: Exception) -> str | None:
+    """The line to show if `error` is the user's to mend, else None."""
+    if isinstance(error, UserError):
+        return one_line(str(error))
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = _DISK.get(error.errno, error.strerror)
+        return f"{error.filename}: {reason}" if error.filename else str(reason)
+    if isinstance(error, (ValueError, TypeError, FileNotFoundError)):
+        # Checks in our packages raise these; the same types from deep inside a
+        # library are bugs and deserve their traceback.
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames and frames[-1].filename.startswith(_PACKAGES):
+            return one_line(str(error))
+    return None
+
+
+def one_line(text: str) -> str:
+    """The first line of `text`: gin appends where a call came from on lines of its own."""
+    return text.strip().splitlines()[0] if text.strip() else text

@@ -1,0 +1,53 @@
+"""Files that appear complete or not at all, on any file system TensorFlow knows."""
+
+import contextlib
+import os
+import posixpath
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes `text` to `path`; a reader sees the old file or the whole new one."""
+    with replacing(path) as aside, tf.io.gfile.GFile(aside, "w") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Yields a path to write to; renamed to `path` at the end, removed on an error."""
+    folder = posixpath.dirname(path)
+    if folder:
+        tf.io.gfile.makedirs(folder)
+    aside = f"{path}.partial-{os.getpid()}"
+    try:
+        yield aside
+        tf.io.gfile.rename(aside, path, overwrite=True)
+    except BaseException:
+        if tf.io.gfile.exists(aside):
+            tf.io.gfile.remove(aside)
+        raise
+
+
+@contextlib.contextmanager
+def new_folder(path: str) -> Iterator[str]:
+    """Yields a folder to fill; renamed to `path` at the end, removed on an error.
+
+    Raises:
+        FileExistsError: `path` is there already.
+    """
+    if tf.io.gfile.exists(path):
+        raise FileExistsError(f"{path} exists already.")
+    folder, name = posixpath.split(path.rstrip("/"))
+    aside = posixpath.join(folder, f".partial-{os.getpid()}-{name}")
+    if tf.io.gfile.exists(aside):
+        tf.io.gfile.rmtree(aside)
+    tf.io.gfile.makedirs(aside)
+    try:
+        yield aside
+        tf.io.gfile.rename(aside, path)
+    except BaseException:
+        if tf.io.gfile.exists(aside):
+            tf.io.gfile.rmtree(aside)
+        raise
