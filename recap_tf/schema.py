@@ -4,9 +4,9 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 
-import tensorflow as tf
-
 from recap_tf.core import files
+
+import tensorflow as tf
 
 VARIABLE = -1
 _DTYPES = {"int64_list": tf.int64, "float_list": tf.float32, "bytes_list": tf.string}
@@ -46,7 +46,7 @@ class Feature:
 class Schema(Mapping[str, Feature]):
     """Feature name -> Feature, as read from the JSON file at `path`.
 
-        {"schema": [{"feature_name": "age", "dtype": "float_list", "length": 1}]}
+    {"schema": [{"feature_name": "age", "dtype": "float_list", "length": 1}]}
     """
 
     def __init__(self, features: Iterable[Feature], path: str = "schema"):

@@ -2,21 +2,33 @@
 
 import os
 import pathlib
+import re
 
 import recap_tf  # noqa: F401  (sets TF_USE_LEGACY_KERAS before TensorFlow loads)
+from recap_tf.features import Preprocessor
+from recap_tf.labels import identifier
+from recap_tf.mask_net import MaskBlock, MaskNet
+from recap_tf.mlp import MLP
+from recap_tf.model import RankingModel
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 GOLDEN = pathlib.Path(
     os.environ.get("RECAP_GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden"
 )
 
 
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    keras.utils.set_random_seed(17)
+
+
 @pytest.fixture
 def golden():
-    """golden("mlp") -> the arrays of mlp.npz; golden.path(file) -> a file beside them."""
+    """golden("mlp") -> the arrays of mlp.npz; golden.path(f) -> a file beside them."""
 
     def load(name: str) -> dict[str, np.ndarray]:
         with np.load(GOLDEN / f"{name}.npz") as arrays:
@@ -26,6 +38,91 @@ def golden():
     return load
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    tf.keras.utils.set_random_seed(17)
+@pytest.fixture
+def reference_weights():
+    """reference_weights(layer, prefix) -> {name in the golden files: our variable}."""
+    return _reference_weights
+
+
+@pytest.fixture
+def assign_weights():
+    """assign_weights(layer, arrays, prefix): gives a built layer the golden weights."""
+
+    def assign(layer, arrays: dict[str, np.ndarray], prefix: str) -> None:
+        names = [name for name in arrays if name.startswith(prefix)]
+        # Calibration ratios are settings of ours, not weights.
+        names = [name for name in names if "calibrator[" not in name]
+        ours = _reference_weights(layer)
+        assert {name.removeprefix(prefix) for name in names} == set(ours)
+        for name in names:
+            variable = ours[name.removeprefix(prefix)]
+            variable.assign(as_ours(name, arrays[name]).reshape(variable.shape))
+
+    return assign
+
+
+def as_ours(name: str, array: np.ndarray) -> np.ndarray:
+    """A golden array in our layout: dense weights are stored [output, input]."""
+    return array.T if name.endswith("weight_out_in") else array
+
+
+def _reference_weights(layer, prefix: str = "") -> dict[str, tf.Variable]:
+    """Walks our layers with the golden files' names for them."""
+    if isinstance(layer, RankingModel):
+        found = _children(
+            {
+                "preprocessor": layer.preprocessor,
+                "backbone": layer.backbone,
+                **{
+                    f"{name}_layer_norm": norm
+                    for name, norm in layer.embedding_norms.items()
+                },
+                **{f"tower[{t}]": layer.towers[identifier(t)] for t in layer.tasks},
+                **{
+                    f"affine_map[{t}]": layer.affine_maps.get(identifier(t))
+                    for t in layer.tasks
+                },
+            }
+        )
+    elif isinstance(layer, MaskNet):
+        blocks = {f"mask_block_{i}": block for i, block in enumerate(layer.blocks)}
+        found = _children(blocks | {"mlp": layer.mlp})
+    elif isinstance(layer, MaskBlock):
+        found = _children(
+            {
+                "input_layer_norm": layer.input_layer_norm,
+                "mask_dense_0": layer.aggregate,
+                "mask_dense_1": layer.expand,
+                "hidden_dense": layer.hidden,
+                "output_layer_norm": layer.output_layer_norm,
+            }
+        )
+    elif isinstance(layer, MLP):
+        found = _children(
+            {f"dense_{i}": dense for i, dense in enumerate(layer.dense_layers)}
+            | {f"batch_norm_{i}": norm for i, norm in enumerate(layer.batch_norms)}
+        )
+    elif isinstance(layer, Preprocessor):
+        found = _children(
+            {"batch_norm": layer.batch_norm, "layer_norm": layer.layer_norm}
+        )
+    else:
+        theirs = {
+            "kernel": "weight_out_in",
+            "scale": "weight_out_in",
+            "moving_mean": "running_mean",
+            "moving_variance": "running_var",
+        }
+        found = {}
+        for weight in layer.weights:
+            own = re.sub(r":\d+$", "", weight.name).rsplit("/", 1)[-1]
+            found[theirs.get(own, own)] = weight
+    return {f"{prefix}{name}": variable for name, variable in found.items()}
+
+
+def _children(layers: dict) -> dict[str, tf.Variable]:
+    found = {}
+    for name, layer in layers.items():
+        if layer is not None:
+            found |= _reference_weights(layer, f"{name}.")
+    return found

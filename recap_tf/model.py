@@ -1,0 +1,217 @@
+"""The ranking model: features of (viewer, post) pairs -> one probability per task."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from recap_tf import labels
+from recap_tf.core.layers import LayerOrFactory, make_layer
+from recap_tf.embeddings import STORED_EMBEDDINGS
+
+import gin
+import tensorflow as tf
+import tf_keras as keras
+
+Sharing = Literal["share_none", "share_all", "share_partial"]
+BACKBONE = "backbone"
+"""The group of all weights that are not a task's own."""
+
+
+@keras.saving.register_keras_serializable(package="recap_tf")
+class AffineMap(keras.layers.Layer):
+    """scale * x + bias, both learned, from the given starting values."""
+
+    def __init__(self, scale: float = 1.0, bias: float = 0.0, **kwargs):
+        super().__init__(**({"dtype": "float32"} | kwargs))
+        self.initial = {"scale": scale, "bias": bias}
+
+    def build(self, shape):
+        constant = keras.initializers.Constant
+        self.scale = self.add_weight(
+            "scale", (), initializer=constant(self.initial["scale"])
+        )
+        self.bias = self.add_weight(
+            "bias", (), initializer=constant(self.initial["bias"])
+        )
+        super().build(shape)
+
+    def call(self, inputs):
+        return self.scale * inputs + self.bias
+
+    def get_config(self):
+        return super().get_config() | self.initial
+
+
+@gin.register
+class RankingModel(keras.Model):
+    """Preprocessor, optional shared backbone, one tower and logit per task.
+
+        inputs  = concat(preprocessor(continuous, binary), small_embeddings(discrete),
+                         layer_norm(user_embedding), layer_norm(user_eng_embedding),
+                         layer_norm(author_embedding))
+        shared  = inputs                              share_none
+                | backbone(inputs)                    share_all
+                | concat(inputs, backbone(inputs))    share_partial
+        logit_t = affine_t(tower_t(shared));  p_t = sigmoid(logit_t)
+        calibrated_t = p_t * r_t / (1 - p_t + r_t * p_t)
+
+    Call: {"continuous": (batch, C), and any of "binary" (batch, B), "discrete"
+    (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
+    -> {"logits", "probabilities", "calibrated_probabilities"}, each (batch, tasks)
+    float32, and on request "backbone", what the towers saw. Features that the model
+    does not know are ignored.
+
+    Args:
+        tasks: names, in the order of the outputs' columns.
+        preprocessor: makes the layer for continuous and binary columns.
+        tower: makes a task's tower; its output is (batch, 1).
+        towers: task -> another tower for it.
+        sharing: what the towers see.
+        backbone: makes the shared layer; required by share_all and share_partial, an
+            error with share_none.
+        small_embeddings: makes the tables for `discrete`; none ignores that feature.
+        affine_maps: task -> (scale, bias) that its learned affine map starts from; no
+            map where not listed.
+        calibration_ratios: task -> r; 1 where not listed.
+        output_backbone: also return what the towers saw.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        preprocessor: LayerOrFactory,
+        tower: Callable[[], keras.layers.Layer],
+        towers: Mapping[str, LayerOrFactory] = {},
+        sharing: Sharing = "share_all",
+        backbone: LayerOrFactory | None = None,
+        small_embeddings: LayerOrFactory | None = None,
+        affine_maps: Mapping[str, tuple[float, float]] = {},
+        calibration_ratios: Mapping[str, float] = {},
+        output_backbone: bool = False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        labels.check_tasks(tasks)
+        for setting, named in (
+            ("towers", towers),
+            ("affine_maps", affine_maps),
+            ("calibration_ratios", calibration_ratios),
+        ):
+            labels.check_known(f"RankingModel.{setting}", named, tasks)
+        if (backbone is None) != (sharing == "share_none"):
+            raise ValueError(
+                "RankingModel.backbone must be given with share_all and "
+                "share_partial, and not with share_none. Received: sharing="
+                f"{sharing!r} {'without' if backbone is None else 'with'} a backbone"
+            )
+        self.tasks = list(tasks)
+        self.sharing = sharing
+        self.output_backbone = output_backbone
+        self.calibration_ratios = {
+            task: float(calibration_ratios.get(task, 1.0)) for task in tasks
+        }
+        self.preprocessor = make_layer(preprocessor)
+        self.small_embeddings = make_layer(small_embeddings)
+        self.embedding_norms = {
+            name: keras.layers.LayerNormalization(
+                epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm"
+            )
+            for name in STORED_EMBEDDINGS
+        }
+        self.backbone = make_layer(backbone)
+        self.towers = {
+            labels.identifier(task): make_layer(towers.get(task, tower))
+            for task in tasks
+        }
+        self.affine_maps = {
+            labels.identifier(task): AffineMap(*affine_map)
+            for task, affine_map in affine_maps.items()
+        }
+
+    def call(self, inputs, training=None):
+        x = self._concatenate(inputs, training)
+        if self.backbone is not None:
+            shared = self.backbone(x, training=training)
+            if self.sharing == "share_partial":
+                shared = tf.concat([tf.cast(x, shared.dtype), shared], axis=-1)
+            x = shared
+        logits = tf.concat([self._logit(task, x, training) for task in self.tasks], -1)
+        probabilities = tf.sigmoid(logits)
+        ratios = [self.calibration_ratios[task] for task in self.tasks]
+        outputs = {
+            "logits": logits,
+            "probabilities": probabilities,
+            "calibrated_probabilities": labels.calibrate(
+                probabilities, tf.constant(ratios, tf.float32)
+            ),
+        }
+        if self.output_backbone:
+            outputs["backbone"] = tf.cast(x, tf.float32)
+        return outputs
+
+    def _concatenate(self, inputs, training) -> tf.Tensor:
+        dense = {
+            name: inputs[name] for name in ("continuous", "binary") if name in inputs
+        }
+        parts = [self.preprocessor(dense, training=training)]
+        if self.small_embeddings is not None:
+            if "discrete" not in inputs:
+                raise ValueError(
+                    "RankingModel.small_embeddings looks up `discrete`, which is not "
+                    f"among the features: {sorted(inputs)}."
+                )
+            parts.append(tf.cast(self.small_embeddings(inputs["discrete"]), tf.float32))
+        for name, norm in self.embedding_norms.items():
+            if name in inputs:
+                parts.append(norm(tf.cast(inputs[name], tf.float32)))
+        return tf.concat(parts, axis=-1)
+
+    def _logit(self, task: str, x: tf.Tensor, training) -> tf.Tensor:
+        name = labels.identifier(task)
+        tower = self.towers[name]
+        logit = tf.cast(tower(x, training=training), tf.float32)
+        if logit.shape[-1] != 1:
+            raise ValueError(
+                f"The tower of task {task!r} must end in 1 unit. Received: "
+                f"{logit.shape[-1]}"
+            )
+        return self.affine_maps[name](logit) if name in self.affine_maps else logit
+
+    def parameter_groups(self) -> dict[str, list[tf.Variable]]:
+        """Task -> the trainable weights of its tower and affine map; "backbone" ->
+        all others."""
+        groups: dict[str, list[tf.Variable]] = {BACKBONE: []}
+        own = set()
+        for task in self.tasks:
+            name = labels.identifier(task)
+            groups[task] = list(self.towers[name].trainable_weights)
+            if name in self.affine_maps:
+                groups[task] += self.affine_maps[name].trainable_weights
+            own.update(weight.ref() for weight in groups[task])
+        groups[BACKBONE] = [w for w in self.trainable_weights if w.ref() not in own]
+        return groups
+
+
+def create_ranking_model(
+    model: Callable[..., RankingModel],
+    tasks: Sequence[str],
+    feature_specs: Mapping[str, tf.TensorSpec],
+    calibration_ratios: Mapping[str, float] = {},
+) -> RankingModel:
+    """Makes a ranking model with all its weights.
+
+    Args:
+        model: `RankingModel` with its settings bound, as a config hands it over.
+        tasks: see `RankingModel`.
+        feature_specs: feature -> its (batch, ...) spec, see `input.feature_specs`.
+        calibration_ratios: see `RankingModel`.
+    """
+    made = model(tasks=tasks, calibration_ratios=calibration_ratios)
+    # One pass over a row of zeros makes the weights. Within a function, nothing of
+    # it is computed.
+    tf.function(lambda features: made(features, training=False)).get_concrete_function(
+        {
+            name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype)
+            for name, spec in feature_specs.items()
+        }
+    )
+    return made

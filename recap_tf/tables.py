@@ -1,0 +1,269 @@
+"""Reads parquet and CSV files as chunks of rows; never a whole file at once."""
+
+import abc
+import contextlib
+import csv
+import difflib
+import glob
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+import tensorflow as tf
+
+from recap_tf.core.command import UserError
+
+CHUNK_ROWS = 65_536
+_HEAD_BYTES = 1 << 20
+_GZIP = b"\x1f\x8b"
+_SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
+
+
+class TableFile(abc.ABC):
+    """One file of rows.
+
+    `kinds` maps each column to what it holds: "text", "integer", "number",
+    "boolean", "time", "vector" (a list of numbers) or "other". `rows` is how many
+    rows it has, exactly if `rows_are_exact`, else roughly, or None.
+    """
+
+    path: str
+    kinds: dict[str, str]
+    rows: int | None
+    rows_are_exact: bool
+
+    def require(self, columns: Iterable[str]) -> None:
+        """Raises UserError, naming the file and the nearest names, if one is missing."""
+        for name in columns:
+            if name not in self.kinds:
+                raise UserError(
+                    f"{self.path} has no column {name!r}. {nearest(name, self.kinds)}"
+                )
+
+    def chunks(self, columns: Iterable[str]) -> Iterator[tuple[int, pa.Table]]:
+        """Yields (number of the chunk's first row, counted from 1; its rows)."""
+        columns = list(dict.fromkeys(columns))
+        self.require(columns)
+        # Without any column a chunk would have no rows either.
+        wanted = columns or list(self.kinds)[:1]
+        row = 1
+        with _readable(self.path):
+            for batch in self._batches(wanted):
+                # Slices bound a chunk's size however large the file's batches are.
+                for start in range(0, batch.num_rows, CHUNK_ROWS):
+                    part = batch.slice(start, CHUNK_ROWS)
+                    yield row, pa.table({n: plain(part.column(n)) for n in wanted})
+                    row += part.num_rows
+
+    def read(self) -> pa.Table:
+        """All columns and rows."""
+        return pa.concat_tables([part for _, part in self.chunks(self.kinds)])
+
+    @abc.abstractmethod
+    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]: ...
+
+
+class ParquetTable(TableFile):
+    """A parquet file."""
+
+    rows_are_exact = True
+
+    def __init__(self, path: str):
+        self.path = path
+        with _readable(path), _open(path) as source:
+            reader = pyarrow.parquet.ParquetFile(source)
+            self.rows = reader.metadata.num_rows
+            self.kinds = {f.name: kind_of(f.type) for f in reader.schema_arrow}
+
+    def _batches(self, columns):
+        with _open(self.path) as source:
+            reader = pyarrow.parquet.ParquetFile(source)
+            yield from reader.iter_batches(CHUNK_ROWS, columns=columns)
+
+
+class CsvTable(TableFile):
+    """A CSV or TSV file with a header line, compressed with gzip or not.
+
+    All columns are read as text; an empty field, NA, NaN or null is a missing value.
+    What `kinds` says is a guess from the first megabyte.
+    """
+
+    rows_are_exact = False
+
+    def __init__(self, path: str, *, compressed: bool):
+        self.path = path
+        self._compressed = compressed
+        with _readable(path), self._stream() as source:
+            head = source.read(_HEAD_BYTES)
+        line = head.split(b"\n", 1)[0]
+        self._delimiter = max(",\t;", key=lambda mark: line.count(mark.encode()))
+        self._names = self._header(head)
+        size = tf.io.gfile.stat(path).length
+        whole_file = len(head) < _HEAD_BYTES
+        lines = head.rstrip(b"\n").count(b"\n")
+        self.rows = None if compressed else lines * size // max(len(head), 1)
+        if not whole_file:
+            head = head[: head.rfind(b"\n") + 1]
+        with _readable(path), self._reader(pa.BufferReader(head), None) as reader:
+            first = reader.read_all()
+        self.kinds = {name: _guess_kind(first[name]) for name in self._names}
+
+    def _batches(self, columns):
+        with self._stream() as source, self._reader(source, columns) as reader:
+            yield from reader
+
+    @contextlib.contextmanager
+    def _stream(self):
+        with _open(self.path) as source:
+            if self._compressed:
+                source = pa.CompressedInputStream(source, "gzip")
+            yield source
+
+    def _reader(self, source, columns: list[str] | None):
+        return pyarrow.csv.open_csv(
+            source,
+            read_options=pyarrow.csv.ReadOptions(block_size=4 << 20),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=self._delimiter, newlines_in_values=True
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                # Types guessed file by file would make two vocabularies of one
+                # column; text is text in each of them.
+                column_types={name: pa.string() for name in self._names},
+                include_columns=columns,
+                strings_can_be_null=True,
+            ),
+        )
+
+    def _header(self, head: bytes) -> list[str]:
+        text = head.decode("utf-8-sig", errors="replace")
+        names = next(csv.reader(io.StringIO(text), delimiter=self._delimiter), [])
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise UserError(f"{self.path} has two columns named {repeated[0]!r}.")
+        return names
+
+
+def open_table(path: str) -> TableFile:
+    """Opens a file of rows; parquet, CSV and gzip are told apart by content.
+
+    Raises:
+        UserError: the file is missing, empty, or none of these.
+    """
+    with _readable(path), tf.io.gfile.GFile(path, "rb") as file:
+        head = file.read(4096)
+    if not head:
+        raise UserError(f"{path} is empty (0 bytes).")
+    if head.startswith(b"PAR1"):
+        return ParquetTable(path)
+    compressed = head.startswith(_GZIP)
+    if path.endswith(".parquet") or (b"\0" in head and not compressed):
+        raise UserError(f"{path} cannot be read: it is neither parquet nor CSV.")
+    return CsvTable(path, compressed=compressed)
+
+
+def find_tables(patterns: Sequence[str]) -> list[TableFile]:
+    """The files that paths, globs and folders name, in that order.
+
+    Raises:
+        UserError: one of them matches nothing, or a file is not readable.
+    """
+    paths = []
+    for pattern in patterns:
+        found = _matches(pattern)
+        if not found:
+            raise UserError(f"--input {pattern} matches no file.")
+        paths += found
+    return [open_table(path) for path in dict.fromkeys(paths)]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence with the names closest to `name`, or with all if none is close."""
+    names = list(names)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"Nearest: {', '.join(map(repr, close))}."
+    return f"It has: {', '.join(map(repr, names[:20]))}{', ...' * (len(names) > 20)}."
+
+
+def kind_of(kind: pa.DataType) -> str:
+    """What a column of an Arrow type holds; see `TableFile.kinds`."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return kind_of(kind.value_type)
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "text"
+    if types.is_integer(kind):
+        return "integer"
+    if types.is_floating(kind) or types.is_decimal(kind):
+        return "number"
+    if types.is_boolean(kind):
+        return "boolean"
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return "time"
+    if (
+        types.is_list(kind)
+        or types.is_large_list(kind)
+        or types.is_fixed_size_list(kind)
+    ):
+        return (
+            "vector" if kind_of(kind.value_type) in ("number", "integer") else "other"
+        )
+    return "other"
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One contiguous array; dictionary-encoded values decoded, NaN made missing."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_decimal(column.type) or pa.types.is_float16(column.type):
+        column = column.cast(pa.float64())
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    return column
+
+
+def _matches(pattern: str) -> list[str]:
+    if tf.io.gfile.isdir(pattern):
+        names = sorted(tf.io.gfile.listdir(pattern))
+        return [os.path.join(pattern, n) for n in names if n.endswith(_SUFFIXES)]
+    if "://" in pattern:
+        return sorted(tf.io.gfile.glob(pattern))
+    # A path with brackets in its name is still a path.
+    return [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
+
+
+def _open(path: str):
+    if "://" in path:
+        return pa.PythonFile(tf.io.gfile.GFile(path, "rb"), mode="r")
+    return pa.OSFile(path)
+
+
+@contextlib.contextmanager
+def _readable(path: str):
+    """Turns what pyarrow and TensorFlow raise on a bad file into one clear line."""
+    try:
+        yield
+    except (tf.errors.NotFoundError, FileNotFoundError) as error:
+        raise UserError(f"{path} does not exist.") from error
+    except (pa.ArrowException, tf.errors.OpError, OSError, UnicodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path} cannot be read: {reason}") from error
+
+
+def _guess_kind(column: pa.ChunkedArray) -> str:
+    # 02139 is a code, not a number.
+    padded = pc.any(pc.match_substring_regex(column, r"^-?0\d")).as_py()
+    if column.null_count == len(column) or padded:
+        return "text"
+    for kind, name in ((pa.int64(), "integer"), (pa.float64(), "number")):
+        with contextlib.suppress(pa.ArrowInvalid):
+            column.cast(kind)
+            return name
+    return "text"
