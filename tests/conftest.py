@@ -4,17 +4,19 @@ import os
 import pathlib
 import re
 
-import recap_tf  # noqa: F401  (sets TF_USE_LEGACY_KERAS before TensorFlow loads)
+import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
+
+# isort: split
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
 from recap_tf.features import Preprocessor
 from recap_tf.labels import identifier
 from recap_tf.mask_net import MaskBlock, MaskNet
 from recap_tf.mlp import MLP
 from recap_tf.model import RankingModel
-
-import numpy as np
-import pytest
-import tensorflow as tf
-import tf_keras as keras
 
 GOLDEN = pathlib.Path(
     os.environ.get("RECAP_GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden"

@@ -1,0 +1,217 @@
+"""Which record files a data set consists of."""
+
+import dataclasses
+import datetime
+import gzip
+import io
+import posixpath
+import sys
+import zlib
+from collections.abc import Sequence
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BATCH = 32
+_FRAME = 16
+_FORMATS = {3: "%Y/%m/%d", 4: "%Y/%m/%d/%H"}
+_STEPS = {3: datetime.timedelta(days=1), 4: datetime.timedelta(hours=1)}
+_UNITS = {3: "days", 4: "hours"}
+
+
+@gin.register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatedFolders:
+    """The last `length` days or hours of a log: root/YYYY/MM/DD[/HH]/*.gz.
+
+    Args:
+        root: the folder above the years.
+        end: the last day "YYYY/MM/DD" or hour "YYYY/MM/DD/HH", inclusive; its form
+            says which of the two is meant.
+        length: days or hours, counted back from `end`.
+        missing: how many of them may be missing or empty.
+    """
+
+    root: str
+    end: str
+    length: int
+    missing: int = 0
+
+    def __post_init__(self):
+        if self.length < 1:
+            raise ValueError(
+                f"DatedFolders.length must be at least 1. Received: {self.length}"
+            )
+        self._end()
+
+    def _end(self) -> datetime.datetime:
+        pattern = _FORMATS.get(len(self.end.split("/")))
+        try:
+            return datetime.datetime.strptime(self.end, pattern or "")
+        except ValueError:
+            raise ValueError(
+                "DatedFolders.end must be YYYY/MM/DD or YYYY/MM/DD/HH. "
+                f"Received: {self.end!r}"
+            ) from None
+
+    def paths(self) -> list[str]:
+        """The files, oldest folder first.
+
+        Raises:
+            ValueError: more folders than `missing` are missing or empty.
+        """
+        parts = len(self.end.split("/"))
+        found, absent = [], []
+        for back in reversed(range(self.length)):
+            moment = self._end() - back * _STEPS[parts]
+            folder = posixpath.join(self.root, moment.strftime(_FORMATS[parts]))
+            files = sorted(tf.io.gfile.glob(posixpath.join(folder, "*.gz")))
+            found += files
+            if not files:
+                absent.append(folder)
+        if len(absent) > self.missing:
+            raise ValueError(
+                f"DatedFolders: {len(absent)} of {self.length} {_UNITS[parts]} below "
+                f"{self.root} are missing or empty, {self.missing} tolerated. The "
+                f"first is {absent[0]}."
+            )
+        return found
+
+
+def list_files(pattern: str) -> list[str]:
+    """The files that match a glob, sorted.
+
+    Raises:
+        ValueError: there are none.
+    """
+    try:
+        paths = sorted(tf.io.gfile.glob(pattern))
+    except tf.errors.UnimplementedError as error:
+        scheme = pattern.split("://")[0]
+        raise ValueError(
+            f"Records.files = {pattern!r}: TensorFlow has no file system for "
+            f"{scheme}://. s3, hdfs and az come with: pip install 'recap-tf[io]'"
+        ) from error
+    if not paths:
+        raise ValueError(f"Records.files = {pattern!r} matches no file.")
+    return paths
+
+
+def compression(path: str) -> str:
+    """TensorFlow's name of a record file's compression, by its first bytes."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return "GZIP" if file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC else ""
+
+
+def read_whole(
+    path: tf.Tensor, compression: tf.Tensor, *, strict: bool
+) -> tf.data.Dataset:
+    """The records of one file, with a check at its end that nothing was missing.
+
+    TensorFlow takes a file that was cut off for one that ends there.
+
+    Args:
+        path: of the file.
+        compression: see `compression`.
+        strict: damage is an error, after the records before it; otherwise a line on
+            stderr. Both name the file and how far it was read.
+    """
+    # An empty batch marks the end; unpacking the batches drops it. Batches, because a
+    # function call per record would cost more than the reading.
+    end = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
+    batches = (
+        tf.data.TFRecordDataset(path, compression, buffer_size=1 << 20)
+        .ignore_errors()
+        .batch(_BATCH)
+        .concatenate(end)
+    )
+
+    def check(read, batch):
+        count, size = read
+        number = tf.size(batch, tf.int64)
+        # Each record is framed by its length and two checksums.
+        more = tf.reduce_sum(tf.cast(tf.strings.length(batch), tf.int64))
+        tf.cond(
+            number > 0,
+            lambda: True,
+            lambda: tf.numpy_function(
+                _check_strictly if strict else _check, [path, count, size], tf.bool
+            ),
+        )
+        return (count + number, size + more + _FRAME * number), batch
+
+    zero = tf.constant(0, tf.int64)
+    return batches.scan((zero, zero), check).unbatch()
+
+
+def _check_strictly(path: bytes, count: int, size: int) -> np.bool_:
+    if damage := _damage(path.decode(), count, size):
+        raise ValueError(damage)
+    return np.bool_(True)
+
+
+def _check(path: bytes, count: int, size: int) -> np.bool_:
+    if damage := _damage(path.decode(), count, size):
+        print(f"\nwarning: {damage} The rest was left out.", file=sys.stderr)
+    return np.bool_(True)
+
+
+def _damage(path: str, count: int, size: int) -> str | None:
+    """What is wrong if `path` does not unpack to `size` bytes, else None."""
+    if compression(path) == "GZIP":
+        with tf.io.gfile.GFile(path, "rb") as file:
+            file.seek(max(tf.io.gfile.stat(path).length - 4, 0))
+            # A gzip file ends with its unpacked length modulo 2^32 ...
+            if int.from_bytes(file.read(4), "little") == size % (1 << 32):
+                return None
+        # ... or, if files were joined, with that of the last one.
+        if _unpacked_size(path) == size:
+            return None
+    elif tf.io.gfile.stat(path).length == size:
+        return None
+    return f"{path}: damaged or cut off; {count} records could be read."
+
+
+def _unpacked_size(path: str) -> int | None:
+    size = 0
+    try:
+        with (
+            tf.io.gfile.GFile(path, "rb") as file,
+            gzip.GzipFile(fileobj=io.BufferedReader(_Raw(file))) as unpacked,
+        ):
+            while chunk := unpacked.read(1 << 20):
+                size += len(chunk)
+    except (EOFError, OSError, zlib.error):
+        return None
+    return size
+
+
+class _Raw(io.RawIOBase):
+    """A GFile for the standard library's readers."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def shard(paths: Sequence[str], index: int, count: int) -> list[str]:
+    """Every `count`-th path: what input pipeline `index` of `count` reads.
+
+    Raises:
+        ValueError: there are fewer files than pipelines.
+    """
+    if len(paths) < count:
+        raise ValueError(
+            f"{len(paths)} files cannot be shared out to {count} input pipelines; "
+            "write the data set to at least that many files."
+        )
+    return list(paths[index::count])
