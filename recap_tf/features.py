@@ -8,12 +8,12 @@ float32, whatever the model computes in: raw counts do not fit bfloat16.
 import json
 from collections.abc import Mapping, Sequence
 
-from recap_tf.core.normalization import BatchNorm
-
 import gin
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
+from recap_tf.core.normalization import BatchNorm
 
 
 def log1p_abs(x: tf.Tensor) -> tf.Tensor:

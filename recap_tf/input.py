@@ -42,8 +42,9 @@ class Records:
         extra_features: further features to read, under their own names.
         sampling_rates: task -> (share of its positives, share of its negatives) that
             this data set kept; (1, 1) where not listed.
-        weigh_by_sampling_rates: weight every example by how many it stands for. If
-            not, a model trained on this set is calibrated for its rates instead.
+        weigh_by_sampling_rates: in training, weight every example by how many it
+            stands for. If not, the model is calibrated for the rates instead.
+            Evaluation always weights.
         preprocess: steps of `recap_tf.preprocess`.
         masked_mantissa_bits: feature -> how many low bits of it to zero.
         num_files_to_keep: read only the first files of the sorted list.
@@ -251,7 +252,7 @@ def _parsed_batch(
     )
     with tf.control_dependencies([check]):
         labels = tf.identity(labels)
-    if records.weigh_by_sampling_rates:
+    if mode is Mode.EVALUATE or records.weigh_by_sampling_rates:
         weights = task_labels.sampling_weights(labels, tasks, records.sampling_rates)
     else:
         weights = tf.ones_like(labels, tf.float32)

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
+import gin
+import tensorflow as tf
+import tf_keras as keras
+
 from recap_tf.core.layers import (
     LayerOrFactory,
     layer_config,
     layer_from_config,
     make_layer,
 )
-
-import gin
-import tensorflow as tf
-import tf_keras as keras
 
 
 def _layer_norm() -> keras.layers.LayerNormalization:

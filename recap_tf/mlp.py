@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from recap_tf.core.normalization import BatchNorm
-
 import gin
 import tensorflow as tf
 import tf_keras as keras
+
+from recap_tf.core.dropout import Dropout
+from recap_tf.core.normalization import BatchNorm
 
 
 @gin.register
@@ -42,8 +43,6 @@ class MLP(keras.layers.Layer):
                 "MLP.layer_sizes must be one or more positive numbers. Received: "
                 f"{layer_sizes}"
             )
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"MLP.dropout must be in [0, 1). Received: {dropout}")
         self.layer_sizes = list(layer_sizes)
         self.batch_norm_settings = None if batch_norm is None else dict(batch_norm)
         self.dropout = dropout
@@ -53,13 +52,7 @@ class MLP(keras.layers.Layer):
         self.batch_norms = []
         if batch_norm is not None:
             self.batch_norms = [BatchNorm(**batch_norm) for _ in hidden]
-        # The stateful generator is a variable, so a checkpoint holds it and a resumed
-        # run drops the units that an uninterrupted one would.
-        self.dropouts = []
-        if dropout:
-            self.dropouts = [
-                keras.layers.Dropout(dropout, rng_type="stateful") for _ in hidden
-            ]
+        self.dropouts = [Dropout(dropout) for _ in hidden] if dropout else []
 
     def call(self, inputs, training=None, return_shared_layer=False):
         x, shared_layer = inputs, None

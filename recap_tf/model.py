@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from recap_tf import labels
-from recap_tf.core.layers import LayerOrFactory, make_layer
-from recap_tf.embeddings import STORED_EMBEDDINGS
-
 import gin
 import tensorflow as tf
 import tf_keras as keras
+
+from recap_tf import labels
+from recap_tf.core.layers import LayerOrFactory, make_layer
+from recap_tf.embeddings import STORED_EMBEDDINGS
 
 Sharing = Literal["share_none", "share_all", "share_partial"]
 BACKBONE = "backbone"

@@ -10,10 +10,10 @@ import itertools
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from recap_tf.core import files
-
 import numpy as np
 import tensorflow as tf
+
+from recap_tf.core import files
 
 # (n,) or (n, width) numbers or bytes; or one 1-D array (None: missing) per record.
 Values = np.ndarray | Sequence[np.ndarray | Sequence | None]
@@ -127,6 +127,8 @@ def _varint(value: int) -> bytes:
 
 def _varints(values: np.ndarray) -> tuple[bytes, np.ndarray]:
     """Base-128 varints of integers (negative ones take 10 bytes), and their sizes."""
+    if values.dtype == bool:
+        return values.tobytes(), np.ones(len(values), np.int64)
     values = values.astype(np.int64).view(np.uint64)
     sizes = np.ones(len(values), np.int64)
     largest = int(values.max(initial=0))
@@ -176,7 +178,7 @@ class RecordFiles:
 
 @contextlib.contextmanager
 def open_record_files(
-    paths: Sequence[str], *, compression_level: int = 1
+    paths: Sequence[str], *, compression_level: int = 4
 ) -> Iterator[RecordFiles]:
     """Opens gzip TFRecord files that appear, complete, when the block ends.
 

@@ -4,9 +4,9 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 
-from recap_tf.core import files
-
 import tensorflow as tf
+
+from recap_tf.core import files
 
 VARIABLE = -1
 _DTYPES = {"int64_list": tf.int64, "float_list": tf.float32, "bytes_list": tf.string}

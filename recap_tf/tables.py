@@ -36,13 +36,17 @@ class TableFile(abc.ABC):
     rows: int | None
     rows_are_exact: bool
 
-    def require(self, columns: Iterable[str]) -> None:
-        """Raises UserError, naming the file and the nearest names, if one is missing."""
+    def require(self, columns: Iterable[str], also: Iterable[str] = ()) -> None:
+        """Raises UserError, with the nearest names, if a column is missing.
+
+        Args:
+            columns: names that the file must hold.
+            also: names that the user could have meant, beside the file's own.
+        """
         for name in columns:
             if name not in self.kinds:
-                raise UserError(
-                    f"{self.path} has no column {name!r}. {nearest(name, self.kinds)}"
-                )
+                known = nearest(name, [*self.kinds, *also])
+                raise UserError(f"{self.path} has no column {name!r}. {known}")
 
     def chunks(self, columns: Iterable[str]) -> Iterator[tuple[int, pa.Table]]:
         """Yields (number of the chunk's first row, counted from 1; its rows)."""
@@ -179,6 +183,14 @@ def find_tables(patterns: Sequence[str]) -> list[TableFile]:
             raise UserError(f"--input {pattern} matches no file.")
         paths += found
     return [open_table(path) for path in dict.fromkeys(paths)]
+
+
+def write_parquet(path: str, table: pa.Table) -> None:
+    """Writes a small table, on any file system TensorFlow knows."""
+    buffer = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, buffer, compression="zstd")
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(buffer.getvalue().to_pybytes())
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -2,12 +2,12 @@
 
 import json
 
-from recap_tf.core import schedules
-from recap_tf.core.optimizers import Adam, grouped_optimizer
-
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from recap_tf.core import schedules
+from recap_tf.core.optimizers import Adam, grouped_optimizer
 
 SETTINGS = {
     "learning_rate_boundaries": "boundaries",

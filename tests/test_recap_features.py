@@ -2,6 +2,11 @@
 
 import json
 
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
 from recap_tf.core.normalization import BatchNorm
 from recap_tf.features import (
     ClipLog1pAbs,
@@ -11,11 +16,6 @@ from recap_tf.features import (
     log1p_abs,
     replace_non_finite,
 )
-
-import numpy as np
-import pytest
-import tensorflow as tf
-import tf_keras as keras
 
 E_MINUS_1 = np.e - 1
 

@@ -229,20 +229,28 @@ def test_sparse_bytes_and_missing_features(folder):
     np.testing.assert_array_equal(labels, [[1], [0]])
 
 
-def test_weights_stand_for_what_was_sampled_away(folder):
-    rates = {"like": (0.5, 0.1)}
-    for weighed, positive, negative in ((True, 2.0, 10.0), (False, 1.0, 1.0)):
-        records = _records(
-            folder, sampling_rates=rates, weigh_by_sampling_rates=weighed
-        )
-        [(_, labels, weights)] = read_batches(
-            records, ["reply", "like"], Mode.EVALUATE, 30
-        )
-        expected = np.where(labels[:, 1] == 1, positive, negative)
-        np.testing.assert_allclose(weights[:, 1], expected)
-        np.testing.assert_array_equal(weights[:, 0], 1.0)
-        ratio = records_input.calibration_ratios(records, ["reply", "like"])
-        assert ratio == {"reply": 1.0, "like": 1.0 if weighed else 0.2}
+@pytest.mark.parametrize(
+    "mode, weighed, positive, negative, ratio",
+    [
+        (Mode.TRAIN, True, 2.0, 10.0, 1.0),
+        (Mode.TRAIN, False, 1.0, 1.0, 0.2),
+        (Mode.EVALUATE, False, 2.0, 10.0, 0.2),
+    ],
+    ids=["weighted", "calibrated instead", "evaluation"],
+)
+def test_weights_stand_for_what_was_sampled_away(
+    folder, mode, weighed, positive, negative, ratio
+):
+    records = _records(
+        folder, sampling_rates={"like": (0.5, 0.1)}, weigh_by_sampling_rates=weighed
+    )
+    tasks = ["reply", "like"]
+    _, labels, weights = next(iter(read_batches(records, tasks, mode, 30)))
+    expected = np.where(labels[:, 1] == 1, positive, negative)
+    np.testing.assert_allclose(weights[:, 1], expected)
+    np.testing.assert_array_equal(weights[:, 0], 1.0)
+    ratios = records_input.calibration_ratios(records, tasks)
+    assert ratios == {"reply": 1.0, "like": ratio}
 
 
 def test_downsampling_fills_training_batches_only(folder):

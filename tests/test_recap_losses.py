@@ -2,11 +2,11 @@
 
 import itertools
 
-from recap_tf.losses import MultiTaskLoss
-
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from recap_tf.losses import MultiTaskLoss
 
 REDUCTIONS = ("mean", "sum", "min", "max", "median")
 

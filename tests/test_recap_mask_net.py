@@ -1,12 +1,12 @@
 """Mask blocks and MaskNet, by hand and against the reference."""
 
-from recap_tf.mask_net import MaskBlock, MaskNet
-from recap_tf.mlp import MLP
-
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+
+from recap_tf.mask_net import MaskBlock, MaskNet
+from recap_tf.mlp import MLP
 
 
 def _block(arrays, prefix) -> MaskBlock:

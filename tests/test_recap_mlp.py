@@ -1,11 +1,11 @@
 """The MLP, by hand and against the reference."""
 
-from recap_tf.mlp import MLP
-
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+
+from recap_tf.mlp import MLP
 
 
 def _settings(arrays, case) -> dict:
@@ -96,7 +96,7 @@ def test_dropout_drops_in_training_only():
     [
         ({"layer_sizes": []}, "MLP.layer_sizes"),
         ({"layer_sizes": [4, 0]}, r"Received: \[4, 0\]"),
-        ({"layer_sizes": [4], "dropout": 1.0}, r"MLP.dropout must be in \[0, 1\)"),
+        ({"layer_sizes": [4, 1], "dropout": 1.0}, r"Dropout.rate must be in \[0, 1\)"),
     ],
     ids=["none", "zero", "dropout"],
 )

@@ -2,6 +2,10 @@
 
 import math
 
+import numpy as np
+import pytest
+import tensorflow as tf
+
 from recap_tf import labels
 from recap_tf.core.optimizers import Adam, grouped_optimizer
 from recap_tf.core.schedules import LinearRampToConstant
@@ -11,10 +15,6 @@ from recap_tf.losses import MultiTaskLoss
 from recap_tf.mask_net import MaskBlock, MaskNet
 from recap_tf.mlp import MLP
 from recap_tf.model import RankingModel, create_ranking_model
-
-import numpy as np
-import pytest
-import tensorflow as tf
 
 LAYER_SIZE_SUFFIX = ".bias"
 

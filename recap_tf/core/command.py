@@ -60,5 +60,5 @@ def user_message(error: Exception) -> str | None:
 
 
 def one_line(text: str) -> str:
-    """The first line of `text`: gin appends where a call came from on lines of its own."""
+    """The first line of `text`: gin appends lines of its own."""
     return text.strip().splitlines()[0] if text.strip() else text

@@ -1,0 +1,150 @@
+"""What the metrics of a multi-task model share: one object serves all tasks.
+
+`update_state` takes columns [batch, tasks] and `result` returns [tasks]; made with
+`tasks=None` a metric takes values of any shape and returns one number over all of
+them. A stratum is a `sample_weight` that is 0 outside of it. Where there is nothing to
+report (no examples, a class missing) the value is NaN.
+
+The state is kept in float64 on the host: in float32 a sum of weights stops growing at
+2**24 examples of weight 1, and the columns of a batch are too small for the wider type
+to cost anything. Running means of replicas do not add up, so the metrics are updated
+outside of `strategy.run`, with the values of all replicas put together.
+"""
+
+from collections.abc import Iterable
+
+import tensorflow as tf
+import tf_keras as keras
+
+# Keras converts `update_state` and `result` with autograph. Ours have no Python control
+# flow to convert, and an error from converted code is not one line any more.
+plain_python = tf.autograph.experimental.do_not_convert
+
+
+class TaskMetric(keras.metrics.Metric):
+    """A metric with one value per task, or a single one.
+
+    Args:
+        tasks: how many columns the inputs have; None for one value over everything.
+        dtype: in which the state is kept and computed.
+    """
+
+    def __init__(
+        self,
+        tasks: int | None = None,
+        name: str | None = None,
+        dtype: str = "float64",
+    ):
+        if tasks is not None and tasks < 1:
+            raise ValueError(f"tasks must be at least 1, or None. Received: {tasks}")
+        super().__init__(name=name, dtype=dtype)
+        self.tasks = tasks
+
+    @property
+    def parts(self) -> list["TaskMetric"]:
+        """The metrics this one is computed from; merging merges them one by one."""
+        return []
+
+    def add_state(
+        self,
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        dtype: tf.DType | None = None,
+    ) -> tf.Variable:
+        """A variable of zeros; without `shape` [tasks], or a scalar."""
+        if shape is None:
+            shape = () if self.tasks is None else (self.tasks,)
+        # Keras's own choice for metrics, a state per replica and their sum when read,
+        # is wrong for means and cannot be assigned from outside the replicas.
+        return self.add_weight(
+            name,
+            shape=shape,
+            dtype=dtype,
+            initializer="zeros",
+            synchronization=tf.VariableSynchronization.ON_WRITE,
+            aggregation=tf.VariableAggregation.NONE,
+        )
+
+    def inputs(
+        self, sample_weight: tf.Tensor | None, **values: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """Each of `values`, then the weights, as columns of the metric's dtype.
+
+        Args:
+            sample_weight: like the first of `values`, or [batch], or a scalar, or
+                None for ones.
+            **values: [batch, tasks]; of any shape if `tasks` is None.
+
+        Returns:
+            Tensors [batch, tasks], or [values, 1] if `tasks` is None.
+
+        Raises:
+            ValueError: their shapes do not fit, or this is one replica of several.
+        """
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            raise ValueError(
+                f"{self.name} was updated inside strategy.run on one of "
+                f"{context.num_replicas_in_sync} replicas. Update it outside, with "
+                "the values of all replicas."
+            )
+        columns = [self._columns(name, value) for name, value in values.items()]
+        # Checked here because one row would be broadcast to many without a word.
+        if not all(c.shape.is_compatible_with(columns[0].shape) for c in columns):
+            shapes = ", ".join(
+                f"{n} {tf.convert_to_tensor(v).shape}" for n, v in values.items()
+            )
+            raise ValueError(
+                f"The inputs of {self.name} must have the same shape. "
+                f"Received: {shapes}"
+            )
+        weighted = tf.convert_to_tensor(next(iter(values.values())))
+        if sample_weight is None:
+            return [*columns, tf.ones_like(columns[0])]
+        weight = tf.convert_to_tensor(sample_weight)
+        if weight.shape.rank == 1 and weighted.shape.rank == 2:
+            weight = weight[:, tf.newaxis]
+        weight = tf.broadcast_to(weight, tf.shape(weighted))
+        return [*columns, self._columns("sample_weight", weight)]
+
+    def _columns(self, name: str, values: tf.Tensor) -> tf.Tensor:
+        values = tf.cast(values, self.dtype)
+        if self.tasks is None:
+            return tf.reshape(values, [-1, 1])
+        if not values.shape.is_compatible_with([None, self.tasks]):
+            raise ValueError(
+                f"{name} of {self.name} must have the shape [batch, {self.tasks}]. "
+                f"Received: {values.shape}"
+            )
+        return values
+
+    def merge_state(self, metrics: Iterable["TaskMetric"]) -> None:
+        """Takes in what other metrics of the same kind have seen; order is free.
+
+        Raises:
+            ValueError: one of them has another class or number of tasks.
+        """
+        for metric in metrics:
+            if type(metric) is not type(self) or metric.tasks != self.tasks:
+                raise ValueError(
+                    f"Only {type(self).__name__} with tasks={self.tasks} can be merged "
+                    f"into {self.name}. Received: {type(metric).__name__} with "
+                    f"tasks={getattr(metric, 'tasks', None)}"
+                )
+            self.merge_one(metric)
+
+    def merge_one(self, metric: "TaskMetric") -> None:
+        for mine, other in zip(self.parts, metric.parts, strict=True):
+            mine.merge_one(other)
+
+    def reset_state(self) -> None:
+        for variable in self.variables:
+            variable.assign(tf.zeros_like(variable))
+
+    def get_config(self):
+        return super().get_config() | {"tasks": self.tasks}
+
+
+def value_where(known: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """`value` where `known`, else NaN."""
+    return tf.where(known, value, tf.constant(float("nan"), value.dtype))
