@@ -21,5 +21,7 @@ import os
 # tensorflow-recommenders needs Keras 2; this has to be said before TensorFlow is
 # imported by anyone.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# TensorFlow's C++ start-up chatter hides the one line a user should read.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# TensorFlow's C++ chatter at start hides the one line that a user should read. What
+# goes wrong there is raised as an exception too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -51,3 +51,16 @@ def new_folder(path: str) -> Iterator[str]:
         if tf.io.gfile.exists(aside):
             tf.io.gfile.rmtree(aside)
         raise
+
+
+def check_writable(folder: str) -> None:
+    """Makes `folder`; finds out now, not hours later, that it cannot be written to.
+
+    Raises:
+        tf.errors.OpError: it cannot.
+    """
+    tf.io.gfile.makedirs(folder)
+    path = posixpath.join(folder, f".writable-{os.getpid()}")
+    with tf.io.gfile.GFile(path, "w") as file:
+        file.write("")
+    tf.io.gfile.remove(path)

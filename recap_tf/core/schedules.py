@@ -1,0 +1,156 @@
+"""Learning-rate schedules: step -> learning rate.
+
+Step k is the k-th update, counted from 0, and uses the value at k. The arithmetic is
+float64, the value handed to Keras float32.
+"""
+
+import math
+from collections.abc import Sequence
+
+import gin
+import tensorflow as tf
+import tf_keras as keras
+
+_Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+class Schedule(_Schedule):
+    """A learning rate as a function of the step."""
+
+    def __call__(self, step):
+        return tf.cast(self.exact(step), tf.float32)
+
+    def exact(self, step) -> tf.Tensor:
+        """The float64 learning rate at `step`, a number or tensor of any shape."""
+        return self.rate(tf.cast(step, tf.float64))
+
+    def rate(self, step: tf.Tensor) -> tf.Tensor:
+        """float64 steps -> float64 learning rates of the same shape."""
+        raise NotImplementedError("A schedule defines rate().")
+
+    def get_config(self):
+        return dict(vars(self))
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class ConstantLearningRate(Schedule):
+    """rate = learning_rate."""
+
+    def __init__(self, learning_rate: float):
+        self.learning_rate = _positive("ConstantLearningRate", learning_rate)
+
+    def rate(self, step):
+        return tf.fill(tf.shape(step), tf.constant(self.learning_rate, tf.float64))
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class PiecewiseConstant(Schedule):
+    """rate = values[number of boundaries <= step].
+
+    Args:
+        boundaries: steps, ascending, at which the next value starts to hold.
+        values: one more than boundaries.
+    """
+
+    def __init__(self, boundaries: Sequence[int], values: Sequence[float]):
+        if len(values) != len(boundaries) + 1:
+            raise ValueError(
+                "PiecewiseConstant.values must be one more than its boundaries. "
+                f"Received: {len(values)} values, {len(boundaries)} boundaries"
+            )
+        if list(boundaries) != sorted(set(boundaries)):
+            raise ValueError(
+                "PiecewiseConstant.boundaries must ascend. Received: "
+                f"{list(boundaries)}"
+            )
+        self.boundaries = list(boundaries)
+        self.values = [_positive("PiecewiseConstant", value) for value in values]
+
+    def rate(self, step):
+        boundaries = tf.constant(self.boundaries, tf.float64)
+        passed = tf.reduce_sum(
+            tf.cast(boundaries <= step[..., tf.newaxis], tf.int32), axis=-1
+        )
+        return tf.gather(tf.constant(self.values, tf.float64), passed)
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class LinearRampToConstant(Schedule):
+    """rate = min(learning_rate, learning_rate / ramp_steps * step).
+
+    Args:
+        learning_rate: reached at step `ramp_steps`, kept from there.
+        ramp_steps: length of the ramp; the update of step 0 has rate 0.
+    """
+
+    def __init__(self, learning_rate: float, ramp_steps: int):
+        self.learning_rate = _positive("LinearRampToConstant", learning_rate)
+        self.ramp_steps = _at_least_one("LinearRampToConstant", ramp_steps)
+
+    def rate(self, step):
+        ramp = self.learning_rate / self.ramp_steps * step
+        return tf.minimum(tf.constant(self.learning_rate, tf.float64), ramp)
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class LinearRampToCosine(Schedule):
+    """A linear ramp, then half a cosine down to `final_learning_rate`.
+
+        progress = clip((step - ramp_steps) / (final_steps - ramp_steps), 0, 1)
+        rate     = final + (learning_rate - final) * (1 + cos(pi * progress)) / 2
+
+    Args:
+        learning_rate: reached at step `ramp_steps`.
+        ramp_steps: length of the ramp.
+        final_learning_rate: reached at step `final_steps`, kept from there.
+        final_steps: end of the cosine, counted from step 0.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        ramp_steps: int,
+        final_learning_rate: float,
+        final_steps: int,
+    ):
+        self.learning_rate = _positive("LinearRampToCosine", learning_rate)
+        self.ramp_steps = _at_least_one("LinearRampToCosine", ramp_steps)
+        self.final_learning_rate = final_learning_rate
+        self.final_steps = final_steps
+        if final_steps <= ramp_steps:
+            raise ValueError(
+                "LinearRampToCosine.final_steps must be more than ramp_steps = "
+                f"{ramp_steps}. Received: {final_steps}"
+            )
+
+    def rate(self, step):
+        ramp = self.learning_rate / self.ramp_steps * step
+        length = self.final_steps - self.ramp_steps
+        progress = tf.clip_by_value((step - self.ramp_steps) / length, 0.0, 1.0)
+        height = self.learning_rate - self.final_learning_rate
+        cosine = height * (1.0 + tf.cos(math.pi * progress)) / 2.0
+        return tf.where(step < self.ramp_steps, ramp, self.final_learning_rate + cosine)
+
+
+@gin.register
+def linear_ramps(
+    rates: dict[str, tuple[float, int]],
+) -> dict[str, LinearRampToConstant]:
+    """{group: (learning rate, ramp steps)} -> {group: LinearRampToConstant}."""
+    return {group: LinearRampToConstant(*rate) for group, rate in rates.items()}
+
+
+def _positive(owner: str, rate: float) -> float:
+    if rate < 0:
+        raise ValueError(f"{owner}: a learning rate cannot be negative. Got: {rate}")
+    return rate
+
+
+def _at_least_one(owner: str, steps: int) -> int:
+    if steps < 1:
+        raise ValueError(f"{owner}.ramp_steps must be at least 1. Received: {steps}")
+    return steps

@@ -1,0 +1,317 @@
+"""Trains a ranker: builds it, feeds it, saves it, and says how it does."""
+
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+import tensorflow as tf
+import tf_keras as keras
+
+from recap_tf import early_stopping
+from recap_tf import input as records_input
+from recap_tf.core import checkpoints, files, loop
+from recap_tf.core.logs import Logs
+from recap_tf.core.stopping import Stop
+from recap_tf.core.strategy import make_strategy, per_replica_batch_size
+from recap_tf.early_stopping import Best
+from recap_tf.evaluation import Evaluator, Report, format_table
+from recap_tf.input import Mode, Shard, read_batches
+from recap_tf.model import RankingModel, create_ranking_model
+from recap_tf.settings import Ranker, TrainSettings
+from recap_tf.validation_sets import EvaluateSettings
+
+
+def build_model(ranker: Ranker) -> RankingModel:
+    """The ranker's model with its first weights, in its precision."""
+    policy = "mixed_bfloat16" if ranker.precision == "bfloat16" else "float32"
+    keras.mixed_precision.set_global_policy(policy)
+    return create_ranking_model(
+        ranker.model,
+        ranker.tasks,
+        records_input.feature_specs(ranker.train_data),
+        records_input.calibration_ratios(ranker.train_data, ranker.tasks),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run of training ended.
+
+    Args:
+        step: updates done, over all runs with this save_dir.
+        checkpoint: the one to export: the best if the run keeps one, else the last.
+        report: the evaluation of that checkpoint; none unless training ended now.
+        interrupted: a signal ended it before its last step.
+    """
+
+    step: int
+    checkpoint: str
+    report: Report | None = None
+    interrupted: bool = False
+
+
+class Trainer:
+    """One run of training, from the newest checkpoint of its save_dir on.
+
+    Args:
+        ranker: what to train.
+        settings: how.
+        evaluate: how the validation sets are read.
+        config: the settings in force as text, saved beside every checkpoint.
+        eager: one plain step at a time, for debugging.
+    """
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        settings: TrainSettings,
+        evaluate: EvaluateSettings,
+        config: str,
+        eager: bool = False,
+    ):
+        keras.utils.set_random_seed(settings.seed)
+        if settings.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        if settings.early_stopping is not None:
+            settings.early_stopping.check(
+                {s.name: s.tasks or ranker.tasks for s in ranker.validation_sets}
+            )
+        self._ranker, self._settings, self._config = ranker, settings, config
+        self._eager = eager
+        self._strategy = make_strategy(settings.strategy, settings.tpu)
+        per_replica_batch_size(settings.batch_size, self._strategy)
+        files.check_writable(settings.save_dir)
+        with self._strategy.scope():
+            self.model = build_model(ranker)
+            self._optimizer = ranker.optimizer(self.model.parameter_groups())
+            self._optimizer.create_slots()
+            self._step = tf.Variable(0, dtype=tf.int64, name="step")
+        self._checkpoints = checkpoints.Checkpoints(
+            settings.save_dir,
+            self.model,
+            {"optimizer": self._optimizer, "step": self._step},
+            settings.checkpoints_to_keep,
+        )
+        self._evaluator = Evaluator(self.model, ranker.validation_sets, evaluate)
+        self._logs = Logs(settings.save_dir)
+        self._best: Best | None = None
+        self._report: tuple[int, Report] | None = None
+        self._position: Iterator | None = None
+        self._seconds_before = 0.0
+
+    def run(self, stop: Stop) -> Outcome:
+        """Trains until the last step, an early stop or a signal."""
+        settings = self._settings
+        self._checkpoints.remove_unfinished()
+        found = checkpoints.list_checkpoints(settings.save_dir)
+        resumed = found[-1] if found else None
+        if resumed is not None:
+            finished = self._restore(resumed)
+            if finished or self._done() >= settings.steps:
+                path = checkpoints.choose_checkpoint(settings.save_dir)
+                return Outcome(self._done(), path)
+        elif settings.initial_checkpoint_dir is not None:
+            start = checkpoints.choose_checkpoint(settings.initial_checkpoint_dir)
+            checkpoints.restore_model(start, self.model)
+            _say(f"Starting from the weights of {start}.")
+        iterator = self._batches(resumed)
+        self._started = time.monotonic()
+        self._logged = (self._started, self._done())
+        done = loop.run_loop(
+            self._train_step,
+            iterator,
+            ["loss", *(f"loss/{task}" for task in self.model.tasks)],
+            first=self._done(),
+            last=settings.steps,
+            events=self._events(),
+            stop=stop,
+            eager=self._eager,
+        )
+        if stop and done < settings.steps:
+            self._save(done)
+            self._checkpoints.wait()
+            path = checkpoints.checkpoint_path(settings.save_dir, done)
+            return Outcome(done, path, interrupted=True)
+        return self._finish(done)
+
+    def _finish(self, done: int) -> Outcome:
+        report = self._evaluate(done)
+        self._save(done)
+        self._checkpoints.wait()
+        last = checkpoints.checkpoint_path(self._settings.save_dir, done)
+        # From now on, starting again does nothing.
+        checkpoints.mark(last, finished=True)
+        chosen = checkpoints.choose_checkpoint(self._settings.save_dir)
+        if chosen != last:
+            checkpoints.restore_model(chosen, self.model)
+            report = self._evaluator.evaluate()
+        self._logs.flush()
+        return Outcome(done, chosen, report)
+
+    def _done(self) -> int:
+        return int(self._step.numpy())
+
+    def _events(self) -> list[loop.Event]:
+        settings = self._settings
+        events = [loop.Event(settings.log_every, self._log)]
+        if settings.evaluate_every is not None:
+            every = settings.evaluate_every
+            events.append(loop.Event(every, lambda step, _: self._judge(step)))
+        # Last, so that a checkpoint knows of the evaluation of its own step.
+        every = settings.checkpoint_every
+        events.append(loop.Event(every, lambda step, _: self._save(step)))
+        return events
+
+    def _train_step(self, iterator: Iterator) -> tf.Tensor:
+        """One update; returns the loss and the tasks' losses, (1 + tasks,)."""
+        batches = [next(iterator) for _ in range(self._settings.gradient_accumulation)]
+        losses = self._strategy.run(self._replica_step, args=(batches,))
+        self._step.assign_add(1)
+        return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+
+    def _replica_step(self, batches) -> tf.Tensor:
+        weights = self.model.trainable_weights
+        total, losses = None, []
+        for features, labels, example_weights in batches:
+            with tf.GradientTape() as tape:
+                logits = self.model(features, training=True)["logits"]
+                loss, task_losses = self._ranker.loss(
+                    self.model.tasks, labels, logits, example_weights
+                )
+                share = self._share_of_gradient() * loss
+            gradients = tape.gradient(share, weights)
+            losses.append(tf.concat([[loss], task_losses], axis=0))
+            total = gradients if total is None else _add(total, gradients)
+        self._optimizer.apply_gradients(zip(total, weights, strict=True))
+        return tf.add_n(losses) / len(losses)
+
+    def _share_of_gradient(self) -> float:
+        # The optimizer adds the replicas' gradients up. A mean over the batch then
+        # wants a mean over replicas, a sum over the batch a sum; accumulated batches
+        # are always averaged.
+        replicas = self._strategy.num_replicas_in_sync
+        mean = self._ranker.loss.task_reduction == "mean"
+        return 1.0 / (self._settings.gradient_accumulation * (replicas if mean else 1))
+
+    def _batches(self, resumed: str | None) -> Iterator:
+        data, seed = self._ranker.train_data, self._settings.seed
+        one = self._strategy.num_replicas_in_sync == 1
+        if one and data.data_service is None:
+            self._position = iterator = self._iterator(seed)
+            if resumed is None or self._checkpoints.restore_position(resumed, iterator):
+                return iterator
+        # Where the position is not saved, a resumed run shuffles anew, lest it see the
+        # first records again in the same order.
+        return self._iterator(seed + self._done())
+
+    def _iterator(self, seed: int) -> Iterator:
+        read = functools.partial(
+            read_batches, self._ranker.train_data, self._ranker.tasks, Mode.TRAIN
+        )
+        batch_size = self._settings.batch_size
+        if self._strategy.num_replicas_in_sync == 1:
+            return iter(read(batch_size, seed=seed))
+        return iter(
+            self._strategy.distribute_datasets_from_function(
+                lambda context: read(
+                    context.get_per_replica_batch_size(batch_size),
+                    shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
+                    seed=seed,
+                )
+            )
+        )
+
+    def _log(self, step: int, losses: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        before, step_before = self._logged
+        self._logged = (now, step)
+        steps_per_second = (step - step_before) / max(now - before, 1e-9)
+        examples = self._settings.batch_size * self._settings.gradient_accumulation
+        replicas = self._strategy.num_replicas_in_sync
+        rates = self._optimizer.learning_rates(step - 1)
+        self._logs.write(
+            "train",
+            step,
+            {
+                **losses,
+                **{f"learning_rate/{group}": rate for group, rate in rates.items()},
+                "speed/steps_per_second": steps_per_second,
+                "speed/examples_per_second": steps_per_second * examples,
+                "speed/examples_per_second_per_replica": (
+                    steps_per_second * examples / replicas
+                ),
+                "speed/active_seconds": self._active_seconds(),
+            },
+        )
+
+    def _active_seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _evaluate(self, step: int) -> Report:
+        if self._report is not None and self._report[0] == step:
+            return self._report[1]
+        report = self._evaluator.evaluate()
+        for name, tasks in report.items():
+            values = {
+                f"{metric}/{task}": value
+                for task, metrics in tasks.items()
+                for metric, value in metrics.items()
+            }
+            self._logs.write(name, step, values)
+        self._report = (step, report)
+        return report
+
+    def _judge(self, step: int) -> bool:
+        """Evaluates; True if training is to end here."""
+        report = self._evaluate(step)
+        _say(f"\nStep {step}\n{format_table(report)}")
+        rule = self._settings.early_stopping
+        if rule is None:
+            return False
+        self._best, end = early_stopping.judge(rule, self._best, step, report)
+        if self._best.step == step:
+            self._save(step)
+            self._checkpoints.wait()
+            self._checkpoints.write_best(dataclasses.asdict(self._best))
+        if end:
+            _say(
+                f"Stopping at step {step}: {rule.metric} on {rule.validation_set} was "
+                f"best at step {self._best.step}, {self._best.value:.5f}."
+            )
+        return end
+
+    def _save(self, step: int) -> None:
+        self._checkpoints.save(
+            step,
+            config=self._config,
+            position=self._position,
+            metadata={
+                "active_seconds": self._active_seconds(),
+                "best": self._best and dataclasses.asdict(self._best),
+                "finished": False,
+            },
+        )
+
+    def _restore(self, path: str) -> bool:
+        """Takes up the run where checkpoint `path` left it; True if it was finished."""
+        self._checkpoints.restore(path)
+        metadata = checkpoints.read_metadata(path)
+        self._seconds_before = metadata["active_seconds"]
+        self._best = early_stopping.best_from(metadata["best"])
+        if self._best is not None:
+            self._checkpoints.write_best(metadata["best"])
+        _say(f"Going on from {path}.")
+        return metadata["finished"]
+
+
+def _add(total, gradients):
+    return [
+        tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
+        for a, b in zip(total, gradients, strict=True)
+    ]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
