@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError
 
-CHUNK_ROWS = 65_536
+CHUNK_ROWS = 32_768
 _HEAD_BYTES = 1 << 20
 _GZIP = b"\x1f\x8b"
 _SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -65,7 +65,10 @@ class TableFile(abc.ABC):
 
     def read(self) -> pa.Table:
         """All columns and rows."""
-        return pa.concat_tables([part for _, part in self.chunks(self.kinds)])
+        parts = [part for _, part in self.chunks(self.kinds)]
+        return (
+            pa.concat_tables(parts) if parts else pa.table({n: [] for n in self.kinds})
+        )
 
     @abc.abstractmethod
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]: ...

@@ -135,9 +135,7 @@ def restore_model(path: str, model: tf.Module) -> None:
         UserError: its weights are others; the message says which.
     """
     check_same_weights(path, read_metadata(path)["model"], weight_shapes(model))
-    checkpoint = tf.train.Checkpoint(model=model)
-    status = checkpoint.read(posixpath.join(path, "state"))
-    status.expect_partial().assert_existing_objects_matched()
+    _read(tf.train.Checkpoint(model=model), posixpath.join(path, "state"))
 
 
 class Checkpoints:
@@ -255,14 +253,14 @@ class Checkpoints:
         """Gives every object of the run its state in the checkpoint `path`."""
         stored = read_metadata(path)["model"]
         check_same_weights(path, stored, weight_shapes(self._model))
-        self._checkpoint.read(posixpath.join(path, "state")).assert_consumed()
+        _read(self._checkpoint, posixpath.join(path, "state"))
 
     def restore_position(self, path: str, iterator: Any) -> bool:
         """Moves `iterator` to where the input was; False if that was not stored."""
         prefix = posixpath.join(path, "position")
         if not tf.io.gfile.exists(f"{prefix}.index"):
             return False
-        tf.train.Checkpoint(position=iterator).read(prefix).assert_consumed()
+        _read(tf.train.Checkpoint(position=iterator), prefix)
         return True
 
     def write_best(self, best: Mapping[str, Any]) -> None:
@@ -277,6 +275,13 @@ class Checkpoints:
         for path in list_checkpoints(self.save_dir)[: -self.keep]:
             if path != spared:
                 tf.io.gfile.rmtree(path)
+
+
+def _read(checkpoint: tf.train.Checkpoint, prefix: str) -> None:
+    status = checkpoint.read(prefix)
+    # All that is here must be there. The converse holds but for TensorFlow's own
+    # counter of saves, about which it would warn.
+    status.assert_existing_objects_matched().expect_partial()
 
 
 def _read_json(path: str) -> dict[str, Any]:

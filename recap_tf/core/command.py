@@ -3,12 +3,22 @@
 import errno
 import os
 import pathlib
+import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 _PROJECT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGES = tuple(str(_PROJECT / name) for name in ("recap_tf", "twhin_tf", "serving"))
+# A check within a traced function: autograph quotes it.
+_IN_GRAPH = re.compile(r"^\s*(?:ValueError|TypeError|UserError): (.+)$", re.MULTILINE)
+_MISSING = re.compile(r"missing \d+ required")
+_DISK_WORDS = re.compile(
+    r"No space left|quota exceeded|Read-only file system|Permission denied"
+    r"|File too large|Not a directory",
+    re.IGNORECASE,
+)
 _DISK = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -27,12 +37,14 @@ def run_command(main: Callable[[Sequence[str] | None], None]) -> int:
 
     A mistake of the user's (a check of ours that failed, a missing file, a full
     disk) becomes one line on stderr and 2. Anything else is a defect of ours and
-    keeps its traceback; so does everything if RECAP_TRACEBACK is set.
+    keeps its traceback; so does everything if RECAP_TRACEBACK is set. SIGTERM ends
+    the command as Ctrl-C does, so that what it has half-written is removed.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         main(None)
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         return 130
     except Exception as error:
         message = user_message(error)
@@ -43,20 +55,38 @@ def run_command(main: Callable[[Sequence[str] | None], None]) -> int:
     return 0
 
 
-def user_message(error: Exception) -> str | None:
+def _interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+def user_message(error: BaseException) -> str | None:
     """The line to show if `error` is the user's to mend, else None."""
     if isinstance(error, UserError):
         return one_line(str(error))
     if isinstance(error, OSError) and error.errno is not None:
         reason = _DISK.get(error.errno, error.strerror)
         return f"{error.filename}: {reason}" if error.filename else str(reason)
+    if type(error).__module__.startswith("tensorflow"):
+        return _disk_message(str(error))
+    text = str(error)
     if isinstance(error, (ValueError, TypeError, FileNotFoundError)):
+        if "in user code:" in text and (quoted := _IN_GRAPH.findall(text)):
+            return quoted[-1]
         # Checks in our packages raise these; the same types from deep inside a
         # library are bugs and deserve their traceback.
         frames = traceback.extract_tb(error.__traceback__)
         if frames and frames[-1].filename.startswith(_PACKAGES):
-            return one_line(str(error))
-    return None
+            return one_line(text)
+        if _MISSING.search(text) and "In call to configurable" in text:
+            return one_line(text)
+    # Keras and autograph raise errors of their own in place of a check's.
+    return None if error.__context__ is None else user_message(error.__context__)
+
+
+def _disk_message(text: str) -> str | None:
+    """TensorFlow's file systems have the reason only in words."""
+    found = _DISK_WORDS.search(text)
+    return one_line(text) if found else None
 
 
 def one_line(text: str) -> str:
