@@ -6,10 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from recap_tf.conversion.history import HistorySettings
+from recap_tf.conversion.numeric_statistics import NumericColumn
+from recap_tf.conversion.side_tables import Join
 from recap_tf.core import files
-from recap_tf.history import HistorySettings
-from recap_tf.numeric_statistics import NumericColumn
-from recap_tf.side_tables import Join
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,18 +22,18 @@ import re
 import sys
 from collections.abc import Sequence
 
-from recap_tf.conversion import (
+from recap_tf.conversion.expressions import parse_expression
+from recap_tf.conversion.feature_choice import FeatureChoice
+from recap_tf.conversion.label_expressions import parse_labels, split_list
+from recap_tf.conversion.passes import (
     VALIDATION,
     Source,
     Training,
     convert_training_rows,
     convert_with_schema,
 )
+from recap_tf.conversion.side_tables import Join, parse_join
 from recap_tf.core.command import UserError, run_command
-from recap_tf.expressions import parse_expression
-from recap_tf.feature_choice import FeatureChoice
-from recap_tf.label_expressions import parse_labels, split_list
-from recap_tf.side_tables import Join, parse_join
 
 _LEARNED = ("labels", "ids", "numeric", "embeddings", "group", "exclude")
 _LEARNED += ("history", "time", "min_count", "validation_share")

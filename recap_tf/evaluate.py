@@ -1,6 +1,6 @@
 """Evaluates a checkpoint of a ranker on its validation sets.
 
-    python -m recap_tf.evaluate --config configs/recap.gin --checkpoint runs/recap
+python -m recap_tf.evaluate --config configs/recap.gin --checkpoint runs/recap
 """
 
 import argparse

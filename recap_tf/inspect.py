@@ -19,8 +19,8 @@ import tensorflow as tf
 from recap_tf.columns import Columns, read_columns
 from recap_tf.core import files
 from recap_tf.core.command import UserError, run_command
-from recap_tf.inspection import find_splits, summarize
-from recap_tf.inspection_report import print_summary
+from recap_tf.inspection.report import print_summary
+from recap_tf.inspection.survey import find_splits, summarize
 from recap_tf.record_checks import inferred_schema
 from recap_tf.schema import Schema, read_schema
 

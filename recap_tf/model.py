@@ -62,7 +62,8 @@ class RankingModel(keras.Model):
 
     Args:
         tasks: names, in the order of the outputs' columns.
-        preprocessor: makes the layer for continuous and binary columns.
+        preprocessor: makes the layer for continuous and binary columns; none for data
+            that has neither.
         tower: makes a task's tower; its output is (batch, 1).
         towers: task -> another tower for it.
         sharing: what the towers see.
@@ -78,7 +79,7 @@ class RankingModel(keras.Model):
     def __init__(
         self,
         tasks: Sequence[str],
-        preprocessor: LayerOrFactory,
+        preprocessor: LayerOrFactory | None,
         tower: Callable[[], keras.layers.Layer],
         towers: Mapping[str, LayerOrFactory] = {},
         sharing: Sharing = "share_all",
@@ -152,7 +153,14 @@ class RankingModel(keras.Model):
         dense = {
             name: inputs[name] for name in ("continuous", "binary") if name in inputs
         }
-        parts = [self.preprocessor(dense, training=training)]
+        if (self.preprocessor is None) != ("continuous" not in dense):
+            raise ValueError(
+                "RankingModel.preprocessor must be given if and only if there is a "
+                f"feature `continuous`. Features: {sorted(inputs)}."
+            )
+        parts = []
+        if self.preprocessor is not None:
+            parts.append(self.preprocessor(dense, training=training))
         if self.small_embeddings is not None:
             if "discrete" not in inputs:
                 raise ValueError(

@@ -26,12 +26,13 @@ def explained(data: Sequence[Records], tasks: Sequence[str]) -> Iterator[None]:
     """
     try:
         yield
-    except tf.errors.OpError as error:
+    # TensorFlow quotes a record that is no tf.Example in its error, as if it were text.
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
         for records in data:
             schema = read_schema(records.schema)
             names = [*records.names(), *tasks]
             if fault := first_fault(records.paths(), schema, names, labels=tasks):
                 raise UserError(fault) from error
-        if own := _OWN_CHECK.search(error.message):
+        if own := _OWN_CHECK.search(str(error)):
             raise UserError(own[1]) from error
         raise

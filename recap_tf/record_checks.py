@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -16,7 +15,6 @@ from recap_tf.schema import VARIABLE, Feature, Schema
 
 BATCH_RECORDS = 512
 # A TFRecord's length and the checksums of length and data.
-_FRAME_BYTES = 16
 
 
 class RecordFault(UserError):
@@ -132,14 +130,14 @@ def serialized_batches(path: str) -> Iterator[np.ndarray]:
         for batch in dataset.batch(BATCH_RECORDS).as_numpy_iterator():
             yield batch
             records += len(batch)
-            size += sum(map(len, batch)) + _FRAME_BYTES * len(batch)
+            size += sum(map(len, batch)) + record_files.FRAME_BYTES * len(batch)
     except tf.errors.OpError as error:
         # The batch that met the damage is lost; its first records are not.
         rest = _until_damage(dataset.skip(records))
         if len(rest):
             yield rest
         raise _damage(path, records + len(rest), _reason(error)) from error
-    missing = _missing_end(path, compression, size)
+    missing = record_files.missing_end(path, size)
     if missing:
         raise _damage(path, records, missing)
 
@@ -149,44 +147,6 @@ def _until_damage(dataset: tf.data.Dataset) -> np.ndarray:
     with contextlib.suppress(tf.errors.OpError):
         records.extend(dataset.as_numpy_iterator())
     return np.array(records, object)
-
-
-def _missing_end(path: str, compression: str, size: int) -> str | None:
-    """Why a file that was read to its end is not whole, or None.
-
-    TensorFlow takes a gzip stream that stops between two records, and a plain file
-    that stops within a record's length, for complete.
-    """
-    with tf.io.gfile.GFile(path, "rb") as file:
-        total = file.size()
-        if not total:
-            return "the file is empty"
-        if not compression:
-            return None if size == total else f"{total - size} bytes are left over"
-        file.seek(max(total - 4, 0))
-        # The trailer of a gzip stream: its unpacked length modulo 2^32.
-        if int.from_bytes(file.read(4), "little") == size % 2**32 and total >= 18:
-            return None
-        return _unpacking_fault(file, size)
-
-
-def _unpacking_fault(file: tf.io.gfile.GFile, size: int) -> str | None:
-    """Unpacks the whole file, which may be several gzip streams in a row."""
-    file.seek(0)
-    unpack = zlib.decompressobj(wbits=31)
-    unpacked = 0
-    try:
-        while block := file.read(1 << 20):
-            while block:
-                unpacked += len(unpack.decompress(block))
-                block = unpack.unused_data
-                if unpack.eof and block:
-                    unpack = zlib.decompressobj(wbits=31)
-    except zlib.error as error:
-        return f"gzip: {error}"
-    if not unpack.eof:
-        return "the gzip stream is cut off"
-    return None if unpacked == size else f"{unpacked - size} bytes are left over"
 
 
 def _has_wrong_length(batch: RecordBatch, features: Iterable[Feature]) -> bool:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import datetime
-import gzip
-import io
 import posixpath
 import sys
 import zlib
@@ -15,7 +13,7 @@ import tensorflow as tf
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BATCH = 32
-_FRAME = 16
+FRAME_BYTES = 16  # around each record: its length and two checksums
 _FORMATS = {3: "%Y/%m/%d", 4: "%Y/%m/%d/%H"}
 _STEPS = {3: datetime.timedelta(days=1), 4: datetime.timedelta(hours=1)}
 _UNITS = {3: "days", 4: "hours"}
@@ -131,7 +129,6 @@ def read_whole(
     def check(read, batch):
         count, size = read
         number = tf.size(batch, tf.int64)
-        # Each record is framed by its length and two checksums.
         more = tf.reduce_sum(tf.cast(tf.strings.length(batch), tf.int64))
         tf.cond(
             number > 0,
@@ -140,7 +137,7 @@ def read_whole(
                 _check_strictly if strict else _check, [path, count, size], tf.bool
             ),
         )
-        return (count + number, size + more + _FRAME * number), batch
+        return (count + number, size + more + FRAME_BYTES * number), batch
 
     zero = tf.constant(0, tf.int64)
     return batches.scan((zero, zero), check).unbatch()
@@ -159,48 +156,46 @@ def _check(path: bytes, count: int, size: int) -> np.bool_:
 
 
 def _damage(path: str, count: int, size: int) -> str | None:
-    """What is wrong if `path` does not unpack to `size` bytes, else None."""
-    if compression(path) == "GZIP":
-        with tf.io.gfile.GFile(path, "rb") as file:
-            file.seek(max(tf.io.gfile.stat(path).length - 4, 0))
-            # A gzip file ends with its unpacked length modulo 2^32 ...
-            if int.from_bytes(file.read(4), "little") == size % (1 << 32):
-                return None
-        # ... or, if files were joined, with that of the last one.
-        if _unpacked_size(path) == size:
+    missing = missing_end(path, size)
+    return missing and f"{path}: damaged after {count} records ({missing})."
+
+
+def missing_end(path: str, size: int) -> str | None:
+    """Why a file that was read to its end is not whole, or None.
+
+    TensorFlow takes a gzip stream that stops between two records, and a plain file
+    that stops within a record's length, for complete.
+    """
+    with tf.io.gfile.GFile(path, "rb") as file:
+        total = file.size()
+        if not total:
+            return "the file is empty"
+        if compression(path) != "GZIP":
+            return None if size == total else f"{total - size} bytes are left over"
+        file.seek(max(total - 4, 0))
+        # The trailer of a gzip stream: its unpacked length modulo 2^32.
+        if int.from_bytes(file.read(4), "little") == size % 2**32 and total >= 18:
             return None
-    elif tf.io.gfile.stat(path).length == size:
-        return None
-    return f"{path}: damaged or cut off; {count} records could be read."
+        return _unpacking_fault(file, size)
 
 
-def _unpacked_size(path: str) -> int | None:
-    size = 0
+def _unpacking_fault(file: tf.io.gfile.GFile, size: int) -> str | None:
+    """Unpacks the whole file, which may be several gzip streams in a row."""
+    file.seek(0)
+    unpack = zlib.decompressobj(wbits=31)
+    unpacked = 0
     try:
-        with (
-            tf.io.gfile.GFile(path, "rb") as file,
-            gzip.GzipFile(fileobj=io.BufferedReader(_Raw(file))) as unpacked,
-        ):
-            while chunk := unpacked.read(1 << 20):
-                size += len(chunk)
-    except (EOFError, OSError, zlib.error):
-        return None
-    return size
-
-
-class _Raw(io.RawIOBase):
-    """A GFile for the standard library's readers."""
-
-    def __init__(self, file):
-        self._file = file
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        while block := file.read(1 << 20):
+            while block:
+                unpacked += len(unpack.decompress(block))
+                block = unpack.unused_data
+                if unpack.eof and block:
+                    unpack = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        return f"gzip: {error}"
+    if not unpack.eof:
+        return "the gzip stream is cut off"
+    return None if unpacked == size else f"{unpacked - size} bytes are left over"
 
 
 def shard(paths: Sequence[str], index: int, count: int) -> list[str]:

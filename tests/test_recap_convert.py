@@ -425,7 +425,7 @@ def test_a_failure_while_writing_leaves_nothing_behind(log, tmp_path, monkeypatc
     def full(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
 
-    monkeypatch.setattr("recap_tf.row_records.serialize_examples", full)
+    monkeypatch.setattr("recap_tf.conversion.row_records.serialize_examples", full)
     with pytest.raises(UserError, match="cannot be written: No space left on device"):
         convert("--input", path, "--out", out, "--labels", "clicked")
     assert not out.exists()

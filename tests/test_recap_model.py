@@ -340,6 +340,22 @@ def test_probabilities_by_hand():
     )
 
 
+def test_ids_alone_are_enough():
+    specs = {"discrete": SPECS["discrete"]}
+    model = create_ranking_model(
+        lambda **kwargs: RankingModel(
+            **kwargs,
+            preprocessor=None,
+            small_embeddings=lambda: SmallEmbeddings(tables=TABLES),
+            sharing="share_none",
+            tower=lambda: MLP([1]),
+        ),
+        ["like"],
+        specs,
+    )
+    assert model({"discrete": np.zeros((3, 2), int)})["logits"].shape == (3, 1)
+
+
 def test_ids_choose_their_row():
     layer = SmallEmbeddings(tables=TABLES)
     layer(np.zeros((1, 2), np.int64))
@@ -354,6 +370,10 @@ def test_ids_choose_their_row():
         (
             lambda: _small_model(backbone=lambda: MLP([1])),
             "sharing='share_none' with a backbone",
+        ),
+        (
+            lambda: _small_model(preprocessor=None),
+            "RankingModel.preprocessor must be given if and only if",
         ),
         (lambda: _small_model(tasks=["a", "a"]), r"names \['a'\] more than once"),
         (lambda: _small_model(tasks=[]), "at least one task"),
@@ -377,6 +397,7 @@ def test_ids_choose_their_row():
     ids=[
         "no backbone",
         "needless backbone",
+        "no preprocessor",
         "task twice",
         "no task",
         "unknown task",

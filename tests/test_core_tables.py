@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recap_tf import tables
+from recap_tf.core import tables
 from recap_tf.core.command import UserError
-from recap_tf.tables import find_tables, open_table
+from recap_tf.core.tables import find_tables, open_table
 
 
 def write(path, text):

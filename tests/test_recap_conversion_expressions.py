@@ -1,9 +1,9 @@
 import pyarrow as pa
 import pytest
 
+from recap_tf.conversion.expressions import parse_expression
+from recap_tf.conversion.label_expressions import parse_labels, split_list
 from recap_tf.core.command import UserError
-from recap_tf.expressions import parse_expression
-from recap_tf.label_expressions import parse_labels, split_list
 
 TABLE = pa.table(
     {

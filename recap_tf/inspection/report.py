@@ -3,8 +3,8 @@
 import numpy as np
 
 from recap_tf.columns import Columns
-from recap_tf.feature_summary import COUNTED_VALUES, FeatureSummary
-from recap_tf.inspection import SplitSummary, column_names
+from recap_tf.inspection.feature_summary import COUNTED_VALUES, FeatureSummary
+from recap_tf.inspection.survey import SplitSummary, column_names
 
 _NARROWEST = 40
 _HEAD = "  {:{width}} {:>6} {:>7} {:>8}"

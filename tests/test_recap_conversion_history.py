@@ -2,7 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recap_tf.history import SMOOTHING, History, HistorySettings, read_history
+from recap_tf.conversion.history import (
+    SMOOTHING,
+    History,
+    HistorySettings,
+    read_history,
+)
 
 
 def run(history, keys, times, labels):

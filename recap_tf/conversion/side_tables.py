@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from recap_tf.column_values import texts
+from recap_tf.conversion.column_values import texts
 from recap_tf.core.command import UserError
-from recap_tf.tables import open_table
+from recap_tf.core.tables import open_table
 
 
 @dataclasses.dataclass(frozen=True)

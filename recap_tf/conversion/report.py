@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from recap_tf.feature_choice import FeatureChoice
-from recap_tf.fitting import Fitted
-from recap_tf.impressions import Impressions
+from recap_tf.conversion.feature_choice import FeatureChoice
+from recap_tf.conversion.fitting import Fitted
+from recap_tf.conversion.impressions import Impressions
 
 
 def print_split(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from recap_tf.columns import Columns
 from recap_tf.core.command import UserError
-from recap_tf.feature_summary import FeatureSummary
+from recap_tf.inspection.feature_summary import FeatureSummary
 from recap_tf.record_checks import (
     RecordBatch,
     RecordFault,

@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recap_tf.numeric_statistics import NumericStatistics
-from recap_tf.vocabulary import ValueCounts, Vocabulary, read_vocabulary
+from recap_tf.conversion.numeric_statistics import NumericStatistics
+from recap_tf.conversion.vocabulary import ValueCounts, Vocabulary, read_vocabulary
 
 
 def fitted(column, min_count=1):

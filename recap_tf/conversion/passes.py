@@ -7,29 +7,29 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from recap_tf import data_folder, row_records
 from recap_tf.columns import Columns
-from recap_tf.conversion_report import print_features, print_split
-from recap_tf.core import files
-from recap_tf.core.command import UserError
-from recap_tf.expressions import Expression
-from recap_tf.feature_choice import FeatureChoice, choose
-from recap_tf.fitting import Fitted, fit
-from recap_tf.history import (
+from recap_tf.conversion import data_folder, row_records
+from recap_tf.conversion.expressions import Expression
+from recap_tf.conversion.feature_choice import FeatureChoice, choose
+from recap_tf.conversion.fitting import Fitted, fit
+from recap_tf.conversion.history import (
     History,
     HistorySettings,
     latest_history,
     read_history,
 )
-from recap_tf.impressions import Impressions, first_time
-from recap_tf.label_expressions import Label, named_label
-from recap_tf.ranker_config import (
+from recap_tf.conversion.impressions import Impressions, first_time
+from recap_tf.conversion.label_expressions import Label, named_label
+from recap_tf.conversion.ranker_config import (
     VALIDATION_LINE,
     WITHOUT_VALIDATION,
     ranker_config,
 )
-from recap_tf.side_tables import Join
-from recap_tf.tables import find_tables
+from recap_tf.conversion.report import print_features, print_split
+from recap_tf.conversion.side_tables import Join
+from recap_tf.core import files
+from recap_tf.core.command import UserError
+from recap_tf.core.tables import find_tables
 
 VALIDATION = "validation"
 

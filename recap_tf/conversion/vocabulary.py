@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from recap_tf.column_values import texts
-from recap_tf.tables import open_table, write_parquet
+from recap_tf.conversion.column_values import texts
+from recap_tf.core.tables import open_table, write_parquet
 
 
 class ValueCounts:

@@ -3,7 +3,7 @@
 import json
 
 from recap_tf.columns import Columns
-from recap_tf.row_records import schema_features
+from recap_tf.conversion.row_records import schema_features
 
 VALIDATION_LINE = 'validation/Records.files = "{here}/validation-*.tfrecord.gz"'
 WITHOUT_VALIDATION = (

@@ -13,12 +13,16 @@ from recap_tf.columns import (
     IdColumn,
     LabelColumn,
 )
+from recap_tf.conversion.feature_choice import (
+    ID_VALUES_AT_MOST,
+    Candidates,
+    FeatureChoice,
+)
+from recap_tf.conversion.history import History, HistorySettings
+from recap_tf.conversion.impressions import Chunk, Impressions
+from recap_tf.conversion.numeric_statistics import NumericStatistics
+from recap_tf.conversion.vocabulary import ValueCounts, Vocabulary
 from recap_tf.core.command import UserError
-from recap_tf.feature_choice import ID_VALUES_AT_MOST, Candidates, FeatureChoice
-from recap_tf.history import History, HistorySettings
-from recap_tf.impressions import Chunk, Impressions
-from recap_tf.numeric_statistics import NumericStatistics
-from recap_tf.vocabulary import ValueCounts, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

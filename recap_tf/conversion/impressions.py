@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from recap_tf.column_values import BadValue, numbers, times, vectors
+from recap_tf.conversion.column_values import BadValue, numbers, times, vectors
+from recap_tf.conversion.expressions import Expression
+from recap_tf.conversion.history import History
+from recap_tf.conversion.label_expressions import Label
+from recap_tf.conversion.side_tables import Join, SideTable
 from recap_tf.core.command import UserError
-from recap_tf.expressions import Expression
-from recap_tf.history import History
-from recap_tf.label_expressions import Label
-from recap_tf.side_tables import Join, SideTable
-from recap_tf.tables import TableFile
+from recap_tf.core.tables import TableFile
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a folder of records holds; the work behind `recap_tf.inspect`."""
