@@ -16,12 +16,34 @@ Read in this order; no module imports one below it:
 What the graph embeddings share with the ranker lives in `recap_tf.core`.
 """
 
+import contextlib
 import os
+import sys
 
 # tensorflow-recommenders needs Keras 2; this has to be said before TensorFlow is
 # imported by anyone.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-# TensorFlow's C++ chatter at start hides the one line that a user should read. What
-# goes wrong there is raised as an exception too.
+# What TensorFlow's C++ code warns of, it raises too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+    """Hides what C++ code writes to stderr."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+# TensorFlow's start-up chatter, which no setting turns off, would hide the one line
+# that a user should read. Failures still raise.
+with _silent_stderr():
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()

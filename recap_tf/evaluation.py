@@ -102,7 +102,13 @@ def _with_progress(batches: tf.data.Dataset, name: str) -> Iterable[Any]:
 
 
 def format_table(report: Report) -> str:
-    """The report as a table for people; "-" where a metric has no value."""
+    """The report as a table for people; "-" where a metric has no value.
+
+    Tasks are shown without the dotted prefix that all of them share.
+    """
+    names = {task for tasks in report.values() for task in tasks}
+    prefixes = {name[: name.rfind(".") + 1] for name in names}
+    prefix = prefixes.pop() if len(prefixes) == 1 else ""
     rows = [("set", "task", *METRICS)]
     for name, tasks in report.items():
         for task, values in tasks.items():
@@ -110,7 +116,7 @@ def format_table(report: Report) -> str:
                 "-" if math.isnan(values[metric]) else form.format(values[metric])
                 for metric, (_, form) in METRICS.items()
             ]
-            rows.append((name, task, *shown))
+            rows.append((name, task.removeprefix(prefix), *shown))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(

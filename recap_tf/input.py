@@ -210,7 +210,7 @@ def _serialized(
     def read(path, compression):
         if check:
             return record_files.read_whole(path, compression, strict=strict)
-        dataset = tf.data.TFRecordDataset(path, compression)
+        dataset = record_files.open_records(path, compression)
         return dataset if strict else dataset.ignore_errors()
 
     serialized = files.interleave(

@@ -124,7 +124,7 @@ def serialized_batches(path: str) -> Iterator[np.ndarray]:
         compression = record_files.compression(path)
     except tf.errors.NotFoundError as error:
         raise RecordFault(f"{path} does not exist.") from error
-    dataset = tf.data.TFRecordDataset(path, compression)
+    dataset = record_files.open_records(path, compression)
     records, size = 0, 0
     try:
         for batch in dataset.batch(BATCH_RECORDS).as_numpy_iterator():

@@ -82,7 +82,7 @@ class Trainer:
         self._eager = eager
         self._strategy = make_strategy(settings.strategy, settings.tpu)
         per_replica_batch_size(settings.batch_size, self._strategy)
-        files.check_writable(settings.save_dir)
+        files.check_writable("recap.train.save_dir", settings.save_dir)
         with self._strategy.scope():
             self.model = build_model(ranker)
             self._optimizer = ranker.optimizer(self.model.parameter_groups())
@@ -141,8 +141,8 @@ class Trainer:
         self._save(done)
         self._checkpoints.wait()
         last = checkpoints.checkpoint_path(self._settings.save_dir, done)
-        # From now on, starting again does nothing.
-        checkpoints.mark(last, finished=True)
+        # Ended early: starting again does nothing, although steps are left.
+        checkpoints.mark(last, finished=done < self._settings.steps)
         chosen = checkpoints.choose_checkpoint(self._settings.save_dir)
         if chosen != last:
             checkpoints.restore_model(chosen, self.model)
@@ -164,9 +164,12 @@ class Trainer:
         events.append(loop.Event(every, lambda step, _: self._save(step)))
         return events
 
+    # There is no control flow on tensors in a step for autograph to convert.
+    @tf.autograph.experimental.do_not_convert
     def _train_step(self, iterator: Iterator) -> tf.Tensor:
         """One update; returns the loss and the tasks' losses, (1 + tasks,)."""
-        batches = [next(iterator) for _ in range(self._settings.gradient_accumulation)]
+        parts = self._settings.gradient_accumulation
+        batches = [iterator.get_next() for _ in range(parts)]
         losses = self._strategy.run(self._replica_step, args=(batches,))
         self._step.assign_add(1)
         return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)

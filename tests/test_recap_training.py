@@ -182,7 +182,8 @@ parsed = tf.io.parse_example(tf.constant(examples), {
 dense = loaded.signatures["serving_default"](**{names[n]: v for n, v in parsed.items()})
 about = loaded.signatures["tasks"]()
 assert not any(m.startswith(("recap_tf", "tf_keras")) for m in sys.modules)
-np.savez(sys.argv[3], tasks=about["tasks"].numpy().astype("S"), ratios=about["calibration_ratios"],
+np.savez(sys.argv[3], tasks=about["tasks"].numpy().astype("S"),
+         ratios=about["calibration_ratios"],
          **{f"examples_{k}": v for k, v in out.items()},
          **{f"dense_{k}": v for k, v in dense.items()})
 """

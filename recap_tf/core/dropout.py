@@ -49,7 +49,7 @@ class Dropout(keras.layers.Layer):
         draw = tf.random.stateless_uniform(
             tf.shape(inputs), seed=[seed + _APART * tf.cast(replica, tf.int64), calls]
         )
-        self.state.assign_add([0, 1])
+        self.state.assign_add(tf.constant([0, 1], tf.int64))
         keep = tf.cast(draw >= self.rate, inputs.dtype)
         return inputs * keep / (1.0 - self.rate)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from recap_tf.core.command import UserError, one_line
+
 
 def write_text(path: str, text: str) -> None:
     """Writes `text` to `path`; a reader sees the old file or the whole new one."""
@@ -53,14 +55,23 @@ def new_folder(path: str) -> Iterator[str]:
         raise
 
 
-def check_writable(folder: str) -> None:
+def check_writable(setting: str, folder: str) -> None:
     """Makes `folder`; finds out now, not hours later, that it cannot be written to.
 
+    Args:
+        setting: what the user calls the folder.
+        folder: its path.
+
     Raises:
-        tf.errors.OpError: it cannot.
+        UserError: it cannot.
     """
-    tf.io.gfile.makedirs(folder)
     path = posixpath.join(folder, f".writable-{os.getpid()}")
-    with tf.io.gfile.GFile(path, "w") as file:
-        file.write("")
-    tf.io.gfile.remove(path)
+    try:
+        tf.io.gfile.makedirs(folder)
+        write_text(path, "")
+        tf.io.gfile.remove(path)
+    except (tf.errors.OpError, OSError) as error:
+        reason = one_line(str(error))
+        raise UserError(
+            f"{setting} = {folder!r} cannot be written to: {reason}"
+        ) from error

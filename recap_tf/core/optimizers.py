@@ -94,7 +94,8 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         rates = {}
         for name, optimizer in zip(self._group_names, self.optimizers, strict=True):
             rate = optimizer._get_hyper("learning_rate")
-            rates[name] = float(rate(step) if callable(rate) else rate)
+            value = rate(step) if isinstance(rate, Schedule) else rate
+            rates[name] = float(tf.convert_to_tensor(value))
         return rates
 
 

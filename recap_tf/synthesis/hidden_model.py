@@ -1,7 +1,7 @@
 """The model behind made-up labels: stored feature values -> each task's true log-odds.
 
-Whoever knows it can rank no better than by its log-odds, so their AUROC against the
-drawn labels is the best reachable one.
+No ranker can do better than these log-odds, so their AUROC against the drawn labels
+is the best reachable one.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recap_tf.synthetic_features import Column, Requests
+from recap_tf.synthesis.columns import Column, Requests
 
 INTERACTION_SHARE = 0.08
 """How much of a log-odds' variance comes from products of two signals."""
@@ -145,7 +145,7 @@ def _draw_task(
     """Weights (S,), pairs (P, 2) and products (P,) of one task."""
     rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
     spread = rng.uniform(*_LOGIT_SPREAD)
-    weights = 1.2 * common + rng.normal(size=len(common))
+    weights = 2.0 * common + rng.normal(size=len(common))
     sides = [side for side in (from_user, ~from_user) if side.any()]
     # Neither the user nor the candidate alone explains a task.
     share = rng.uniform(0.35, 0.65)
@@ -176,19 +176,3 @@ def _solve_bias(logits: np.ndarray, rate: float) -> float:
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-x.astype(np.float64)))
-
-
-def auroc(scores: np.ndarray, labels: np.ndarray) -> float | None:
-    """The chance that a positive scores higher than a negative, ties half.
-
-    Mann-Whitney's U from mean ranks. Both (n,). None if a class is missing.
-    """
-    labels = labels.astype(bool)
-    positives = int(labels.sum())
-    negatives = len(labels) - positives
-    if positives == 0 or negatives == 0:
-        return None
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2
-    above = ranks[inverse[labels]].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))

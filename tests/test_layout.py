@@ -1,0 +1,88 @@
+"""The direction of imports, and that every config loads."""
+
+import ast
+import pathlib
+
+import pytest
+
+from recap_tf import settings
+from recap_tf.core import config
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMANDS = {"train", "evaluate", "export", "synthetic", "convert", "inspect"}
+# No module imports one of a later group.
+ORDER = [
+    ["schema", "record_writer"],
+    ["labels", "record_files", "preprocess"],
+    ["input", "record_checks"],
+    ["features", "mlp", "mask_net", "embeddings"],
+    ["model"],
+    ["losses", "validation_sets"],
+    ["evaluation"],
+    ["early_stopping"],
+    ["settings"],
+    ["training", "serving_model"],
+]
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _modules(folder: str) -> list[pathlib.Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_core_imports_nothing_of_the_packages():
+    for path in _modules("recap_tf/core"):
+        for name in _imports(path):
+            outside = name.startswith(("recap_tf", "twhin_tf", "serving"))
+            assert not outside or name.startswith("recap_tf.core"), (path, name)
+            assert name != "recap_tf", path
+
+
+def test_the_packages_do_not_import_each_other():
+    for path in _modules("twhin_tf"):
+        for name in _imports(path):
+            assert not name.startswith("serving")
+            assert not name.startswith("recap_tf.") or name.startswith("recap_tf.core")
+    for path in _modules("serving"):
+        assert not any(n.startswith(("recap_tf", "twhin_tf")) for n in _imports(path))
+    for path in _modules("recap_tf"):
+        assert not any(n.startswith(("twhin_tf", "serving.")) for n in _imports(path))
+
+
+def test_nothing_imports_a_command():
+    for path in _modules("recap_tf"):
+        for command in COMMANDS:
+            assert f"recap_tf.{command}" not in _imports(path), (path, command)
+
+
+def test_imports_go_one_way():
+    group = {name: i for i, names in enumerate(ORDER) for name in names}
+    for name, own in group.items():
+        path = ROOT / "recap_tf" / f"{name}.py"
+        assert path.exists()
+        for other, theirs in group.items():
+            if theirs > own:
+                assert f"recap_tf.{other}" not in _imports(path), (name, other)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(p.name for p in (ROOT / "configs").glob("*.gin"))
+)
+def test_every_config_loads(name):
+    config.load(str(ROOT / "configs" / name), roots=settings.ROOTS)
+    assert config.operative()
+
+
+def test_the_production_config_is_short():
+    lines = (ROOT / "configs" / "recap.gin").read_text().splitlines()
+    assert len(lines) <= 122
