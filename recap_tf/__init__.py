@@ -10,7 +10,7 @@ Read in this order; no module imports one below it:
     model       features -> one logit per task
     losses      logits, labels, weights -> one number to minimise
     settings    what a config file says, as one object per command
-    training, evaluation, serving_model    the work behind the commands
+    training, evaluation, serving_model, trained    the work behind the commands
     train, evaluate, export, synthetic, convert, inspect    the commands
 
 What the graph embeddings share with the ranker lives in `recap_tf.core`.

@@ -8,11 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recap_tf import settings
-from recap_tf.core import checkpoints, config
+from recap_tf import trained
+from recap_tf.core import checkpoints
 from recap_tf.core.command import run_command
 from recap_tf.serving_model import export_model
-from recap_tf.training import build_model
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,14 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m recap_tf.export",
         description="Exports a checkpoint of a ranker as a SavedModel.",
     )
-    config.add_arguments(parser)
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="DIR",
-        help="a checkpoint's folder, or a save_dir: its best checkpoint if the run "
-        "chose one, else its newest",
-    )
+    trained.add_arguments(parser)
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="versions appear below this folder"
     )
@@ -35,11 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--version", type=int, metavar="N", help="the version; else the next free one"
     )
     arguments = parser.parse_args(argv)
-    config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
-    ranker = settings.Ranker()
-    path = checkpoints.choose_checkpoint(arguments.checkpoint)
-    model = build_model(ranker)
-    checkpoints.restore_model(path, model)
+    ranker, model, path = trained.load_trained(arguments)
     step = checkpoints.step_of(path)
     version = export_model(
         model, ranker.train_data, arguments.out, step, arguments.version
