@@ -70,8 +70,10 @@ class RankingModel(keras.Model):
         backbone: makes the shared layer; required by share_all and share_partial, an
             error with share_none.
         small_embeddings: makes the tables for `discrete`; none ignores that feature.
-        affine_maps: task -> (scale, bias) that its learned affine map starts from; no
-            map where not listed.
+        affine_map: (scale, bias) that each task's learned affine map of the logit starts
+            from; none for no map. A bias near the log odds of the labels spares the
+            backbone from learning it.
+        affine_maps: task -> another start for its map.
         calibration_ratios: task -> r; 1 where not listed.
         output_backbone: also return what the towers saw.
     """
@@ -123,9 +125,11 @@ class RankingModel(keras.Model):
             labels.identifier(task): make_layer(towers.get(task, tower))
             for task in tasks
         }
+        starts = {task: affine_maps.get(task, affine_map) for task in tasks}
         self.affine_maps = {
-            labels.identifier(task): AffineMap(*affine_map)
-            for task, affine_map in affine_maps.items()
+            labels.identifier(task): AffineMap(*start)
+            for task, start in starts.items()
+            if start is not None
         }
 
     def call(self, inputs, training=None):

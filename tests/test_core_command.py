@@ -61,8 +61,9 @@ from recap_tf.core.command import UserError, run_command
 def mistake(argv): raise UserError("--out is missing.")
 def bug(argv): {}["x"]
 def wait(argv):
-    print("ready", flush=True)
-    try: time.sleep(60)
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
     finally: print("cleaned", flush=True)
 sys.exit(run_command({"mistake": mistake, "bug": bug, "wait": wait}[sys.argv[1]]))
 """

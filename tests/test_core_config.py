@@ -13,7 +13,7 @@ from recap_tf import schema
 from recap_tf.core import config
 from recap_tf.core.command import UserError, run_command
 
-ROOTS = ("conf.ranker", "conf.train")
+ROOTS = ("conf.ranker", "conf.teach")
 
 
 @gin.register
@@ -59,7 +59,7 @@ class ConfRanker:
     other: Any = None
 
 
-@gin.configurable("train", module="conf")
+@gin.configurable("teach", module="conf")
 def conf_train(
     steps: int = 1, rate: float = 0.1, save_dir: str = "", other: Any = None
 ):
@@ -102,7 +102,7 @@ def test_values_reach_the_configured_classes(load):
         ConfWideLayer.blocks = 4
         ConfWideLayer.units = [8, 4]
         ConfWideLayer.name = "wide"
-        conf.train:
+        conf.teach:
           steps = 3
           rate = 1
           other = @conf_open()
@@ -121,8 +121,8 @@ def test_a_registered_class_called_from_python_reads_no_config(load):
 
 
 def test_each_load_starts_clean(load):
-    load("conf.train.steps = 3")
-    load("conf.train.rate = 0.5")
+    load("conf.teach.steps = 3")
+    load("conf.teach.rate = 0.5")
     assert conf_train()[:2] == (1, 0.5)
 
 
@@ -138,26 +138,26 @@ def test_each_load_starts_clean(load):
             "a.gin:2: no class or function is called 'Qqqqqqq'.",
         ),
         (
-            "conf.train.rate = %learning_rat\nlearning_rate = 0.1",
+            "conf.teach.rate = %learning_rat\nlearning_rate = 0.1",
             "a.gin:1: the macro %learning_rat is not defined. "
             "Did you mean 'learning_rate'?",
         ),
         (
-            "conf.train.rate = %learning_rate",
+            "conf.teach.rate = %learning_rate",
             "a.gin:1: the macro %learning_rate is not defined.",
         ),
         (
             # gin takes the value of `rate` here.
-            "conf.train.rate = %rate/slow\nrate = 0.1",
+            "conf.teach.rate = %rate/slow\nrate = 0.1",
             "a.gin:1: the macro %rate/slow is not defined. Did you mean 'rate'?",
         ),
         (
-            "conf.train.rate = %a\na = [%b]\nb = %a",
+            "conf.teach.rate = %a\na = [%b]\nb = %a",
             "a.gin:3: the macro %a refers to itself.",
         ),
         (
-            "conf.train.steps = %n\nn = 'a'",
-            "a.gin:1: conf.train.steps must be int. Received: 'a' (%n, a.gin:2)",
+            "conf.teach.steps = %n\nn = 'a'",
+            "a.gin:1: conf.teach.steps must be int. Received: 'a' (%n, a.gin:2)",
         ),
         (
             "ConfRecords.batch = 'a'",
@@ -171,8 +171,8 @@ def test_each_load_starts_clean(load):
         ),
         ("word = 'thing'", "a.gin:1: nothing reads %word, a macro."),
         (
-            "conf.train.steps = 3\ntrain.steps = 4",
-            "a.gin:2: train.steps is set already in a.gin:1.",
+            "conf.teach.steps = 3\nteach.steps = 4",
+            "a.gin:2: teach.steps is set already in a.gin:1.",
         ),
         ("a = 3\na = 3", "a.gin:2: %a is set already in a.gin:1."),
         ("\nimport conf_no_such", "a.gin:2: No module named 'conf_no_such'."),
@@ -196,18 +196,18 @@ def test_a_file_may_import_the_module_of_its_classes(load, monkeypatch, tmp_path
 
 
 def test_a_file_may_not_import_the_running_command(load, monkeypatch):
-    command = argparse.Namespace(__spec__=argparse.Namespace(name="recap_tf.train"))
+    command = argparse.Namespace(__spec__=argparse.Namespace(name="recap_tf.teach"))
     monkeypatch.setitem(sys.modules, "__main__", command)
-    assert refusal(load, "import recap_tf.train") == (
-        "a.gin:1: recap_tf.train is the command that runs; a config file cannot "
+    assert refusal(load, "import recap_tf.teach") == (
+        "a.gin:1: recap_tf.teach is the command that runs; a config file cannot "
         "import it."
     )
 
 
 def test_overrides_win_over_the_file(load):
-    load("conf.train.steps = 3", "conf.train.steps=4", "train.rate = 0.5")
+    load("conf.teach.steps = 3", "conf.teach.steps=4", "teach.rate = 0.5")
     assert conf_train()[:2] == (4, 0.5)
-    load("conf.train.steps = 3", "conf.train.steps=4", "conf.train.steps=5")
+    load("conf.teach.steps = 3", "conf.teach.steps=4", "conf.teach.steps=5")
     assert conf_train()[0] == 5
 
 
@@ -224,7 +224,7 @@ def test_overrides_of_scopes_and_macros(load):
 def test_an_override_may_leave_out_the_quotes_of_a_string(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/a.gin").write_text("")
-    config.load("sub/a.gin", ["conf.train.save_dir={here}/x*.gz"], roots=ROOTS)
+    config.load("sub/a.gin", ["conf.teach.save_dir={here}/x*.gz"], roots=ROOTS)
     assert conf_train()[2] == "sub/x*.gz"
     assert type(conf_train()[2]) is str
 
@@ -232,22 +232,22 @@ def test_an_override_may_leave_out_the_quotes_of_a_string(tmp_path):
 @pytest.mark.parametrize(
     "override, message",
     [
-        ("conf.train.steps", "expected --set Class.parameter=value."),
+        ("conf.teach.steps", "expected --set Class.parameter=value."),
         ("steps=3", "expected --set Class.parameter=value."),
         (
-            "conf.train.stepz=3",
-            "conf.train has no parameter 'stepz'. Did you mean 'steps'?",
+            "conf.teach.stepz=3",
+            "conf.teach has no parameter 'stepz'. Did you mean 'steps'?",
         ),
-        ("conf.train.steps=many", "conf.train.steps must be int. Received: 'many'"),
+        ("conf.teach.steps=many", "conf.teach.steps must be int. Received: 'many'"),
         (
-            "conf.train.rate=2024/01/02",
-            "conf.train.rate must be float. Received: '2024/01/02'",
+            "conf.teach.rate=2024/01/02",
+            "conf.teach.rate must be float. Received: '2024/01/02'",
         ),
         (
             "ConfRecords.mode=slow",
             "ConfRecords.mode must be 'fast' or 'exact'. Received: 'slow'",
         ),
-        ("conf.train.rate=%nope", "the macro %nope is not defined."),
+        ("conf.teach.rate=%nope", "the macro %nope is not defined."),
         (
             "conf.ranker.model=@ConfLayr",
             "no class or function is called 'ConfLayr'. Did you mean 'ConfLayer'?",
@@ -263,10 +263,10 @@ def test_mistakes_in_an_override(load, override, message):
 
 
 def test_an_override_of_two_lines_is_one_wrong_value(load):
-    message = refusal(load, "", "conf.train.steps=1\nconf.train.rate=2")
+    message = refusal(load, "", "conf.teach.steps=1\nconf.teach.rate=2")
     assert message == (
-        "--set conf.train.steps=1 conf.train.rate=2: conf.train.steps must be int. "
-        r"Received: '1\nconf.train.rate=2'"
+        "--set conf.teach.steps=1 conf.teach.rate=2: conf.teach.steps must be int. "
+        r"Received: '1\nconf.teach.rate=2'"
     )
 
 
@@ -297,11 +297,11 @@ def test_the_operative_config_loads_to_the_same_config(tmp_path):
         conf.ranker.sets = {{'z': @z/ConfRecords(), 'a': @a/ConfRecords()}}
         ConfRecords.batch = %batch
         a/ConfRecords.rates = {{'reply': (1.0, 1e-05), 'like': (0.5, -1.0)}}
-        conf.train.save_dir = {long_text!r}
-        conf.train.other = (1, None, True, b'x', [], {{}}, (2,), 0.1, [[{long_text!r}]])
+        conf.teach.save_dir = {long_text!r}
+        conf.teach.other = (1, None, True, b'x', [], {{}}, (2,), 0.1, [[{long_text!r}]])
         """
     )
-    config.load("sub/a.gin", ["batch=9", "conf.train.rate=0.25"], roots=ROOTS)
+    config.load("sub/a.gin", ["batch=9", "conf.teach.rate=0.25"], roots=ROOTS)
     text = config.operative()
     first = (ConfRanker(), conf_train())
 
@@ -324,7 +324,7 @@ def test_the_operative_config_is_short_and_readable(load):
     load(
         """
         conf.ranker.sets = {'a': @x/ConfRecords()}
-        conf.train.other = %n
+        conf.teach.other = %n
         n = 3
         x/ConfRecords:
           files='a'
@@ -333,7 +333,7 @@ def test_the_operative_config_is_short_and_readable(load):
     )
     assert config.operative() == (
         "conf.ranker.sets = {'a': @x/ConfRecords()}\n\n"
-        "conf.train.other = %n\n\n"
+        "conf.teach.other = %n\n\n"
         "n = 3\n\n"
         "x/ConfRecords.files = 'a'\n"
         "x/ConfRecords.names = ['b']\n"
@@ -367,7 +367,7 @@ def test_a_constructor_that_refuses_ends_in_one_line(load, capsys, text, line):
 
 
 def test_a_config_that_is_refused_ends_in_one_line(load, capsys):
-    assert run_command(lambda argv: load("conf.train.stepz = 3")) == 2
+    assert run_command(lambda argv: load("conf.teach.stepz = 3")) == 2
     assert capsys.readouterr().err == (
-        "error: a.gin:1: conf.train has no parameter 'stepz'. Did you mean 'steps'?\n"
+        "error: a.gin:1: conf.teach has no parameter 'stepz'. Did you mean 'steps'?\n"
     )

@@ -250,9 +250,9 @@ def test_a_base_file_may_lack_what_its_variants_say(load):
             "a.gin:1: @x/ReachData() needs x/ReachData.files, which nothing sets.",
         ),
         (
-            "model.part = @train/ReachData()\ntrian/ReachData.files = 'x'",
-            "a.gin:2: nothing reads trian/ReachData.files: it is in use, but not in "
-            "scope 'trian'. Did you mean 'train'?",
+            "model.part = @teach/ReachData()\ntaech/ReachData.files = 'x'",
+            "a.gin:2: nothing reads taech/ReachData.files: it is in use, but not in "
+            "scope 'taech'. Did you mean 'teach'?",
         ),
         (
             "model.part = @reach_same()\nreach_same.value = [%m]\nm = @reach_same()",

@@ -145,9 +145,11 @@ def test_an_empty_folder_of_files(folder):
 
 def test_a_checkpoint_of_another_architecture(folder):
     _train(folder)
-    complaint = _complaint(folder, "MaskBlock.output_size=64", "recap.train.steps=9")
+    complaint = _complaint(
+        folder, "backbone/MLP.layer_sizes=[64]", "recap.train.steps=9"
+    )
     assert "step-00000006 is of another architecture: " in complaint
-    assert re.search(r"backbone/\S+ is \[.*\] there and \[.*\] here", complaint)
+    assert re.search(r"backbone/\S+ is \[512\] there and \[64\] here", complaint)
 
 
 def test_a_loss_that_is_not_a_number_names_step_and_task(folder):
@@ -177,7 +179,7 @@ sys.exit(run_command(lambda _: recap_tf.train.main(sys.argv[1:])))
         [
             *(sys.executable, "-c", limited),
             *("--config", str(folder / "ranker.gin")),
-            "--set=MaskBlock.output_size=400",
+            "--set=backbone/MLP.layer_sizes=[300, 300]",
         ],
         capture_output=True,
         text=True,
@@ -252,7 +254,7 @@ def test_mirrored_training_and_an_odd_batch(folder):
     assert even.returncode == 0, even.stderr
     assert pathlib.Path(folder / "run/checkpoints/step-00000006").exists()
     # Without batch norm and dropout two replicas compute what one device does.
-    plain = ["DoubleNormLog.batch_norm=None", "tower/MLP.dropout=0.0"]
+    plain = ["DoubleNormLog.batch_norm=None", "MLP.dropout=0.0"]
     plain += ["Records.shuffle_size=1", "Records.shuffle_files=False"]
     plain += ["recap.train.steps=1", "recap.train.deterministic=True"]
     run(*plain, f"recap.train.save_dir='{folder}/two'")

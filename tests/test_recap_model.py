@@ -340,6 +340,14 @@ def test_probabilities_by_hand():
     )
 
 
+def test_affine_maps_of_all_tasks_and_of_one():
+    model = _small_model(affine_map=(1.0, -2.0), affine_maps={"a.reply": (3.0, 0.5)})
+    starts = {
+        n: (m.scale.numpy(), m.bias.numpy()) for n, m in model.affine_maps.items()
+    }
+    assert starts == {"a__like": (1.0, -2.0), "a__reply": (3.0, 0.5)}
+
+
 def test_ids_alone_are_enough():
     specs = {"discrete": SPECS["discrete"]}
     model = create_ranking_model(
