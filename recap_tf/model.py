@@ -70,9 +70,9 @@ class RankingModel(keras.Model):
         backbone: makes the shared layer; required by share_all and share_partial, an
             error with share_none.
         small_embeddings: makes the tables for `discrete`; none ignores that feature.
-        affine_map: (scale, bias) that each task's learned affine map of the logit starts
-            from; none for no map. A bias near the log odds of the labels spares the
-            backbone from learning it.
+        affine_map: (scale, bias) that each task's learned affine map of its logit
+            starts from; none for no map. A bias near the log odds of the labels spares
+            the backbone from learning it.
         affine_maps: task -> another start for its map.
         calibration_ratios: task -> r; 1 where not listed.
         output_backbone: also return what the towers saw.
@@ -87,6 +87,7 @@ class RankingModel(keras.Model):
         sharing: Sharing = "share_all",
         backbone: LayerOrFactory | None = None,
         small_embeddings: LayerOrFactory | None = None,
+        affine_map: tuple[float, float] | None = None,
         affine_maps: Mapping[str, tuple[float, float]] = {},
         calibration_ratios: Mapping[str, float] = {},
         output_backbone: bool = False,
