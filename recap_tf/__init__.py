@@ -2,16 +2,22 @@
 
 Read in this order; no module imports one below it:
 
-    schema      what one record holds
-    labels      the tasks, and how each data set was sampled
-    input       record files -> batches of (features, labels, weights)
-    features    the preprocessors: raw columns -> one dense vector
+    schema              what one record holds
+    labels              the tasks, and how each data set was sampled
+    record_files        which files a data set consists of, and whether they are whole
+    preprocess, input   record files -> batches of (features, labels, weights)
+    features            the preprocessors: raw columns -> one dense vector
     mlp, mask_net, embeddings    the parts of the network
-    model       features -> one logit per task
-    losses      logits, labels, weights -> one number to minimise
-    settings    what a config file says, as one object per command
-    training, evaluation, serving_model, trained    the work behind the commands
+    model               features -> one logit per task
+    losses              logits, labels, weights -> one number to minimise
+    validation_sets, evaluation, early_stopping    how good the model is
+    settings            what a config file says, as one object per command
+    training, serving_model      from settings to checkpoints and SavedModels
     train, evaluate, export, synthetic, convert, inspect    the commands
+
+Beside them: record_checks, record_probe and read_errors say what is wrong with data;
+`synthesis` makes data up, `conversion` makes records of tables, `inspection` looks at
+records. Commands are leaves: nothing imports them.
 
 What the graph embeddings share with the ranker lives in `recap_tf.core`.
 """
