@@ -1,9 +1,11 @@
 """Which made-up data sets a ranker's config needs."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 from recap_tf.core.command import UserError
+from recap_tf.evaluation import Report
 from recap_tf.schema import read_schema
 from recap_tf.settings import Ranker
 from recap_tf.synthetic_data import SyntheticData, SyntheticSet, make_data
@@ -63,3 +65,23 @@ def make_synthetic_data(
         )
     except FileExistsError as error:
         raise UserError(str(error)) from error
+
+
+def reached_lines(manifest: dict, report: Report) -> list[str]:
+    """How far the model came: per set and task, its AUROC and the best reachable one.
+
+    The training set is left out; what a model has seen it may rank better than that.
+    """
+    lines = []
+    for name, tasks in report.items():
+        made = manifest["sets"].get(name, {"tasks": {}})["tasks"]
+        for task, values in tasks.items():
+            best = made.get(task, {}).get("best_auroc")
+            if name == TRAIN or best is None or math.isnan(values["auroc"]):
+                continue
+            share = (values["auroc"] - 0.5) / (best - 0.5)
+            lines.append(
+                f"{name}, {task}: AUROC {values['auroc']:.4f}, {share:.0%} of the way "
+                f"from 0.5 to the best reachable {best:.4f}"
+            )
+    return lines

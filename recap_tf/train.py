@@ -16,7 +16,7 @@ from recap_tf.core.stopping import catch_signals
 from recap_tf.evaluation import as_json, format_table
 from recap_tf.read_errors import explained
 from recap_tf.serving_model import export_model
-from recap_tf.synthetic_sets import make_synthetic_data
+from recap_tf.synthetic_sets import make_synthetic_data, reached_lines
 from recap_tf.training import Trainer
 from recap_tf.validation_sets import EvaluateSettings
 
@@ -38,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     train, evaluate = settings.TrainSettings(), EvaluateSettings()
     export = settings.ExportSettings()
     in_force = config.operative()
+    manifest = None
     if ranker.synthetic_data is not None:
         _say(f"Data: made up, in {ranker.synthetic_data.folder}.")
-        make_synthetic_data(ranker, ranker.synthetic_data, _say)
+        manifest = make_synthetic_data(ranker, ranker.synthetic_data, _say)
     data = [ranker.train_data, *(named.records for named in ranker.validation_sets)]
     with explained(data, ranker.tasks):
         for warning in record_probe.probe(ranker.train_data, ranker.tasks):
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = posixpath.join(train.save_dir, "evaluation.json")
     files.write_text(path, json.dumps(as_json(step, outcome.report), indent=1) + "\n")
     print(f"Step {step}, {outcome.checkpoint}\n{format_table(outcome.report)}")
+    if manifest is not None:
+        print(*reached_lines(manifest, outcome.report), sep="\n")
     if export.folder is not None:
         version = export_model(
             trainer.model, ranker.train_data, export.folder, step, None

@@ -23,6 +23,7 @@ from recap_tf.synthetic_data import (
     make_data,
     read_manifest,
 )
+from recap_tf.synthetic_sets import reached_lines
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 TASKS = ["log.is_liked", "log.is_shared"]
@@ -351,3 +352,11 @@ def test_the_released_schema():
     assert lengths["home_recap_2022_cont__segdense_vals"] == 6000
     assert sum(name.startswith("recap.engagement.is_") for name in lengths) == 13
     assert len(lengths) == 22
+
+
+def test_how_far_a_model_came_is_told_for_all_but_the_training_set():
+    made = {"tasks": {"like": {"best_auroc": 0.9}, "rare": {"best_auroc": None}}}
+    manifest = {"sets": {"train": made, "like": made}}
+    values = {"like": {"auroc": 0.7}, "rare": {"auroc": 0.6}}
+    [line] = reached_lines(manifest, {"train": values, "like": values, "mine": values})
+    assert line.startswith("like, like: AUROC 0.7000, 50% of the way")
