@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from recap_tf import labels
 from recap_tf.core.optimizers import Adam, grouped_optimizer
@@ -417,6 +418,15 @@ def test_ids_choose_their_row():
 def test_bad_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_embeddings_are_usable_alone_saved_and_loaded(tmp_path):
+    inputs = keras.Input((2,), dtype="int64")
+    model = keras.Model(inputs, SmallEmbeddings(tables=TABLES)(inputs))
+    ids = np.array([[0, 3], [1, 4]])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model(ids), loaded(ids))
 
 
 @pytest.mark.parametrize("bad", [5, -1])

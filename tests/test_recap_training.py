@@ -17,7 +17,8 @@ from recap_tf import input as records_input
 from recap_tf.core import checkpoints, config
 from recap_tf.core.command import UserError
 from recap_tf.input import Mode, Shard, read_batches
-from recap_tf.training import build_model
+from recap_tf.training import Trainer, build_model
+from recap_tf.validation_sets import EvaluateSettings
 
 TINY = str(pathlib.Path(__file__).parents[1] / "configs" / "recap_tiny.gin")
 TASK = "recap.engagement.is_favorited"
@@ -311,6 +312,24 @@ def test_bfloat16_trains_and_keeps_float32_weights(data, tmp_path):
     state = _state(tmp_path / "run")
     floats = {value.dtype for value in state.values() if value.dtype.kind == "f"}
     assert floats == {np.dtype(np.float32)}
+
+
+@pytest.mark.slow
+def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
+    """As it has to for a TPU; and computes the same there, but for dropout."""
+    plain = ["--set=RankingModel.towers={}"]
+    ranker = _load([*_arguments(data, tmp_path), *plain])
+    results = []
+    for compiled in (False, True):
+        train_settings = settings.TrainSettings()
+        trainer = Trainer(ranker, train_settings, EvaluateSettings(), config="")
+        batch = next(
+            iter(read_batches(ranker.train_data, ranker.tasks, Mode.TRAIN, 64, seed=1))
+        )
+        step = tf.function(trainer._replica_step, jit_compile=compiled)
+        results.append([step([batch]).numpy() for _ in range(3)])
+    np.testing.assert_allclose(results[0], results[1], rtol=1e-3)
+    assert results[0][0][0] != results[0][2][0]
 
 
 KILLER = """
