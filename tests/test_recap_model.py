@@ -17,8 +17,6 @@ from recap_tf.mask_net import MaskBlock, MaskNet
 from recap_tf.mlp import MLP
 from recap_tf.model import RankingModel, create_ranking_model
 
-LAYER_SIZE_SUFFIX = ".bias"
-
 
 def _mlp(arrays, prefix, **settings) -> MLP:
     names = sorted(n for n in arrays if n.startswith(f"{prefix}dense_"))
