@@ -142,8 +142,8 @@ def _check_finite(step: int, names: Sequence[str], losses: np.ndarray) -> None:
         culprits = bad[1:] or bad
         raise UserError(
             f"Step {step}: {', '.join(culprits)} is {losses[names.index(culprits[0])]}."
-            " The last checkpoint is from before; lower the learning rate, or look at "
-            "the data with recap_tf.inspect."
+            " No checkpoint was made of it. Lower the learning rate, or look at the "
+            "data with recap_tf.inspect."
         )
 
 
