@@ -1,0 +1,283 @@
+"""A SavedModel that is loaded: its signatures, and a session that runs them.
+
+Any SavedModel: TensorFlow 1 graphs, Keras exports, `tf.saved_model.save`. It is loaded
+into a session of its own, as TF Serving does: that runs the signatures' tensors as they
+are named in the file, and closing it gives back all memory, threads and resources.
+"""
+
+import dataclasses
+import itertools
+import math
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from serving import tensors
+from serving.batching import Batching, batched
+from serving.errors import Code, ServingError, invalid, tensorflow_errors
+
+_MOST_SHAPES = 16
+"""Different inner shapes of one signature that get a batch queue of their own."""
+
+v1 = tf.compat.v1
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """An input or output of a signature.
+
+    Args:
+        tensor: its name in the graph.
+        dtype: of its values.
+        shape: sizes, None where any; None for an unknown rank.
+    """
+
+    tensor: str
+    dtype: tf.DType
+    shape: tuple[int | None, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What a model can be asked to compute.
+
+    Args:
+        key: its name.
+        method: "tensorflow/serving/predict", .../classify or .../regress.
+        inputs, outputs: alias -> endpoint.
+        defaults: alias -> value of inputs that a request may leave out.
+        definition: the proto, for metadata.
+    """
+
+    key: str
+    method: str
+    inputs: Mapping[str, Endpoint]
+    outputs: Mapping[str, Endpoint]
+    defaults: Mapping[str, np.ndarray]
+    definition: meta_graph_pb2.SignatureDef
+
+
+class SavedModel:
+    """A loaded SavedModel.
+
+    Args:
+        path: the version's folder.
+        tags: of the meta graph.
+        config: threads of the session.
+        batching: puts requests together; none runs each by itself.
+
+    Raises:
+        ServingError: it cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        tags: Collection[str] = ("serve",),
+        config: v1.ConfigProto | None = None,
+        batching: Batching | None = None,
+    ):
+        self.path = path
+        self._batching = batching
+        self._callables: dict[object, Callable] = {}
+        self._lock = threading.Lock()
+        self._graph = tf.Graph()
+        self._session = v1.Session(graph=self._graph, config=config)
+        try:
+            with self._graph.as_default(), tensorflow_errors():
+                meta_graph = v1.saved_model.load(self._session, sorted(tags), path)
+        except ServingError:
+            self._session.close()
+            raise
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            self._session.close()
+            reason = str(error).strip().splitlines()[0]
+            raise ServingError(
+                Code.NOT_FOUND if isinstance(error, OSError) else Code.INVALID_ARGUMENT,
+                f"Could not load SavedModel {path}: {reason}",
+            ) from error
+        self.signatures = {
+            key: _signature(key, definition)
+            for key, definition in meta_graph.signature_def.items()
+            if key != "__saved_model_init_op"
+        }
+
+    def close(self) -> None:
+        """Gives all its memory back. No run may be under way."""
+        self._session.close()
+        self._callables.clear()
+        self._session = self._graph = None
+
+    def signature(self, key: str) -> Signature:
+        """Raises FAILED_PRECONDITION if there is none of that name."""
+        if key not in self.signatures:
+            raise ServingError(
+                Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.'
+            )
+        return self.signatures[key]
+
+    def run(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+    ) -> dict[str, np.ndarray]:
+        """Computes `outputs`, aliases, from `inputs`, alias -> array, all given.
+
+        Raises:
+            ServingError: an array does not fit its endpoint, or the model fails.
+        """
+        names = sorted(signature.inputs)
+        given = [inputs[name] for name in names]
+        for name, array in zip(names, given, strict=True):
+            check_fits(name, array, signature.inputs[name])
+        if self._batching is not None and _is_batchable(signature):
+            call, given = self._batched_call(signature, names, given)
+            # The op computes every output; picking is cheap.
+            wanted = sorted(signature.outputs)
+        else:
+            wanted = list(outputs)
+            call = self._plain_call(signature, names, wanted)
+        with tensorflow_errors():
+            computed = call(*given)
+        found = dict(zip(wanted, computed, strict=True))
+        return {name: np.asarray(found[name]) for name in outputs}
+
+    def _plain_call(self, signature, names, outputs) -> Callable:
+        def make():
+            return self._session.make_callable(
+                [signature.outputs[name].tensor for name in outputs],
+                [signature.inputs[name].tensor for name in names],
+            )
+
+        return self._made_once((signature.key, tuple(outputs)), make)
+
+    def _batched_call(self, signature, names, given) -> tuple[Callable, list]:
+        if self._batching.pad_variable_length_inputs:
+            given = [
+                _padded(array, signature.inputs[name])
+                for name, array in zip(names, given, strict=True)
+            ]
+        # Rows of different shapes cannot be put together, and one odd request must
+        # not fail the others: each shape has a queue of its own.
+        inner = tuple(array.shape[1:] for array in given)
+        key = (signature.key, "batched", inner)
+        if key not in self._callables and self._shapes_of(signature) >= _MOST_SHAPES:
+            return self._plain_call(signature, names, sorted(signature.outputs)), given
+        make = lambda: self._make_batched(signature, names, inner)  # noqa: E731
+        return self._made_once(key, make), given
+
+    def _shapes_of(self, signature) -> int:
+        return sum(key[:2] == (signature.key, "batched") for key in self._callables)
+
+    def _make_batched(self, signature: Signature, names, inner) -> Callable:
+        outputs = [signature.outputs[name].tensor for name in sorted(signature.outputs)]
+        feeds = [signature.inputs[name].tensor for name in names]
+        wanted = sorted({name.split(":")[0] for name in outputs})
+        needed = v1.graph_util.extract_sub_graph(self._graph.as_graph_def(), wanted)
+        present = {node.name for node in needed.node}
+
+        def compute(*rows):
+            mapped = {
+                feed: row
+                for feed, row in zip(feeds, rows, strict=True)
+                if feed.split(":")[0] in present
+            }
+            return tf.graph_util.import_graph_def(
+                needed, input_map=mapped, return_elements=outputs, name=""
+            )
+
+        with self._graph.as_default():
+            placeholders = [
+                v1.placeholder(signature.inputs[name].dtype, (None, *shape))
+                for name, shape in zip(names, inner, strict=True)
+            ]
+            computed = batched(compute, placeholders, self._batching)
+            return self._session.make_callable(computed, placeholders)
+
+    def _made_once(self, key, make: Callable[[], Callable]) -> Callable:
+        found = self._callables.get(key)
+        if found is None:
+            with self._lock:
+                found = self._callables.get(key)
+                if found is None:
+                    with tensorflow_errors():
+                        found = self._callables[key] = make()
+        return found
+
+
+def check_fits(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
+    """Raises INVALID_ARGUMENT unless dtype and shape are what the signature says."""
+    dtype = tf.string if array.dtype == object else tf.dtypes.as_dtype(array.dtype)
+    if dtype != endpoint.dtype:
+        raise invalid(
+            f"input {alias} has the wrong dtype: expected "
+            f"{tensors.dtype_name(endpoint.dtype.as_datatype_enum)}, received "
+            f"{tensors.dtype_name(dtype.as_datatype_enum)}"
+        )
+    shape = endpoint.shape
+    if shape is None:
+        return
+    fits = len(shape) == array.ndim and all(
+        size in (None, own) for size, own in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise invalid(
+            f"input {alias} has the wrong shape: expected "
+            f"{tensors.show_shape(shape)}, received {tensors.show_shape(array.shape)}"
+        )
+
+
+def _signature(key: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
+    return Signature(
+        key,
+        definition.method_name,
+        {alias: _endpoint(info) for alias, info in definition.inputs.items()},
+        {alias: _endpoint(info) for alias, info in definition.outputs.items()},
+        {
+            alias: tf.make_ndarray(value)
+            for alias, value in getattr(definition, "defaults", {}).items()
+        },
+        definition,
+    )
+
+
+def _endpoint(info: meta_graph_pb2.TensorInfo) -> Endpoint:
+    return Endpoint(
+        info.name,
+        tf.dtypes.as_dtype(info.dtype),
+        tensors.shape_of(info.tensor_shape),
+    )
+
+
+def _is_batchable(signature: Signature) -> bool:
+    """Whether rows of its inputs are examples, and so are rows of its outputs."""
+    ends = itertools.chain(signature.inputs.values(), signature.outputs.values())
+    return bool(signature.inputs) and all(
+        end.shape is None or (len(end.shape) > 0 and end.shape[0] is None)
+        for end in ends
+    )
+
+
+def _padded(array: np.ndarray, endpoint: Endpoint) -> np.ndarray:
+    """`array` with its free inner dimensions padded to the next power of two.
+
+    Padding to powers of two, not to the largest request of the batch: so that a few
+    shapes recur, each with a queue of its own.
+    """
+    if endpoint.shape is None or array.size == 0:
+        return array
+    sizes = [
+        own if wanted is not None or i == 0 else 1 << math.ceil(math.log2(own))
+        for i, (own, wanted) in enumerate(
+            zip(array.shape, endpoint.shape, strict=True)
+        )
+    ]
+    widths = [(0, size - own) for size, own in zip(sizes, array.shape, strict=True)]
+    if not any(width for _, width in widths):
+        return array
+    # As TF Serving does: the tensor's first element fills the padding.
+    return np.pad(array, widths, constant_values=array.flat[0])
