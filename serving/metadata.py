@@ -20,7 +20,9 @@ def get_model_metadata(
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     if not request.metadata_field:
-        raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        raise invalid(
+            "GetModelMetadataRequest must specify at least one metadata_field"
+        )
     for field in request.metadata_field:
         if field != SIGNATURE_DEF:
             raise invalid(f"Metadata field {field} is not supported")

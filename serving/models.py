@@ -173,7 +173,9 @@ class Models:
             raise invalid("ModelSpec has no name specified.")
         with self._lock:
             model = self._models.get(spec.name)
-            found = [version.status for version in model.versions.values()] if model else []
+            found = (
+                [version.status for version in model.versions.values()] if model else []
+            )
             found += [
                 version.status
                 for gone in self._leaving
@@ -259,7 +261,9 @@ class Models:
             else:
                 _say(f"{name} version {version.number} is available.")
         except BaseException as error:
-            version.error = ServingError(Code.UNKNOWN, f"{type(error).__name__}: {error}")
+            version.error = ServingError(
+                Code.UNKNOWN, f"{type(error).__name__}: {error}"
+            )
             version.state = State.END
             raise
         finally:
@@ -309,10 +313,12 @@ class Models:
         busy = (State.START, State.LOADING)
         with self._lock:
             self._progress.wait_for(
-                lambda: not any(
-                    version.state in busy
-                    for model in self._models.values()
-                    for version in model.versions.values()
+                lambda: (
+                    not any(
+                        version.state in busy
+                        for model in self._models.values()
+                        for version in model.versions.values()
+                    )
                 )
             )
 

@@ -272,9 +272,7 @@ def _padded(array: np.ndarray, endpoint: Endpoint) -> np.ndarray:
         return array
     sizes = [
         own if wanted is not None or i == 0 else 1 << math.ceil(math.log2(own))
-        for i, (own, wanted) in enumerate(
-            zip(array.shape, endpoint.shape, strict=True)
-        )
+        for i, (own, wanted) in enumerate(zip(array.shape, endpoint.shape, strict=True))
     ]
     widths = [(0, size - own) for size, own in zip(sizes, array.shape, strict=True)]
     if not any(width for _, width in widths):

@@ -1,0 +1,138 @@
+"""The command line: the names and defaults of `tensorflow_model_server`, and limits."""
+
+import argparse
+import dataclasses
+import typing
+from collections.abc import Sequence
+
+_NOT_ACTED_ON = {
+    "rest_api_num_threads": "HTTP is served by one event loop and the gRPC threads",
+    "num_unload_threads": "versions are unloaded one after the other",
+}
+
+
+def _flag(default, text: str):
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What the server was told; one field per flag."""
+
+    port: int = _flag(8500, "TCP port of gRPC; 0 for none")
+    grpc_socket_path: str = _flag("", "unix socket of gRPC, beside the port")
+    rest_api_port: int = _flag(0, "TCP port of HTTP/REST; 0 for none")
+    rest_api_num_threads: int = _flag(0, "threads of HTTP/REST")
+    rest_api_timeout_in_ms: int = _flag(30000, "longest time for a REST call")
+    rest_api_enable_cors_support: bool = _flag(False, "answer browsers elsewhere")
+    model_name: str = _flag("default", "name of the model of --model_base_path")
+    model_base_path: str = _flag("", "folder of one model's versions")
+    model_config_file: str = _flag("", "text ModelServerConfig: several models")
+    model_config_file_poll_wait_seconds: int = _flag(0, "0: read the file once")
+    enable_batching: bool = _flag(False, "put requests together")
+    batching_parameters_file: str = _flag("", "text BatchingParameters")
+    monitoring_config_file: str = _flag("", "text MonitoringConfig")
+    file_system_poll_wait_seconds: float = _flag(1, "0: look for versions once")
+    max_num_load_retries: int = _flag(5, "further attempts to load a version")
+    load_retry_interval_micros: int = _flag(60_000_000, "between two attempts")
+    num_load_threads: int = _flag(0, "versions loaded at once; 0: one")
+    num_unload_threads: int = _flag(0, "versions unloaded at once")
+    grpc_channel_arguments: str = _flag("", "k=v,k=v")
+    grpc_max_threads: int = _flag(128, "calls that are answered at once")
+    enable_model_warmup: bool = _flag(True, "run a version's recorded requests first")
+    num_request_iterations_for_warmup: int = _flag(1, "times each one is run")
+    allow_version_labels_for_unavailable_models: bool = _flag(False, "see its name")
+    enable_serialization_as_tensor_content: bool = _flag(
+        False, "outputs as bytes instead of typed fields"
+    )
+    ssl_config_file: str = _flag("", "text SSLConfig; gRPC is then encrypted")
+    tensorflow_session_parallelism: int = _flag(0, "threads of each kind; 0: TF's")
+    tensorflow_intra_op_parallelism: int = _flag(0, "threads within an operation")
+    tensorflow_inter_op_parallelism: int = _flag(0, "operations at once")
+    enable_grpc_healthcheck_service: bool = _flag(False, "grpc.health.v1.Health")
+    saved_model_tags: str = _flag("serve", "of the meta graph, comma-separated")
+    host: str = _flag("localhost", "interface to listen on; 0.0.0.0 for all")
+    max_message_bytes: int = _flag(64 << 20, "a larger request is refused")
+    max_tensor_bytes: int = _flag(256 << 20, "an input that declares more is refused")
+    max_concurrent_requests: int = _flag(1024, "more are refused")
+    drain_seconds: float = _flag(30, "for requests under way, after SIGTERM")
+
+    def __post_init__(self):
+        if bool(self.model_config_file) and bool(self.model_base_path):
+            raise ValueError(
+                "--model_config_file and --model_base_path: give one. Received both."
+            )
+        if not self.model_config_file and not self.model_base_path:
+            raise ValueError(
+                "--model_base_path or --model_config_file must say what to serve."
+            )
+        if self.batching_parameters_file and not self.enable_batching:
+            raise ValueError(
+                "--batching_parameters_file is set without --enable_batching."
+            )
+        for name in ("grpc_max_threads", "max_message_bytes", "max_tensor_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name} must be at least 1. Received: {getattr(self, name)}"
+                )
+        if not (self.port or self.grpc_socket_path or self.rest_api_port):
+            raise ValueError(
+                "--port=0 leaves nothing to listen on; give --grpc_socket_path or "
+                "--rest_api_port."
+            )
+        channel_arguments(self.grpc_channel_arguments)
+
+    def ignored(self) -> list[str]:
+        """A line for each flag that was set and that this server does not act on."""
+        return [
+            f"--{field.name} is accepted for compatibility and has no effect: "
+            f"{_NOT_ACTED_ON[field.name]}."
+            for field in dataclasses.fields(self)
+            if field.name in _NOT_ACTED_ON
+            and getattr(self, field.name) != field.default
+        ]
+
+
+def parse_flags(argv: Sequence[str] | None, version: str) -> Flags:
+    """The flags of a command line; unknown or malformed ones end the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving.server",
+        description="Serves SavedModels over TF Serving's gRPC and REST APIs.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=version)
+    types = typing.get_type_hints(Flags)
+    for field in dataclasses.fields(Flags):
+        kind = types[field.name]
+        options = {"type": _truth if kind is bool else kind}
+        if kind is bool:
+            # --enable_batching and --enable_batching=true both.
+            options |= {"nargs": "?", "const": True}
+        parser.add_argument(
+            f"--{field.name}",
+            default=field.default,
+            metavar=kind.__name__.upper(),
+            help=f"{field.metadata['help']} (default: {field.default!r})",
+            **options,
+        )
+    return Flags(**vars(parser.parse_args(argv)))
+
+
+def channel_arguments(text: str) -> list[tuple[str, int | str]]:
+    """The pairs of --grpc_channel_arguments."""
+    pairs = []
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key:
+            raise ValueError(
+                f"--grpc_channel_arguments must be k=v,k=v. Received: {text!r}"
+            )
+        pairs.append((key, int(value) if value.lstrip("-").isdecimal() else value))
+    return pairs
+
+
+def _truth(text: str) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"expected true or false, received {text!r}")
+    return known[text.lower()]
