@@ -8,11 +8,11 @@ import tensorflow as tf
 from google.protobuf import message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
-    classification_pb2,
     predict_pb2,
     regression_pb2,
 )

@@ -8,7 +8,7 @@ requests waited for their batch.
 import bisect
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 _PREFIX = ":tensorflow:serving:"
 _LATENCY_BUCKETS = tuple(10 * 1.8**i for i in range(33))  # 10 us to 40 minutes

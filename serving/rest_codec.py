@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving import tensors
-from serving.errors import invalid, code_of
+from serving.errors import code_of, invalid
 from serving.saved_model import Endpoint, Signature
 
 _BASE64 = "b64"
@@ -102,13 +102,16 @@ def predict_json(response: predict_pb2.PredictResponse, *, rows: bool) -> bytes:
 
 
 def fill_examples(
-    request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest,
+    request: classification_pb2.ClassificationRequest
+    | regression_pb2.RegressionRequest,
     body: Mapping[str, Any],
 ) -> None:
     """Puts the examples (and context) of a classify or regress body into `request`."""
     listed = body.get("examples")
     if not isinstance(listed, list):
-        raise invalid("When method is classify or regress, key 'examples' must be a list")
+        raise invalid(
+            "When method is classify or regress, key 'examples' must be a list"
+        )
     if "context" in body:
         target = request.input.example_list_with_context
         _fill_example(target.context, body["context"])
@@ -280,7 +283,9 @@ def _bytes(alias: str, value: Any) -> bytes:
             return base64.b64decode(value[_BASE64], validate=True)
         except (binascii.Error, ValueError) as error:
             raise invalid(f"input {alias}: Unable to base64 decode") from error
-    raise invalid(f"input {alias}: expected DT_STRING, received {json.dumps(value)[:60]}")
+    raise invalid(
+        f"input {alias}: expected DT_STRING, received {json.dumps(value)[:60]}"
+    )
 
 
 def _jsonable(alias: str, array: np.ndarray) -> Any:

@@ -1,0 +1,240 @@
+"""Serves SavedModels over TF Serving's gRPC and REST APIs.
+
+python -m serving.server --port=8500 --model_name=recap --model_base_path=$PWD/models/recap
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from serving import batching, grpc_front, text_configs
+from serving.errors import ServingError
+from serving.flags import Flags, channel_arguments, parse_flags
+from serving.grpc_front import GrpcFront
+from serving.models import ModelConfig, Models
+from serving.monitoring import Monitoring
+from serving.rest_front import RestFront
+from serving.saved_model import SavedModel
+from serving.service import Service
+from serving.warmup import warm_up
+
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+# A thread that holds the interpreter while a version loads gives it up this often: the
+# default of 5 ms would be felt in every request's latency.
+_SWITCH_SECONDS = 0.0005
+
+
+class Server:
+    """A running server; what `python -m serving.server` starts.
+
+    Args:
+        flags: what to serve, and how.
+
+    Raises:
+        ServingError: a config file is bad, or an address is in use.
+    """
+
+    def __init__(self, flags: Flags):
+        self._flags = flags
+        self.monitoring = Monitoring()
+        self._batching = _read_batching(flags)
+        ssl = flags.ssl_config_file and text_configs.read_text_config(
+            flags.ssl_config_file, text_configs.SSLConfig
+        )
+        credentials = grpc_front.tls_credentials(ssl) if ssl else None
+        metrics_path = _read_metrics_path(flags)
+        self._configs = self._read_models()
+        self.models = Models(
+            self._load,
+            load_threads=flags.num_load_threads,
+            load_retries=flags.max_num_load_retries,
+            retry_seconds=flags.load_retry_interval_micros / 1e6,
+            labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
+        )
+        self.service = Service(
+            self.models,
+            self.monitoring,
+            as_content=flags.enable_serialization_as_tensor_content,
+            most_bytes=flags.max_tensor_bytes,
+            most_requests=flags.max_concurrent_requests,
+        )
+        addresses = [f"{flags.host}:{flags.port}"] if flags.port else []
+        if flags.grpc_socket_path:
+            addresses.append(f"unix:{flags.grpc_socket_path}")
+        self._ended = threading.Event()
+        self.rest = self.grpc = None
+        # What cannot be listened on is said before models are loaded for minutes; the
+        # kernel keeps callers waiting until then.
+        if addresses:
+            self.grpc = GrpcFront(
+                self.service,
+                addresses,
+                credentials=credentials,
+                threads=flags.grpc_max_threads,
+                most_message_bytes=flags.max_message_bytes,
+                most_calls=flags.max_concurrent_requests,
+                health_service=flags.enable_grpc_healthcheck_service,
+                channel_arguments=channel_arguments(flags.grpc_channel_arguments),
+            )
+        self._metrics_path = metrics_path
+
+    def start(self) -> None:
+        """Loads the models and answers from then on."""
+        flags = self._flags
+        self.models.configure(self._configs)
+        if flags.file_system_poll_wait_seconds > 0:
+            self.models.start_polling(flags.file_system_poll_wait_seconds)
+        if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
+            threading.Thread(
+                target=self._poll_config, name="poll-config", daemon=True
+            ).start()
+        if flags.rest_api_port:
+            self.rest = RestFront(
+                self.service,
+                host=flags.host,
+                port=flags.rest_api_port,
+                threads=flags.grpc_max_threads,
+                timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
+                most_body_bytes=flags.max_message_bytes,
+                most_bytes=flags.max_tensor_bytes,
+                cors=flags.rest_api_enable_cors_support,
+                metrics_path=self._metrics_path,
+            )
+        if self.grpc is not None:
+            self.grpc.start()
+
+    def stop(self) -> None:
+        """Answers what was accepted, then ends."""
+        self._ended.set()
+        seconds = self._flags.drain_seconds
+        if self.grpc is not None:
+            self.grpc.stop(seconds)
+        if self.rest is not None:
+            self.rest.stop(seconds)
+        self.models.close()
+
+    def _read_models(self) -> list[ModelConfig]:
+        flags = self._flags
+        if flags.model_config_file:
+            config = text_configs.read_text_config(
+                flags.model_config_file, text_configs.ModelServerConfig
+            )
+            return list(config.model_config_list.config)
+        # The flag may be relative to the current folder; a config file's paths not.
+        path = flags.model_base_path
+        path = path if "://" in path else os.path.abspath(path)
+        return [
+            ModelConfig(
+                name=flags.model_name, base_path=path, model_platform="tensorflow"
+            )
+        ]
+
+    def _poll_config(self) -> None:
+        """Reads the config file again and again; a bad one changes nothing."""
+        said = None
+        while not self._ended.wait(self._flags.model_config_file_poll_wait_seconds):
+            try:
+                configs = self._read_models()
+                if configs != self._configs:
+                    self._configs = configs
+                    self.models.configure(configs)
+                said = None
+            except ServingError as error:
+                if error.message != said:
+                    said = error.message
+                    _say(f"The config stays as it was: {said}")
+
+    def _load(self, name: str, path: str) -> SavedModel:
+        flags = self._flags
+        threads = flags.tensorflow_session_parallelism
+        model = SavedModel(
+            path,
+            tags=flags.saved_model_tags.split(","),
+            config=tf.compat.v1.ConfigProto(
+                intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism
+                or threads,
+                inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism
+                or threads,
+            ),
+            batching=self._batching,
+        )
+        if flags.enable_model_warmup:
+            try:
+                warm_up(
+                    model,
+                    iterations=flags.num_request_iterations_for_warmup,
+                    most_bytes=flags.max_tensor_bytes,
+                )
+            except BaseException:
+                model.close()
+                raise
+        return model
+
+
+def _read_batching(flags: Flags) -> batching.Batching | None:
+    if not flags.enable_batching:
+        return None
+    if not flags.batching_parameters_file:
+        return batching.Batching()
+    return batching.from_parameters(
+        text_configs.read_text_config(
+            flags.batching_parameters_file, text_configs.BatchingParameters
+        )
+    )
+
+
+def _read_metrics_path(flags: Flags) -> str | None:
+    if not flags.monitoring_config_file:
+        return None
+    config = text_configs.read_text_config(
+        flags.monitoring_config_file, text_configs.MonitoringConfig
+    ).prometheus_config
+    return (config.path or _METRICS_PATH) if config.enable else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    tf.get_logger().setLevel("ERROR")
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        flags = parse_flags(argv, grpc_front.version_text())
+        server = Server(flags)
+    except (ServingError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for line in flags.ignored():
+        _say(line)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    started = time.monotonic()
+    server.start()
+    places = (
+        [f"gRPC on {flags.host}:{port}" for port in server.grpc.ports[:1]]
+        if (server.grpc and flags.port)
+        else []
+    )
+    if server.rest is not None:
+        places.append(f"REST on {flags.host}:{server.rest.port}")
+    _say(f"Serving after {time.monotonic() - started:.1f} s: {', '.join(places)}")
+    # A lock would keep signals waiting.
+    while not ended.wait(0.2):
+        pass
+    _say("Stopping: answering what was accepted.")
+    server.stop()
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    # Threads of TensorFlow and gRPC may still be about; everything is answered.
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)
