@@ -58,7 +58,8 @@ class RankingModel(keras.Model):
     (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
     -> {"logits", "probabilities", "calibrated_probabilities"}, each (batch, tasks)
     float32, and on request "backbone", what the towers saw. Features that the model
-    does not know are ignored.
+    does not know are ignored. `return_task_logits=True` adds "task_logits", a list of
+    the logits' columns, (batch, 1) each: gradients of one stay in its own tower.
 
     Args:
         tasks: names, in the order of the outputs' columns.
@@ -133,14 +134,15 @@ class RankingModel(keras.Model):
             if start is not None
         }
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, return_task_logits=False):
         x = self._concatenate(inputs, training)
         if self.backbone is not None:
             shared = self.backbone(x, training=training)
             if self.sharing == "share_partial":
                 shared = tf.concat([tf.cast(x, shared.dtype), shared], axis=-1)
             x = shared
-        logits = tf.concat([self._logit(task, x, training) for task in self.tasks], -1)
+        task_logits = [self._logit(task, x, training) for task in self.tasks]
+        logits = tf.concat(task_logits, -1)
         probabilities = tf.sigmoid(logits)
         ratios = [self.calibration_ratios[task] for task in self.tasks]
         outputs = {
@@ -150,6 +152,8 @@ class RankingModel(keras.Model):
                 probabilities, tf.constant(ratios, tf.float32)
             ),
         }
+        if return_task_logits:
+            outputs["task_logits"] = task_logits
         if self.output_backbone:
             outputs["backbone"] = tf.cast(x, tf.float32)
         return outputs

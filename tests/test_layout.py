@@ -17,10 +17,12 @@ ORDER = [
     ["input", "record_checks"],
     ["features", "mlp", "mask_net", "embeddings"],
     ["model"],
+    ["pointwise_loss", "pairwise_loss", "task_balancing"],
+    ["grad_norm", "pcgrad"],
     ["losses", "validation_sets"],
     ["evaluation"],
     ["early_stopping"],
-    ["settings"],
+    ["settings", "training_step"],
     ["training", "serving_model"],
 ]
 

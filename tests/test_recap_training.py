@@ -326,7 +326,7 @@ def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
         batch = next(
             iter(read_batches(ranker.train_data, ranker.tasks, Mode.TRAIN, 64, seed=1))
         )
-        step = tf.function(trainer._replica_step, jit_compile=compiled)
+        step = tf.function(trainer._train_step.on_replica, jit_compile=compiled)
         results.append([step([batch]).numpy() for _ in range(3)])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-3)
     assert results[0][0][0] != results[0][2][0]

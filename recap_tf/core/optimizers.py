@@ -84,6 +84,21 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         )
         self._group_names = tuple(groups)
 
+    def with_group(
+        self, name: str, optimizer: Optimizer, weights: Sequence[tf.Variable]
+    ) -> "GroupedOptimizer":
+        """The same groups and one more."""
+        if name in self._group_names:
+            raise ValueError(f"There are two groups of weights named {name!r}.")
+        groups = dict(
+            zip(
+                (*self._group_names, name),
+                (*self._optimizers_and_vars, (optimizer, _constant(weights))),
+                strict=True,
+            )
+        )
+        return GroupedOptimizer({n: (one, of()) for n, (one, of) in groups.items()})
+
     def create_slots(self) -> None:
         """Makes all state now, so that a checkpoint can be restored into it."""
         for optimizer, weights in self._optimizers_and_vars:
