@@ -161,7 +161,7 @@ class MultiTaskLoss:
 
     def addends(self, losses: tf.Tensor) -> tf.Tensor:
         """(tasks,) -> (tasks,), of which a mean or sum over the tasks is the sum."""
-        return losses / len(losses) if self.reduction == "mean" else losses
+        return losses / losses.shape[0] if self.reduction == "mean" else losses
 
     def balancing(self, model: RankingModel) -> TaskBalancing:
         """What balances the tasks of `model`, with its own variables.
