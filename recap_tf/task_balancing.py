@@ -14,6 +14,7 @@ import gin
 import tensorflow as tf
 
 from recap_tf.core.gradients import Gradient
+from recap_tf.core.optimizers import Adam, Optimizer
 from recap_tf.core.schedules import Schedule
 from recap_tf.model import RankingModel
 
@@ -75,6 +76,11 @@ class TaskBalancing(tf.Module):
                 "RankingModel.sharing = 'share_all' or 'share_partial'. "
                 f"Received: {model.sharing!r}"
             )
+
+    def optimizers(self) -> dict[str, tuple[Optimizer, list[tf.Variable]]]:
+        """The optimizer's group of its own variables, if it has some."""
+        own = list(self.trainable_variables)
+        return {"task_balancing": (Adam(self.learning_rate), own)} if own else {}
 
     def weights(self) -> tf.Tensor | None:
         """(tasks,) factors on the tasks' losses; none for ones."""

@@ -13,7 +13,6 @@ from recap_tf import early_stopping
 from recap_tf import input as records_input
 from recap_tf.core import checkpoints, files, loop
 from recap_tf.core.logs import Logs
-from recap_tf.core.optimizers import Adam, GroupedOptimizer
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
 from recap_tf.early_stopping import Best
@@ -89,7 +88,9 @@ class Trainer:
         with self._strategy.scope():
             self.model = build_model(ranker)
             self._balancing = ranker.loss.balancing(self.model)
-            self._optimizer = self._make_optimizer()
+            self._optimizer = ranker.optimizer(self.model.parameter_groups())
+            self._optimizer.add_groups(self._balancing.optimizers())
+            self._optimizer.create_slots()
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
         self._train_step = TrainingStep(
             self.model,
@@ -163,15 +164,6 @@ class Trainer:
             report = self._evaluator.evaluate()
         self._logs.flush()
         return Outcome(done, chosen, report)
-
-    def _make_optimizer(self) -> GroupedOptimizer:
-        optimizer = self._ranker.optimizer(self.model.parameter_groups())
-        learned = self._balancing.trainable_variables
-        if learned:
-            adam = Adam(learning_rate=self._balancing.learning_rate)
-            optimizer = optimizer.with_group("task_balancing", adam, learned)
-        optimizer.create_slots()
-        return optimizer
 
     def _done(self) -> int:
         return int(self._step.numpy())

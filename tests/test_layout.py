@@ -15,6 +15,7 @@ ORDER = [
     ["schema", "record_writer"],
     ["labels", "record_files", "preprocess"],
     ["input", "record_checks"],
+    ["fields"],
     ["features", "mlp", "mask_net", "embeddings"],
     ["model"],
     ["pointwise_loss", "pairwise_loss", "task_balancing"],

@@ -11,7 +11,7 @@ from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
 from recap_tf.pcgrad import PCGrad, projected
 from recap_tf.pointwise_loss import PointwiseLoss
-from recap_tf.task_balancing import BatchLoss, TaskBalancing, UncertaintyWeighting
+from recap_tf.task_balancing import TaskBalancing, UncertaintyWeighting
 from recap_tf.training_step import TrainingStep
 
 TASKS = ["a", "b", "c"]
@@ -50,7 +50,7 @@ def _step(model, loss, learning_rate=0.1, **settings):
     optimizer = GroupedOptimizer({"all": (sgd(learning_rate), model.trainable_weights)})
     own = balancing.trainable_variables
     if own:
-        optimizer = optimizer.with_group("own", sgd(balancing.learning_rate), own)
+        optimizer.add_groups({"own": (sgd(balancing.learning_rate), own)})
     step = tf.Variable(0, dtype=tf.int64)
     strategy = tf.distribute.get_strategy()
     training = TrainingStep(
@@ -188,15 +188,15 @@ def test_grad_norm_evens_out_the_norms_of_a_task_of_another_scale():
     loss = MultiTaskLoss(
         reduction="sum",
         task_weights={"a": 20.0},
-        task_balancing=lambda tasks: GradNorm(tasks, alpha=0.0, learning_rate=1e-3),
+        task_balancing=lambda tasks: GradNorm(tasks, alpha=0.0, learning_rate=0.01),
     )
     step, balancing = _step(model, loss, learning_rate=0.0)
     run = tf.function(step.on_replica)
-    for _ in range(1500):
+    for _ in range(600):
         run([batch])
     norms = [np.linalg.norm(one) for one in _Numpy(model, batch).shared]
     pulls = balancing.task_weights.numpy() * norms * [20, 1, 1]
-    np.testing.assert_allclose(pulls, pulls.mean(), rtol=0.1)
+    np.testing.assert_allclose(pulls, pulls.mean(), rtol=0.15)
     np.testing.assert_allclose(balancing.task_weights.numpy().sum(), 3, rtol=1e-5)
 
 
@@ -209,47 +209,6 @@ def test_grad_norm_weights_stay_positive():
     for _ in range(3):
         step.on_replica([batch])
         assert balancing.task_weights.numpy().min() > 0
-
-
-class _Gated(keras.layers.Layer):
-    """A backbone with a matrix after its kernel that only the first unit sees."""
-
-    def build(self, shape):
-        self.kernel = self.add_weight("kernel", (shape[-1], HIDDEN))
-        self.last = self.add_weight("last", (HIDDEN, HIDDEN))
-        self.unused = self.add_weight("unused", (HIDDEN, HIDDEN))
-        super().build(shape)
-
-    def call(self, inputs):
-        return tf.nn.tanh(inputs @ self.kernel) @ self.last
-
-
-@pytest.mark.parametrize(
-    "shared, taken", [("last", ["last"]), ("backbone", ["kernel", "last"])]
-)
-def test_grad_norm_looks_at_matrices_that_all_tasks_reach(shared, taken):
-    model = RankingModel(
-        tasks=TASKS,
-        preprocessor=keras.layers.Lambda(lambda features: features["continuous"]),
-        tower=lambda: keras.layers.Dense(1),
-        backbone=_Gated(),
-    )
-    features, labels, _ = _batch()
-    balancing = GradNorm(TASKS, shared=shared)
-    with tf.GradientTape(persistent=True) as tape:
-        outputs = model(features, training=True, return_task_logits=True)
-        losses = MultiTaskLoss().task_losses(TASKS, labels, outputs["logits"])
-        total = tf.reduce_sum(losses)
-    loss = BatchLoss(
-        tape, total, tf.zeros([]), losses, outputs["logits"], outputs["task_logits"]
-    )
-    weights = model.trainable_weights
-    found = balancing.gradients(loss, weights, model.backbone.trainable_weights)
-    for task in range(3):
-        with_names = [getattr(model.backbone, name) for name in taken]
-        expected = tape.gradient(losses[task], with_names) if False else None
-        assert len(found["shared"][task]) == len(taken)
-        assert expected is None
 
 
 def _pcgrad_by_hand(gradients, orders):
@@ -273,7 +232,7 @@ def test_projection_is_that_of_the_paper():
         orders = np.argsort(tf.random.stateless_uniform([4, 4], pair).numpy(), axis=1)
         factors = projected(tf.constant(gradients @ gradients.T), pair)
         np.testing.assert_allclose(
-            factors @ gradients,
+            factors.numpy() @ gradients,
             _pcgrad_by_hand(gradients.astype(np.float64), orders),
             rtol=1e-4,
             atol=1e-5,
@@ -282,6 +241,7 @@ def test_projection_is_that_of_the_paper():
 
 def test_the_order_is_another_at_every_step():
     gradients = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    gradients -= 1.1 * gradients.mean(axis=0)  # So they conflict.
     products = tf.constant(gradients @ gradients.T)
     found = {tuple(np.round(projected(products, [0, step]), 4)) for step in range(20)}
     assert len(found) > 3
@@ -291,14 +251,14 @@ def test_two_conflicting_gradients_by_hand():
     # (1, 0) and (-1, 1): the first becomes (1/2, 1/2), the second (0, 1).
     gradients = np.array([[1.0, 0.0], [-1.0, 1.0]], np.float32)
     factors = projected(tf.constant(gradients @ gradients.T), tf.constant([0, 0]))
-    np.testing.assert_allclose(factors @ gradients, [0.5, 1.5], rtol=1e-6)
+    np.testing.assert_allclose(factors.numpy() @ gradients, [0.5, 1.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_pcgrad_updates(reduction):
     model, batch = _linear_model(tasks=["a", "b"]), _batch(4, tasks=["a", "b"])
     # Opposite towers: the tasks conflict unless their labels do, too.
-    model.towers["b"].kernel.assign(-model.towers["a"].kernel + 0.3)
+    model.towers["b"].kernel.assign(model.towers["a"].kernel * [[-1.0], [-0.5], [-0.8]])
     batch = (batch[0], tf.repeat(batch[1][:, :1], 2, axis=1), batch[2])
     loss = MultiTaskLoss(reduction=reduction, task_balancing=PCGrad)
     step, _ = _step(model, loss)
@@ -446,13 +406,106 @@ def test_accumulated_batches_are_one_large_batch(make):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
-def test_the_group_of_the_balancing_has_its_own_rate_and_is_named_once():
+def test_its_own_variables_are_a_group_with_their_own_rate():
     model = _linear_model()
     optimizer = GroupedOptimizer({"backbone": (Adam(0.1), model.trainable_weights)})
-    own = UncertaintyWeighting(TASKS).trainable_variables
-    extended = optimizer.with_group("task_balancing", Adam(0.5), own)
-    assert extended.learning_rates(0) == pytest.approx(
+    optimizer.add_groups(PCGrad(TASKS).optimizers())
+    assert optimizer.learning_rates(0) == pytest.approx({"backbone": 0.1})
+    balancing = UncertaintyWeighting(TASKS, learning_rate=0.5)
+    optimizer.add_groups(balancing.optimizers())
+    assert optimizer.learning_rates(0) == pytest.approx(
         {"backbone": 0.1, "task_balancing": 0.5}
     )
-    with pytest.raises(ValueError, match="two groups of weights named 'backbone'"):
-        optimizer.with_group("backbone", Adam(0.5), own)
+    gradients = [tf.ones_like(w) for w in model.trainable_weights]
+    pairs = list(zip(gradients, model.trainable_weights, strict=True))
+    optimizer.apply_gradients([*pairs, (tf.ones([3]), balancing.log_variances)])
+    # Adam's first step is the learning rate.
+    np.testing.assert_allclose(balancing.log_variances, [-0.5] * 3, rtol=1e-4)
+
+
+class _OwnGates(keras.layers.Layer):
+    """For every task: tanh(x kernel) last, times a gate of its own."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight("kernel", (shape[-1], HIDDEN))
+        self.last = self.add_weight("last", (HIDDEN, HIDDEN))
+        self.gates = [
+            self.add_weight(f"gate_{task}", (HIDDEN, HIDDEN)) for task in TASKS
+        ]
+        super().build(shape)
+
+    def call(self, inputs):
+        shared = tf.nn.tanh(inputs @ self.kernel) @ self.last
+        return [shared @ gate for gate in self.gates]
+
+
+def _gated_model():
+    model = RankingModel(
+        tasks=TASKS,
+        preprocessor=keras.layers.Lambda(lambda features: features["continuous"]),
+        tower=lambda: keras.layers.Dense(1),
+        backbone=_OwnGates(),
+    )
+    model(_batch()[0])
+    return model
+
+
+def _task_gradients(model, batch, weights):
+    """Of each task's mean loss over `weights`, one after the other."""
+    found = []
+    for task in range(len(model.tasks)):
+        with tf.GradientTape() as tape:
+            logits = model(batch[0], training=True)["logits"]
+            loss = MultiTaskLoss().task_losses(model.tasks, batch[1], logits, batch[2])
+            loss = loss[task]
+        found.append(tape.gradient(loss, weights))
+    return found
+
+
+@pytest.mark.parametrize(
+    "shared, names", [("last", ["last"]), ("backbone", ["kernel", "last"])]
+)
+def test_grad_norm_looks_at_the_matrices_that_all_tasks_reach(shared, names):
+    model, batch = _gated_model(), _batch()
+    loss = MultiTaskLoss(
+        reduction="sum",
+        task_balancing=lambda tasks: GradNorm(
+            tasks, alpha=0.0, learning_rate=0.2, shared=shared
+        ),
+    )
+    step, balancing = _step(model, loss)
+    taken = [getattr(model.backbone, name) for name in names]
+    norms = np.array(
+        [
+            np.sqrt(sum(np.square(one).sum() for one in task))
+            for task in _task_gradients(model, batch, taken)
+        ]
+    )
+    step.on_replica([batch])
+    expected = _grad_norm_by_hand(np.ones(3), norms, np.ones(3), 0.0, 0.2)
+    np.testing.assert_allclose(balancing.task_weights, expected, rtol=1e-4)
+
+
+def test_pcgrad_leaves_what_belongs_to_one_task_of_the_backbone_alone():
+    model, batch = _gated_model(), _batch()
+    step, _ = _step(model, MultiTaskLoss(reduction="sum", task_balancing=PCGrad))
+    backbone = model.backbone
+    gates = _task_gradients(model, batch, backbone.gates)
+    shared = [backbone.kernel, backbone.last]
+    flat = [
+        np.concatenate([np.ravel(one) for one in task])
+        for task in _task_gradients(model, batch, shared)
+    ]
+    orders = np.argsort(tf.random.stateless_uniform([3, 3], [0, 0]).numpy(), axis=1)
+    before = [weight.numpy() for weight in [*backbone.gates, *shared]]
+    step.on_replica([batch])
+    for task in range(3):
+        expected = before[task] - 0.1 * gates[task][task]
+        np.testing.assert_allclose(backbone.gates[task], expected, rtol=1e-5)
+    moved = [(b - w.numpy()) / 0.1 for b, w in zip(before[3:], shared, strict=True)]
+    np.testing.assert_allclose(
+        np.concatenate([one.ravel() for one in moved]),
+        _pcgrad_by_hand(flat, orders),
+        atol=1e-5,
+    )
+    assert min((a @ b for a in flat for b in flat)) < 0

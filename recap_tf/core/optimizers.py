@@ -84,20 +84,15 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         )
         self._group_names = tuple(groups)
 
-    def with_group(
-        self, name: str, optimizer: Optimizer, weights: Sequence[tf.Variable]
-    ) -> "GroupedOptimizer":
-        """The same groups and one more."""
-        if name in self._group_names:
-            raise ValueError(f"There are two groups of weights named {name!r}.")
-        groups = dict(
-            zip(
-                (*self._group_names, name),
-                (*self._optimizers_and_vars, (optimizer, _constant(weights))),
-                strict=True,
-            )
-        )
-        return GroupedOptimizer({n: (one, of()) for n, (one, of) in groups.items()})
+    def add_groups(
+        self, groups: Mapping[str, tuple[Optimizer, Sequence[tf.Variable]]]
+    ) -> None:
+        """Takes further weights on, each group with an optimizer of its own."""
+        for name, (optimizer, weights) in groups.items():
+            number = len(self._optimizers_and_vars)
+            self._track_trackable(optimizer, name=f"Optimizer{number}")
+            self._optimizers_and_vars.append((optimizer, _constant(weights)))
+            self._group_names += (name,)
 
     def create_slots(self) -> None:
         """Makes all state now, so that a checkpoint can be restored into it."""
