@@ -126,8 +126,8 @@ class TrainingStep:
         data = loss.reduce(weighted if factors is None else factors * weighted)
         penalties = self._balancing.penalties()
         rest = tf.zeros([]) if penalties is None else loss.reduce(penalties)
-        if self._model.losses:
-            rest += tf.add_n(self._model.losses)
+        if regularization := self._model.losses:
+            rest += tf.add_n(regularization)
         # Replicas' losses are added up. A mean over the batch then wants a mean over
         # replicas, a sum over the batch a sum; what does not depend on the data, and
         # accumulated batches, always a mean.

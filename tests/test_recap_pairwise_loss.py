@@ -125,7 +125,9 @@ def test_a_group_feature_that_is_none(specs, message):
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match="PairwiseLogistic.factor must be more than 0"):
+    with pytest.raises(
+        ValueError, match=r"PairwiseLogistic.factor must be more than 0"
+    ):
         PairwiseLogistic(group_feature="user", factor=0.0)
-    with pytest.raises(ValueError, match="MultiTaskLoss needs pointwise, pairwise or"):
+    with pytest.raises(ValueError, match=r"MultiTaskLoss needs pointwise, pairwise or"):
         MultiTaskLoss(pointwise=None)

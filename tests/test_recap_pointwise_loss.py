@@ -118,5 +118,5 @@ def test_bad_settings(make, message):
 
 def test_a_setting_that_names_an_unknown_task():
     loss = MultiTaskLoss(pointwise=FocalLoss(gamma={"c": 1.0}))
-    with pytest.raises(ValueError, match="FocalLoss.gamma names the task 'c', which"):
+    with pytest.raises(ValueError, match=r"FocalLoss.gamma names the task 'c', which"):
         loss.check_tasks(TASKS)
