@@ -320,6 +320,7 @@ def _balanced(by: str) -> list[str]:
     return [
         "--set=recap.ranker.loss=@MultiTaskLoss()",
         f"--set=MultiTaskLoss.task_balancing=@{by}",
+        "--set=recap.ranker.validation_sets=[]",
     ]
 
 
@@ -357,12 +358,13 @@ def test_balanced_tasks_resume_bit_equal(data, tmp_path, by):
         assert {f"task_weight/{TASK}", "learning_rate/task_balancing"} <= tags
 
 
-def test_going_on_with_another_task_balancing(data, tmp_path):
-    arguments = _arguments(data, tmp_path, steps=1)
-    train.main(arguments)
-    arguments = _arguments(data, tmp_path, steps=2)
+def test_going_on_with_another_task_balancing(trained):
+    folder, arguments = trained
+    arguments = [*arguments, "--set=recap.train.steps=70", *_balanced("GradNorm")]
     with pytest.raises(UserError, match="is of a run with another optimizer or loss"):
-        train.main([*arguments, *_balanced("GradNorm")])
+        train.main(arguments)
+    found = checkpoints.list_checkpoints(str(folder / "run"))
+    assert checkpoints.step_of(found[-1]) == 60
 
 
 def test_pairs_within_a_user(data, tmp_path):
@@ -373,6 +375,7 @@ def test_pairs_within_a_user(data, tmp_path):
         "--set=PairwiseLogistic.factor=0.5",
     ]
     arguments = [*_arguments(data, tmp_path, steps=4), *pairwise]
+    arguments.append("--set=recap.ranker.validation_sets=[]")
     message = r"PairwiseLogistic.group_feature = 'meta.user_id' is not among the feat"
     with pytest.raises(ValueError, match=message):
         train.main(arguments)

@@ -16,6 +16,7 @@ from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
 from recap_tf.pairwise_loss import PairwiseLogistic
 from recap_tf.pcgrad import PCGrad
+from recap_tf.task_balancing import UncertaintyWeighting
 from recap_tf.training_step import TrainingStep
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -135,6 +136,19 @@ def test_clipping_bounds_the_norm_of_the_whole_update():
     np.testing.assert_allclose(np.linalg.norm(flat[1e-3]), 0.1 * 1e-3, rtol=1e-3)
     cosine = flat[None] @ flat[1e-3] / np.linalg.norm(flat[None]) / (0.1 * 1e-3)
     np.testing.assert_allclose(cosine, 1, rtol=1e-3)
+
+
+def test_clipping_leaves_learned_task_weights_alone():
+    moved = []
+    for clip_norm in (None, 1e-6):
+        keras.utils.set_random_seed(1)
+        model = _model()
+        loss = MultiTaskLoss(task_balancing=UncertaintyWeighting)
+        step = _step(model, recorder := _Recorder(), loss, clip_norm=clip_norm)
+        step.on_replica([_batch()])
+        moved.append(list(recorder.gradients.values())[-1].numpy())
+    np.testing.assert_allclose(*moved, rtol=1e-6)
+    assert np.abs(moved[0]).min() > 1e-3
 
 
 def test_pairs_are_reported():
