@@ -7,7 +7,7 @@ import tf_keras as keras
 from recap_tf.core.means import WeightedMean
 from recap_tf.core.ranked_lists import RankedLists, ranked_lists
 from recap_tf.core.ranking import check_places, within
-from recap_tf.core.task_metric import plain_python
+from recap_tf.core.task_metric import plain_python, value_where
 
 
 class _PositivePlaces(WeightedMean):
@@ -50,7 +50,9 @@ class _PositivePlaces(WeightedMean):
             tf.range(self.columns),
             fn_output_signature=(tf.float64, tf.float64),
         )
-        mean, weight = tf.cast(mean, self.dtype), tf.cast(weight, self.dtype)
+        nan = tf.reduce_any(tf.math.is_nan(scores) & (weights != 0), axis=0)
+        mean = tf.cast(value_where(~nan, mean), self.dtype)
+        weight = tf.cast(weight, self.dtype)
         # One value per list: its positives are not independent of each other.
         self.add([mean[tf.newaxis]], weight[tf.newaxis])
 
