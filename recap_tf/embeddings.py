@@ -44,7 +44,8 @@ class SmallEmbeddings(keras.layers.Layer):
 
         output = concat(table_1[discrete[:, column_1]], table_2[...], ...)
 
-    Call: discrete (batch, D) integers -> (batch, sum of embedding_dim).
+    Call: discrete (batch, D) integers -> (batch, sum of embedding_dim); with
+    `per_table` table name -> (batch, its embedding_dim).
 
     Args:
         tables: table name -> {"column", "num_embeddings", "embedding_dim"}; or
@@ -94,12 +95,12 @@ class SmallEmbeddings(keras.layers.Layer):
         }
         super().build(shape)
 
-    def call(self, discrete):
-        vectors = [
-            tf.gather(self.rows[table.name], _ids(discrete, table))
+    def call(self, discrete, per_table=False):
+        vectors = {
+            table.name: tf.gather(self.rows[table.name], _ids(discrete, table))
             for table in self.tables
-        ]
-        return tf.concat(vectors, axis=-1)
+        }
+        return vectors if per_table else tf.concat(list(vectors.values()), axis=-1)
 
     def get_config(self):
         tables = {table.name: dataclasses.asdict(table) for table in self.tables}

@@ -10,6 +10,7 @@ import tf_keras as keras
 from recap_tf import labels
 from recap_tf.core.layers import LayerOrFactory, make_layer
 from recap_tf.embeddings import STORED_EMBEDDINGS
+from recap_tf.fields import DENSE, SHARED, Fields, apply
 
 Sharing = Literal["share_none", "share_all", "share_partial"]
 BACKBONE = "backbone"
@@ -45,14 +46,19 @@ class AffineMap(keras.layers.Layer):
 class RankingModel(keras.Model):
     """Preprocessor, optional shared backbone, one tower and logit per task.
 
-        inputs  = concat(preprocessor(continuous, binary), small_embeddings(discrete),
-                         layer_norm(user_embedding), layer_norm(user_eng_embedding),
-                         layer_norm(author_embedding))
+        inputs  = concat(preprocessor(continuous, binary), large_embeddings(...),
+                         small_embeddings(discrete), layer_norm(user_embedding),
+                         layer_norm(user_eng_embedding), layer_norm(author_embedding),
+                         position_debias(discrete))
         shared  = inputs                              share_none
                 | backbone(inputs)                    share_all
                 | concat(inputs, backbone(inputs))    share_partial
         logit_t = affine_t(tower_t(shared));  p_t = sigmoid(logit_t)
         calibrated_t = p_t * r_t / (1 - p_t + r_t * p_t)
+
+    A backbone may make one vector for all tasks or, as `MMoE` and `PLE` do, a list of
+    one for each task. Backbones and towers see the concatenation or, if they ask for
+    it, its parts by name; see `recap_tf.fields`.
 
     Call: {"continuous": (batch, C), and any of "binary" (batch, B), "discrete"
     (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
@@ -69,7 +75,9 @@ class RankingModel(keras.Model):
         sharing: what the towers see.
         backbone: makes the shared layer; required by share_all and share_partial, an
             error with share_none.
+        large_embeddings: makes the tables of sparse features; called with all features.
         small_embeddings: makes the tables for `discrete`; none ignores that feature.
+        position_debias: makes the layer that embeds the shown position.
         affine_map: (scale, bias) that each task's learned affine map of its logit
             starts from; none for no map. A bias near the log odds of the labels spares
             the backbone from learning it.
@@ -86,7 +94,9 @@ class RankingModel(keras.Model):
         towers: Mapping[str, LayerOrFactory] = {},
         sharing: Sharing = "share_all",
         backbone: LayerOrFactory | None = None,
+        large_embeddings: LayerOrFactory | None = None,
         small_embeddings: LayerOrFactory | None = None,
+        position_debias: LayerOrFactory | None = None,
         affine_map: tuple[float, float] | None = None,
         affine_maps: Mapping[str, tuple[float, float]] = {},
         calibration_ratios: Mapping[str, float] = {},
@@ -114,7 +124,9 @@ class RankingModel(keras.Model):
             task: float(calibration_ratios.get(task, 1.0)) for task in tasks
         }
         self.preprocessor = make_layer(preprocessor)
+        self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
+        self.position_debias = make_layer(position_debias)
         self.embedding_norms = {
             name: keras.layers.LayerNormalization(
                 epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm"
@@ -122,6 +134,8 @@ class RankingModel(keras.Model):
             for name in STORED_EMBEDDINGS
         }
         self.backbone = make_layer(backbone)
+        if hasattr(self.backbone, "num_tasks"):
+            self.backbone.num_tasks = len(tasks)
         self.towers = {
             labels.identifier(task): make_layer(towers.get(task, tower))
             for task in tasks
@@ -134,13 +148,14 @@ class RankingModel(keras.Model):
         }
 
     def call(self, inputs, training=None):
-        x = self._concatenate(inputs, training)
-        if self.backbone is not None:
-            shared = self.backbone(x, training=training)
-            if self.sharing == "share_partial":
-                shared = tf.concat([tf.cast(x, shared.dtype), shared], axis=-1)
-            x = shared
-        logits = tf.concat([self._logit(task, x, training) for task in self.tasks], -1)
+        seen = self._towers_inputs(self._fields(inputs, training), training)
+        logits = tf.concat(
+            [
+                self._logit(task, one, training)
+                for task, one in zip(self.tasks, seen, strict=True)
+            ],
+            axis=-1,
+        )
         probabilities = tf.sigmoid(logits)
         ratios = [self.calibration_ratios[task] for task in self.tasks]
         outputs = {
@@ -151,10 +166,12 @@ class RankingModel(keras.Model):
             ),
         }
         if self.output_backbone:
-            outputs["backbone"] = tf.cast(x, tf.float32)
+            different = list(dict.fromkeys(seen))
+            flat = tf.concat([one.flat for one in different], axis=-1)
+            outputs["backbone"] = tf.cast(flat, tf.float32)
         return outputs
 
-    def _concatenate(self, inputs, training) -> tf.Tensor:
+    def _fields(self, inputs, training) -> Fields:
         dense = {
             name: inputs[name] for name in ("continuous", "binary") if name in inputs
         }
@@ -163,25 +180,46 @@ class RankingModel(keras.Model):
                 "RankingModel.preprocessor must be given if and only if there is a "
                 f"feature `continuous`. Features: {sorted(inputs)}."
             )
-        parts = []
+        parts = {}
         if self.preprocessor is not None:
-            parts.append(self.preprocessor(dense, training=training))
+            parts[DENSE] = self.preprocessor(dense, training=training)
+        if self.large_embeddings is not None:
+            parts |= self.large_embeddings(inputs, training=training)
         if self.small_embeddings is not None:
-            if "discrete" not in inputs:
-                raise ValueError(
-                    "RankingModel.small_embeddings looks up `discrete`, which is not "
-                    f"among the features: {sorted(inputs)}."
-                )
-            parts.append(tf.cast(self.small_embeddings(inputs["discrete"]), tf.float32))
+            discrete = self._discrete("small_embeddings", inputs)
+            vectors = self.small_embeddings(discrete, per_table=True)
+            parts |= {f"small/{name}": vector for name, vector in vectors.items()}
         for name, norm in self.embedding_norms.items():
             if name in inputs:
-                parts.append(norm(tf.cast(inputs[name], tf.float32)))
-        return tf.concat(parts, axis=-1)
+                parts[name] = norm(tf.cast(inputs[name], tf.float32))
+        if self.position_debias is not None:
+            discrete = self._discrete("position_debias", inputs)
+            parts["position"] = self.position_debias(discrete, training=training)
+        return Fields({name: tf.cast(part, tf.float32) for name, part in parts.items()})
 
-    def _logit(self, task: str, x: tf.Tensor, training) -> tf.Tensor:
+    def _discrete(self, setting: str, inputs) -> tf.Tensor:
+        if "discrete" not in inputs:
+            raise ValueError(
+                f"RankingModel.{setting} looks up `discrete`, which is not "
+                f"among the features: {sorted(inputs)}."
+            )
+        return inputs["discrete"]
+
+    def _towers_inputs(self, fields: Fields, training) -> list[Fields]:
+        """What each task's tower sees; the same object where it is the same."""
+        if self.backbone is None:
+            return [fields] * len(self.tasks)
+        shared = apply(self.backbone, fields, training)
+        per_task = shared if isinstance(shared, (list, tuple)) else [shared]
+        if self.sharing == "share_partial":
+            seen = [fields.with_shared(one) for one in per_task]
+        else:
+            seen = [Fields({SHARED: one}) for one in per_task]
+        return seen if len(seen) > 1 else seen * len(self.tasks)
+
+    def _logit(self, task: str, fields: Fields, training) -> tf.Tensor:
         name = labels.identifier(task)
-        tower = self.towers[name]
-        logit = tf.cast(tower(x, training=training), tf.float32)
+        logit = tf.cast(apply(self.towers[name], fields, training), tf.float32)
         if logit.shape[-1] != 1:
             raise ValueError(
                 f"The tower of task {task!r} must end in 1 unit. Received: "

@@ -15,6 +15,7 @@ ORDER = [
     ["schema", "record_writer"],
     ["labels", "record_files", "preprocess"],
     ["input", "record_checks"],
+    ["fields"],
     ["features", "mlp", "mask_net", "embeddings"],
     ["model"],
     ["losses", "validation_sets"],
