@@ -64,7 +64,8 @@ class RankingModel(keras.Model):
     (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
     -> {"logits", "probabilities", "calibrated_probabilities"}, each (batch, tasks)
     float32, and on request "backbone", what the towers saw. Features that the model
-    does not know are ignored.
+    does not know are ignored. `return_task_logits=True` adds "task_logits", a list of
+    the logits' columns, (batch, 1) each: gradients of one stay in its own tower.
 
     Args:
         tasks: names, in the order of the outputs' columns.
@@ -147,15 +148,13 @@ class RankingModel(keras.Model):
             if start is not None
         }
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, return_task_logits=False):
         seen = self._towers_inputs(self._fields(inputs, training), training)
-        logits = tf.concat(
-            [
-                self._logit(task, one, training)
-                for task, one in zip(self.tasks, seen, strict=True)
-            ],
-            axis=-1,
-        )
+        task_logits = [
+            self._logit(task, one, training)
+            for task, one in zip(self.tasks, seen, strict=True)
+        ]
+        logits = tf.concat(task_logits, axis=-1)
         probabilities = tf.sigmoid(logits)
         ratios = [self.calibration_ratios[task] for task in self.tasks]
         outputs = {
@@ -165,6 +164,8 @@ class RankingModel(keras.Model):
                 probabilities, tf.constant(ratios, tf.float32)
             ),
         }
+        if return_task_logits:
+            outputs["task_logits"] = task_logits
         if self.output_backbone:
             different = list(dict.fromkeys(seen))
             flat = tf.concat([one.flat for one in different], axis=-1)

@@ -20,6 +20,7 @@ from recap_tf.evaluation import Evaluator, Report, format_table
 from recap_tf.input import Mode, Shard, read_batches
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
+from recap_tf.training_step import TrainingStep
 from recap_tf.validation_sets import EvaluateSettings
 
 
@@ -82,17 +83,31 @@ class Trainer:
         self._eager = eager
         self._strategy = make_strategy(settings.strategy, settings.tpu)
         per_replica_batch_size(settings.batch_size, self._strategy)
+        ranker.loss.check_features(records_input.feature_specs(ranker.train_data))
         files.check_writable("recap.train.save_dir", settings.save_dir)
         with self._strategy.scope():
             self.model = build_model(ranker)
+            self._balancing = ranker.loss.balancing(self.model)
             self._optimizer = ranker.optimizer(self.model.parameter_groups())
+            self._optimizer.add_groups(self._balancing.optimizers())
             self._optimizer.create_slots()
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
-        self._checkpoints = checkpoints.Checkpoints(
-            settings.save_dir,
+        self._train_step = TrainingStep(
             self.model,
-            {"optimizer": self._optimizer, "step": self._step},
-            settings.checkpoints_to_keep,
+            ranker.loss,
+            self._balancing,
+            self._optimizer,
+            self._step,
+            self._strategy,
+            gradient_accumulation=settings.gradient_accumulation,
+            clip_norm=settings.clip_norm,
+            seed=settings.seed,
+        )
+        state = {"optimizer": self._optimizer, "step": self._step}
+        if self._balancing.variables:
+            state["task_balancing"] = self._balancing
+        self._checkpoints = checkpoints.Checkpoints(
+            settings.save_dir, self.model, state, settings.checkpoints_to_keep
         )
         self._evaluator = Evaluator(self.model, ranker.validation_sets, evaluate)
         self._logs = Logs(settings.save_dir)
@@ -122,7 +137,7 @@ class Trainer:
         done = loop.run_loop(
             self._train_step,
             iterator,
-            ["loss", *(f"loss/{task}" for task in self.model.tasks)],
+            self._train_step.names,
             first=self._done(),
             last=settings.steps,
             events=self._events(),
@@ -163,40 +178,6 @@ class Trainer:
         every = settings.checkpoint_every
         events.append(loop.Event(every, lambda step, _: self._save(step)))
         return events
-
-    # There is no control flow on tensors in a step for autograph to convert.
-    @tf.autograph.experimental.do_not_convert
-    def _train_step(self, iterator: Iterator) -> tf.Tensor:
-        """One update; returns the loss and the tasks' losses, (1 + tasks,)."""
-        parts = self._settings.gradient_accumulation
-        batches = [iterator.get_next() for _ in range(parts)]
-        losses = self._strategy.run(self._replica_step, args=(batches,))
-        self._step.assign_add(1)
-        return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
-
-    def _replica_step(self, batches) -> tf.Tensor:
-        weights = self.model.trainable_weights
-        total, losses = None, []
-        for features, labels, example_weights in batches:
-            with tf.GradientTape() as tape:
-                logits = self.model(features, training=True)["logits"]
-                loss, task_losses = self._ranker.loss(
-                    self.model.tasks, labels, logits, example_weights
-                )
-                share = self._share_of_gradient() * loss
-            gradients = tape.gradient(share, weights)
-            losses.append(tf.concat([[loss], task_losses], axis=0))
-            total = gradients if total is None else _add(total, gradients)
-        self._optimizer.apply_gradients(zip(total, weights, strict=True))
-        return tf.add_n(losses) / len(losses)
-
-    def _share_of_gradient(self) -> float:
-        # The optimizer adds the replicas' gradients up. A mean over the batch then
-        # wants a mean over replicas, a sum over the batch a sum; accumulated batches
-        # are always averaged.
-        replicas = self._strategy.num_replicas_in_sync
-        mean = self._ranker.loss.task_reduction == "mean"
-        return 1.0 / (self._settings.gradient_accumulation * (replicas if mean else 1))
 
     def _batches(self, resumed: str | None) -> Iterator:
         data, seed = self._ranker.train_data, self._settings.seed
@@ -240,6 +221,10 @@ class Trainer:
             {
                 **losses,
                 **{f"learning_rate/{group}": rate for group, rate in rates.items()},
+                **{
+                    f"task_weight/{task}": weight
+                    for task, weight in self._balancing.learned().items()
+                },
                 "speed/steps_per_second": steps_per_second,
                 "speed/examples_per_second": steps_per_second * examples,
                 "speed/examples_per_second_per_replica": (
@@ -307,13 +292,6 @@ class Trainer:
             self._checkpoints.write_best(metadata["best"])
         _say(f"Going on from {path}.")
         return metadata["finished"]
-
-
-def _add(total, gradients):
-    return [
-        tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
-        for a, b in zip(total, gradients, strict=True)
-    ]
 
 
 def _say(text: str) -> None:

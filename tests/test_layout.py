@@ -18,10 +18,12 @@ ORDER = [
     ["fields"],
     ["features", "mlp", "mask_net", "embeddings"],
     ["model"],
+    ["pointwise_loss", "pairwise_loss", "task_balancing"],
+    ["grad_norm", "pcgrad"],
     ["losses", "validation_sets"],
     ["evaluation"],
     ["early_stopping"],
-    ["settings"],
+    ["settings", "training_step"],
     ["training", "serving_model"],
 ]
 
