@@ -14,11 +14,15 @@ import gin
 
 # Imported for their names in configs.
 from recap_tf import (  # noqa: F401
+    dcn,
+    dlrm,
     embeddings,
     features,
     labels,
     mask_net,
     mlp,
+    mmoe,
+    ple,
     preprocess,
 )
 from recap_tf.core.optimizers import GroupedOptimizer
