@@ -1,5 +1,7 @@
 """Every architecture as backbone and tower, in every form of sharing."""
 
+import json
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +9,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf import settings
+from recap_tf.core import config
 from recap_tf.dcn import DCN
 from recap_tf.dlrm import DLRM
 from recap_tf.embeddings import SmallEmbeddings
@@ -17,6 +21,8 @@ from recap_tf.mmoe import MMoE
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.ple import CGC, PLE
 
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+VARIANTS = sorted(path.stem for path in (CONFIGS / "architectures").glob("*.gin"))
 TASKS = ["a.like", "a.reply"]
 SPECS = {
     "continuous": tf.TensorSpec([None, 3], tf.float32),
@@ -197,3 +203,60 @@ def test_ids_alone_train_a_dlrm():
     )
     ids = {"discrete": _rows(5)["discrete"]}
     assert model(ids)["logits"].shape == (5, 2)
+
+
+@pytest.mark.parametrize("data", ["census", "ml100k", "categorical"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_loads_over_every_data_set(tmp_path, variant, data):
+    path = tmp_path / "ranker.gin"
+    path.write_text(
+        f'include "{CONFIGS / data}.gin"\n'
+        f'include "{CONFIGS / "architectures" / variant}.gin"\n'
+    )
+    config.load(str(path), roots=settings.ROOTS)
+    assert config.operative()
+
+
+def _variant_model(folder, variant, *overrides) -> RankingModel:
+    (folder / "columns.json").write_text(
+        json.dumps({"discrete": [{"name": n, "size": 9} for n in ("city", "topic")]})
+    )
+    path = folder / "ranker.gin"
+    path.write_text(
+        f'include "{CONFIGS / "census.gin"}"\n'
+        f'include "{CONFIGS / "architectures" / variant}.gin"\n'
+        f'SmallEmbeddings.columns = "{folder / "columns.json"}"\n'
+    )
+    config.load(str(path), overrides, roots=settings.ROOTS)
+    return create_ranking_model(settings.Ranker().model, TASKS, SPECS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_builds(tmp_path, variant):
+    model = _variant_model(tmp_path, variant)
+    logits = model(_rows(5), training=True)["logits"]
+    assert logits.shape == (5, 2)
+    expected = {
+        "mlp": MLP,
+        "dcn": DCN,
+        "mask_net": MaskNet,
+        "dlrm": DLRM,
+        "share_none": type(None),
+        "share_partial": MLP,
+        "mmoe": MMoE,
+        "ple": PLE,
+    }
+    assert type(model.backbone) is expected[variant]
+
+
+def test_batch_norm_momentum_is_a_setting(tmp_path):
+    overrides = ["MLP.batch_norm={'momentum': 0.25}", "MLP.dropout=0.0"]
+    model = _variant_model(tmp_path, "mmoe", *overrides)
+    statistic = model.backbone.experts[0].batch_norms[0].moving_mean
+    rows = _rows(64)
+    model(rows, training=True)
+    once = statistic.numpy()
+    assert np.any(once)
+    model(rows, training=True)
+    # 1 - m of the same mean each time, m of what was there.
+    np.testing.assert_allclose(statistic, once * (1 + 0.25), rtol=0.02, atol=1e-4)

@@ -32,6 +32,7 @@ def test_mmoe_is_that_of_the_paper():
     outputs = layer(x)
     experts = [expert(x) for expert in layer.experts]
     assert len(outputs) == 3
+    assert [tuple(w.shape) for w in layer.gates[0].weights] == [(3, 2)]  # no bias
     for output, gate in zip(outputs, layer.gates, strict=True):
         np.testing.assert_allclose(output, _mix(gate, x, experts), rtol=1e-4, atol=1e-6)
 
@@ -64,7 +65,7 @@ def test_ple_is_that_of_the_paper():
     layer = PLE(
         [
             lambda: CGC([lambda: MLP([5])], [lambda: MLP([5])] * 2),
-            lambda: CGC([lambda: MLP([6])], [lambda: MLP([6])]),
+            lambda: CGC([lambda: MLP([6])] * 2, [lambda: MLP([6])]),
         ],
         num_tasks=2,
     )
@@ -78,7 +79,8 @@ def test_ple_is_that_of_the_paper():
     shared = second.shared_experts[0](xs)
     assert len(outputs) == 2
     for t, xt in enumerate([x1, x2]):
-        experts = [second.task_experts[t](xt), shared]
+        own = [expert(xt) for expert in second.task_experts[2 * t : 2 * t + 2]]
+        experts = [*own, shared]
         np.testing.assert_allclose(
             outputs[t], _mix(second.gates[t], xt, experts), rtol=1e-3, atol=1e-5
         )
