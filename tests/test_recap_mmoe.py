@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.dcn import DCN
 from recap_tf.dlrm import DLRM
 from recap_tf.mlp import MLP
 from recap_tf.mmoe import MMoE
@@ -158,7 +159,9 @@ def test_bad_settings(make, message):
     "make",
     [
         lambda: MMoE([lambda: MLP([5]), lambda: MLP([5])], num_tasks=2),
-        lambda: CGC([lambda: MLP([5])] * 2, [lambda: MLP([5])], num_tasks=2),
+        lambda: CGC(
+            [lambda: DCN(1, output_mlp=MLP([5]))] * 2, [lambda: MLP([5])], num_tasks=2
+        ),
         lambda: PLE(
             [
                 lambda: CGC([lambda: MLP([4, 5])] * 2, [lambda: MLP([5])]),

@@ -6,7 +6,8 @@ Needs data/census (or ml100k, categorical) below the current folder: README.md s
 how to convert the first two, categorical_set.py makes the third. Every run is
 recap_tf.train with the data's config and one of configs/architectures. A finished run
 is kept in --out as JSON and not repeated unless its settings change; Ctrl-C saves the
-run under way, and the same command goes on from there.
+run under way, and the same command goes on from there. Speeds from a machine that did
+other things meanwhile can be measured anew: --speed.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import hashlib
 import json
 import pathlib
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -41,6 +43,13 @@ ARCHITECTURES = (
     "share_partial",
     "mmoe",
     "ple",
+)
+SHORT = (
+    "recap.train.steps=400",
+    "recap.train.log_every=50",
+    "recap.train.evaluate_every=None",
+    "recap.train.early_stopping=None",
+    "recap.evaluate.steps=1",
 )
 LINEAR = "logistic regression"
 
@@ -93,6 +102,11 @@ class Run:
         path = self.folder() / "result.json"
         return json.loads(path.read_text()) if path.exists() else None
 
+    def keep(self, result: dict) -> None:
+        """Writes what `result()` is to return."""
+        text = json.dumps(result, indent=1) + "\n"
+        (self.folder() / "result.json").write_text(text)
+
     def train(self) -> dict:
         """Trains, or goes on training; returns and keeps the result.
 
@@ -122,7 +136,7 @@ class Run:
             "weights": int(counts[-1].replace(",", "")),
             "steps_per_second": _steps_per_second(folder / "train"),
         }
-        (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        self.keep(result)
         return result
 
 
@@ -177,6 +191,11 @@ def main(argv=None) -> None:
         default=[],
         help="a setting of every run",
     )
+    parser.add_argument(
+        "--speed",
+        action="store_true",
+        help="train nothing; measure steps/s of the finished runs anew",
+    )
     arguments = parser.parse_args(argv)
     names = arguments.only.split(",") if arguments.only else list(ARCHITECTURES)
     for name in names:
@@ -192,7 +211,7 @@ def main(argv=None) -> None:
     if arguments.data == "categorical":
         results[LINEAR] = [categorical_set.linear_result(out)]
     try:
-        train_all(runs)
+        measure_speed(runs) if arguments.speed else train_all(runs)
     finally:
         for run in runs:
             if (result := run.result()) is not None:
@@ -221,6 +240,22 @@ def train_all(runs: list[Run]) -> None:
         seconds.append(time.monotonic() - start)
         scores = "  ".join(f"{t} {v:.4f}" for t, v in result["auroc"].items())
         print(f"    {scores}  ({seconds[-1]:.0f} s)", file=sys.stderr, flush=True)
+
+
+def measure_speed(runs: list[Run]) -> None:
+    """Gives all finished runs of an architecture the speed of a short run of now."""
+    for name in dict.fromkeys(run.architecture for run in runs):
+        same = [run for run in runs if run.architecture == name]
+        overrides = (*same[0].overrides, *SHORT)
+        short = dataclasses.replace(
+            same[0], overrides=overrides, out=same[0].out / "speed"
+        )
+        shutil.rmtree(short.folder(), ignore_errors=True)
+        speed = short.train()["steps_per_second"]
+        print(f"{name}: {speed:.1f} steps/s", file=sys.stderr, flush=True)
+        for run in same:
+            if (result := run.result()) is not None:
+                run.keep(result | {"steps_per_second": speed})
 
 
 if __name__ == "__main__":
