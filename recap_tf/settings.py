@@ -14,13 +14,17 @@ import gin
 
 # Imported for their names in configs.
 from recap_tf import (  # noqa: F401
+    dcn,
+    dlrm,
     embeddings,
     features,
     grad_norm,
     labels,
     mask_net,
     mlp,
+    mmoe,
     pcgrad,
+    ple,
     preprocess,
 )
 from recap_tf.core.optimizers import GroupedOptimizer
