@@ -162,6 +162,8 @@ def fit_calibrators(
             by_name[name].records, model.tasks, Mode.EVALUATE, batch_size
         ).take(settings.batches)
         rows = [(predict(f).numpy(), y.numpy(), w.numpy()) for f, y, w in batches]
+        if not rows:
+            raise UserError(f"Validation set {name!r} holds no examples.")
         columns = (np.concatenate(column) for column in zip(*rows, strict=True))
         return Scored(model.tasks, *columns)
 
