@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from recap_tf.core.task_metric import TaskMetric
+from recap_tf.core.task_metric import TaskMetric, plain_python
 
 
 class RowMetric(TaskMetric):
@@ -30,7 +30,9 @@ class RowMetric(TaskMetric):
         """Value and standard error of one column, float64 scalars."""
         raise NotImplementedError
 
-    def add_rows(self, name: str, dtype: tf.DType, per_task: bool = True) -> tf.Variable:
+    def add_rows(
+        self, name: str, dtype: tf.DType, per_task: bool = True
+    ) -> tf.Variable:
         """A variable of no rows yet: [examples, columns], or [examples]."""
         # Not add_state: only a plain variable may change its shape.
         row = [self.columns] if per_task else []
@@ -78,6 +80,7 @@ class RowMetric(TaskMetric):
         value, error = self.by_task(self.of_task, 2)
         return self.per_task(tf.cast(value, self.dtype)), self.per_task(error)
 
+    @plain_python
     def result(self) -> tf.Tensor:
         return self.value_and_error()[0]
 
