@@ -308,7 +308,9 @@ def test_without_positives_the_checkpoint_stays_as_it_was(folder, run):
     assert (path / calibration.FILE).read_text() == before
 
 
-def test_training_that_cannot_calibrate_says_what_is_there(folder, run, tmp_path):
+def test_training_that_cannot_calibrate_says_what_is_there(
+    folder, run, tmp_path, capsys
+):
     arguments = [
         *run[:2],
         f"--set=recap.train.save_dir='{tmp_path}/run'",
@@ -320,12 +322,15 @@ def test_training_that_cannot_calibrate_says_what_is_there(folder, run, tmp_path
     ):
         train.main(arguments)
     assert len(checkpoints.list_checkpoints(f"{tmp_path}/run")) == 1
+    train.main(arguments)
+    assert "step-00000001 has no calibrators: use recap_tf" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "override, expected",
     [
         ("recap.calibrate.validation_set='nowhere'", "validation_set must be one of"),
+        ("recap.calibrate.validation_set=None", "['fit', 'fresh']. Received: None"),
         ("recap.ranker.score_weights={'share': 1.0}", "score_weights names the task '"),
         (
             "recap.ranker.score_weights={'like': 1e999}",

@@ -127,6 +127,15 @@ def test_isotonic_keeps_the_order_to_the_last_bit():
     assert (np.diff(_apply(one, grid)) >= 0).all()
 
 
+def test_rounding_does_not_pass_a_knot():
+    random = np.random.default_rng(1)
+    lows = random.random(100).astype(np.float32) * np.float32(0.01)
+    for low in lows:
+        high = np.float32(low + random.random() * 0.3)
+        one = IsotonicMap([0.0, 1.0], [float(low), float(high)])
+        assert _apply(one, [1.0])[0] <= high
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_auroc_changes_by_ties_alone(method):
     one = FITS[method](*_planted(seed=7, examples=5000))
