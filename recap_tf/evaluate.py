@@ -23,14 +23,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     trained.add_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="also write the metrics here")
+    parser.add_argument(
+        "--without-calibrators",
+        action="store_true",
+        help="leave out the post-hoc calibrators that the checkpoint has",
+    )
     arguments = parser.parse_args(argv)
-    ranker, model, path = trained.load_trained(arguments)
+    ranker, model, path = trained.load_trained(
+        arguments, calibrated=not arguments.without_calibrators
+    )
     evaluator = Evaluator(model, ranker.validation_sets, EvaluateSettings())
     data = [named.records for named in ranker.validation_sets]
     with explained(data, ranker.tasks):
         report = evaluator.evaluate()
     step = checkpoints.step_of(path)
     print(f"Step {step}, {path}\n{format_table(report)}")
+    print(f"Post-hoc calibrators: {model.calibrators or 'none'}.")
     if arguments.json:
         text = json.dumps(as_json(step, report), indent=1) + "\n"
         files.write_text(arguments.json, text)
