@@ -10,10 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from recap_tf.core.auroc import AUROC
+from recap_tf.core.calibration_error import CalibrationError
+from recap_tf.core.classification import Precision, Recall
 from recap_tf.core.config_names import did_you_mean
 from recap_tf.core.counts import ExampleCount, PositiveCount
-from recap_tf.core.entropy import NRCE, RCE
+from recap_tf.core.entropy import NRCE, RCE, NormalizedEntropy
+from recap_tf.core.log_loss import LogLoss
 from recap_tf.core.means import CTR, PCTR, CalibrationRatio
+from recap_tf.core.precision_recall import AveragePrecision
 from recap_tf.core.task_metric import TaskMetric
 
 Better = Literal["larger", "smaller"]
@@ -27,12 +31,13 @@ DEFAULT = (
     "ctr",
     "pctr",
     "calibration",
+    "log_loss",
     "auroc",
     "rce",
     "nrce",
 )
 """What is measured unless told otherwise."""
-DETAILS = ("pctr", "nrce")
+DETAILS = ("pctr", "log_loss", "nrce")
 """Those of `DEFAULT` that say little which the others do not."""
 
 
@@ -57,6 +62,11 @@ class Choice:
     on_score: Literal["gain", "engaged"] | None = None
 
 
+def _at(parameter: str, metric: type[TaskMetric]) -> Callable[..., TaskMetric]:
+    """Makes `metric` with the number in its name as the named parameter."""
+    return lambda tasks, number: metric(tasks, **{parameter: number})
+
+
 _CHOICES = {
     "examples": Choice(make=ExampleCount, form="{:,.0f}", on_score="engaged"),
     "positives": Choice(make=PositiveCount, form="{:,.0f}", on_score="engaged"),
@@ -69,6 +79,27 @@ _CHOICES = {
         form="{:.4f}",
         better="larger",
         on_score="engaged",
+    ),
+    "pr_auc": Choice(
+        make=functools.partial(AveragePrecision, dtype="float32"),
+        form="{:.4f}",
+        better="larger",
+        on_score="engaged",
+    ),
+    "calibration_error": Choice(
+        make=functools.partial(CalibrationError, dtype="float32"),
+        form="{:.5f}",
+        better="smaller",
+    ),
+    "precision": Choice(
+        make=_at("threshold", Precision), form="{:.4f}", better="larger", number=float
+    ),
+    "recall": Choice(
+        make=_at("threshold", Recall), form="{:.4f}", better="larger", number=float
+    ),
+    "log_loss": Choice(make=LogLoss, form="{:.5f}", better="smaller"),
+    "normalized_entropy": Choice(
+        make=NormalizedEntropy, form="{:.4f}", better="smaller"
     ),
     "rce": Choice(make=RCE, form="{:.2f}", better="larger"),
     "nrce": Choice(make=NRCE, form="{:.2f}", better="larger"),
