@@ -33,6 +33,7 @@ def build_model(ranker: Ranker) -> RankingModel:
         ranker.tasks,
         records_input.feature_specs(ranker.train_data),
         records_input.calibration_ratios(ranker.train_data, ranker.tasks),
+        ranker.score_weights,
     )
 
 
