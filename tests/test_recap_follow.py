@@ -165,6 +165,28 @@ def test_what_the_trainer_evaluates_is_marked(config, tmp_path, capsys):
     assert final == [False, False, False, True]
 
 
+def test_the_best_checkpoint_stays(config, tmp_path):
+    """Of eight evaluated checkpoints one is kept, and the best."""
+    run = tmp_path / "run"
+    train.main(
+        [
+            *("--config", config, "--set=recap.train.steps=8"),
+            "--set=recap.train.checkpoint_every=1",
+            "--set=recap.train.evaluate_every=1",
+            "--set=recap.train.keep_best='other/auroc'",
+            # From 0 to 1 and back: the best is somewhere in the middle.
+            "--set=grouped_optimizer.learning_rates=0.5",
+        ]
+    )
+    aurocs = {
+        step: found["sets"]["other"]["like"]["auroc"]
+        for step, found in _history(run).items()
+    }
+    best = max(aurocs, key=aurocs.get)
+    assert len(aurocs) == 8 and _steps(run) == sorted({best, 8})
+    assert best != 8
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
@@ -179,6 +201,22 @@ def test_what_the_trainer_evaluates_is_marked(config, tmp_path, capsys):
                 "recap.ranker.validation_sets=[]",
             ],
             "wait_for_evaluator: there is nothing to evaluate, recap.ranker.validation",
+        ),
+        (
+            ["recap.train.keep_best='auroc'"],
+            "recap.train.keep_best must be SET/METRIC or SET/METRIC/TASK. Received",
+        ),
+        (
+            ["recap.train.keep_best='othr/auroc'"],
+            "recap.train.keep_best: the validation set must be one of .*'othr'",
+        ),
+        (
+            ["recap.train.keep_best='other/rce'"],
+            "recap.train.keep_best: the metric must be one of recap.evaluate.which",
+        ),
+        (
+            ["recap.train.keep_best='other/auroc/reply'"],
+            "recap.train.keep_best: validation set 'other' does not report 'reply'",
         ),
     ],
 )
