@@ -29,6 +29,7 @@ from recap_tf import (  # noqa: F401
     ple,
     preprocess,
 )
+from recap_tf.best_checkpoint import parse_watched
 from recap_tf.core.optimizers import GroupedOptimizer
 from recap_tf.core.strategy import StrategyName
 from recap_tf.early_stopping import EarlyStopping
@@ -113,10 +114,16 @@ class TrainSettings:
         initial_checkpoint_dir: start from these weights, at step 0 (warm start).
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many stay; none for all.
+        keep_best: "SET/METRIC" or "SET/METRIC/TASK"; of the evaluated checkpoints the
+            best by this stays besides, for `--best`.
         log_every: steps between entries in TensorBoard.
         evaluate_every: steps between evaluations of the validation sets; one more is
             made at the end. None for that one only.
         early_stopping: ends training before `steps`.
+        wait_for_evaluator: leave all evaluation to `recap_tf.evaluate --follow`, which
+            runs beside the training; needs evaluate_every = None. Checkpoints stay
+            until they are evaluated, and the training ends, and exports, when the last
+            one is; see recap.evaluate.timeout_seconds.
         calibrate: fit post-hoc calibrators at the end, as recap.calibrate says.
         strategy: "one_device", "mirrored", "multi_worker" or "tpu".
         tpu: name or address of the TPU.
@@ -132,9 +139,11 @@ class TrainSettings:
     initial_checkpoint_dir: str | None = None
     checkpoint_every: int = 1000
     checkpoints_to_keep: int | None = None
+    keep_best: str | None = None
     log_every: int = 1000
     evaluate_every: int | None = 5000
     early_stopping: EarlyStopping | None = None
+    wait_for_evaluator: bool = False
     calibrate: bool = False
     strategy: StrategyName = "one_device"
     tpu: str = ""
@@ -156,6 +165,13 @@ class TrainSettings:
         if self.early_stopping is not None and self.evaluate_every is None:
             raise ValueError(
                 "recap.train.early_stopping needs recap.train.evaluate_every."
+            )
+        if self.keep_best is not None:
+            parse_watched(self.keep_best, "recap.train.keep_best")
+        if self.wait_for_evaluator and self.evaluate_every is not None:
+            raise ValueError(
+                "recap.train.wait_for_evaluator needs recap.train.evaluate_every = "
+                f"None: the evaluator does that work. Received: {self.evaluate_every}"
             )
 
 

@@ -21,7 +21,8 @@ from recap_tf.calibration_report import format_comparisons
 from recap_tf.core import checkpoints, config, files
 from recap_tf.core.command import UserError, run_command
 from recap_tf.core.stopping import catch_signals
-from recap_tf.evaluation import Evaluator, as_json, format_table
+from recap_tf.evaluation import Evaluator
+from recap_tf.evaluation_report import as_json, format_table
 from recap_tf.model import RankingModel
 from recap_tf.read_errors import explained
 from recap_tf.serving_model import export_model
