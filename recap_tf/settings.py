@@ -96,6 +96,10 @@ class TrainSettings:
         evaluate_every: steps between evaluations of the validation sets; one more is
             made at the end. None for that one only.
         early_stopping: ends training before `steps`.
+        wait_for_evaluator: leave all evaluation to `recap_tf.evaluate --follow`, which
+            runs beside the training; needs evaluate_every = None. Checkpoints stay
+            until they are evaluated, and the training ends, and exports, when the last
+            one is; see recap.evaluate.timeout_seconds.
         strategy: "one_device", "mirrored", "multi_worker" or "tpu".
         tpu: name or address of the TPU.
         seed: of the initial weights, of dropout and of the order of the data.
@@ -112,6 +116,7 @@ class TrainSettings:
     log_every: int = 1000
     evaluate_every: int | None = 5000
     early_stopping: EarlyStopping | None = None
+    wait_for_evaluator: bool = False
     strategy: StrategyName = "one_device"
     tpu: str = ""
     seed: int = 0
@@ -128,6 +133,11 @@ class TrainSettings:
         if self.early_stopping is not None and self.evaluate_every is None:
             raise ValueError(
                 "recap.train.early_stopping needs recap.train.evaluate_every."
+            )
+        if self.wait_for_evaluator and self.evaluate_every is not None:
+            raise ValueError(
+                "recap.train.wait_for_evaluator needs recap.train.evaluate_every = "
+                f"None: the evaluator does that work. Received: {self.evaluate_every}"
             )
 
 

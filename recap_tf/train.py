@@ -13,7 +13,7 @@ from recap_tf import record_probe, settings
 from recap_tf.core import checkpoints, config, files
 from recap_tf.core.command import run_command
 from recap_tf.core.stopping import catch_signals
-from recap_tf.evaluation import as_json, format_table
+from recap_tf.evaluation_report import as_json, format_table
 from recap_tf.read_errors import explained
 from recap_tf.serving_model import export_model
 from recap_tf.synthetic_sets import make_synthetic_data, reached_lines

@@ -9,14 +9,15 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf import early_stopping
+from recap_tf import early_stopping, evaluation_log
 from recap_tf import input as records_input
-from recap_tf.core import checkpoints, files, loop
+from recap_tf.core import checkpoints, evaluation_marks, files, loop
 from recap_tf.core.logs import Logs
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
 from recap_tf.early_stopping import Best
-from recap_tf.evaluation import Evaluator, Report, format_table
+from recap_tf.evaluation import Evaluator
+from recap_tf.evaluation_report import Report, format_table
 from recap_tf.input import Mode, Shard, read_batches
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
@@ -76,7 +77,14 @@ class Trainer:
             tf.config.experimental.enable_op_determinism()
         if settings.early_stopping is not None:
             settings.early_stopping.check(
-                {s.name: s.tasks or ranker.tasks for s in ranker.validation_sets}
+                {s.name: s.tasks or ranker.tasks for s in ranker.validation_sets},
+                evaluate.which_metrics,
+            )
+        self._set_names = [named.name for named in ranker.validation_sets]
+        if settings.wait_for_evaluator and not self._set_names:
+            raise ValueError(
+                "recap.train.wait_for_evaluator: there is nothing to evaluate, "
+                "recap.ranker.validation_sets is empty."
             )
         self._ranker, self._settings, self._config = ranker, settings, config
         self._eager = eager
@@ -93,8 +101,12 @@ class Trainer:
             self.model,
             {"optimizer": self._optimizer, "step": self._step},
             settings.checkpoints_to_keep,
+            self._awaits_evaluation,
         )
-        self._evaluator = Evaluator(self.model, ranker.validation_sets, evaluate)
+        self._evaluate_settings = evaluate
+        self._evaluator = None
+        if not settings.wait_for_evaluator:
+            self._evaluator = Evaluator(self.model, ranker.validation_sets, evaluate)
         self._logs = Logs(settings.save_dir)
         self._best: Best | None = None
         self._report: tuple[int, Report] | None = None
@@ -110,8 +122,11 @@ class Trainer:
         if resumed is not None:
             finished = self._restore(resumed)
             if finished or self._done() >= settings.steps:
+                if self._awaits_evaluation(resumed):
+                    return self._wait_for_evaluator(resumed, stop)
                 path = checkpoints.choose_checkpoint(settings.save_dir)
                 return Outcome(self._done(), path)
+            checkpoints.mark(resumed, final=False)
         elif settings.initial_checkpoint_dir is not None:
             start = checkpoints.choose_checkpoint(settings.initial_checkpoint_dir)
             checkpoints.restore_model(start, self.model)
@@ -134,21 +149,45 @@ class Trainer:
             self._checkpoints.wait()
             path = checkpoints.checkpoint_path(settings.save_dir, done)
             return Outcome(done, path, interrupted=True)
-        return self._finish(done)
+        return self._finish(done, stop)
 
-    def _finish(self, done: int) -> Outcome:
-        report = self._evaluate(done)
+    def _finish(self, done: int, stop: Stop) -> Outcome:
+        report = None if self._evaluator is None else self._evaluate(done)
         self._save(done)
         self._checkpoints.wait()
         last = checkpoints.checkpoint_path(self._settings.save_dir, done)
         # Ended early: starting again does nothing, although steps are left.
-        checkpoints.mark(last, finished=done < self._settings.steps)
+        checkpoints.mark(last, finished=done < self._settings.steps, final=True)
+        if report is None:
+            self._logs.flush()
+            return self._wait_for_evaluator(last, stop)
+        evaluation_log.mark(last, done, report)
         chosen = checkpoints.choose_checkpoint(self._settings.save_dir)
         if chosen != last:
             checkpoints.restore_model(chosen, self.model)
             report = self._evaluator.evaluate()
         self._logs.flush()
         return Outcome(done, chosen, report)
+
+    def _awaits_evaluation(self, path: str) -> bool:
+        """Whether an evaluator is still to see the checkpoint in folder `path`."""
+        waits = self._settings.wait_for_evaluator
+        return waits and bool(evaluation_marks.unmarked(path, self._set_names))
+
+    def _wait_for_evaluator(self, last: str, stop: Stop) -> Outcome:
+        """How the run ended, once the evaluator has seen the checkpoint in `last`."""
+        _say(f"Waiting for recap_tf.evaluate --follow to evaluate {last}.")
+        done = evaluation_marks.wait_until_marked(
+            self._settings.save_dir,
+            last,
+            self._set_names,
+            self._evaluate_settings.timeout_seconds,
+            stopped=lambda: bool(stop),
+        )
+        if not done:
+            return Outcome(self._done(), last, interrupted=True)
+        report = evaluation_log.read_report(last, self._set_names)
+        return Outcome(self._done(), last, report)
 
     def _done(self) -> int:
         return int(self._step.numpy())
@@ -256,13 +295,9 @@ class Trainer:
         if self._report is not None and self._report[0] == step:
             return self._report[1]
         report = self._evaluator.evaluate()
-        for name, tasks in report.items():
-            values = {
-                f"{metric}/{task}": value
-                for task, metrics in tasks.items()
-                for metric, value in metrics.items()
-            }
-            self._logs.write(name, step, values)
+        for name, found in report.items():
+            evaluation_log.write_curves(self._logs, step, name, found)
+        evaluation_log.write_history(self._settings.save_dir, step, report)
         self._report = (step, report)
         return report
 
@@ -286,6 +321,8 @@ class Trainer:
         return end
 
     def _save(self, step: int) -> None:
+        evaluated = self._report is not None and self._report[0] == step
+        marks = evaluation_log.marks_as_texts(*self._report) if evaluated else {}
         self._checkpoints.save(
             step,
             config=self._config,
@@ -294,7 +331,9 @@ class Trainer:
                 "active_seconds": self._active_seconds(),
                 "best": self._best and dataclasses.asdict(self._best),
                 "finished": False,
+                "final": False,
             },
+            texts=marks,
         )
 
     def _restore(self, path: str) -> bool:
