@@ -3,6 +3,7 @@
 recap.ranker    what is trained: tasks, data, model, loss, optimizer
 recap.train     how long, where to, how often things happen on the way
 recap.evaluate  how an evaluation reads its sets
+recap.report    how much of the data a report looks at
 recap.export    where a trained model goes
 """
 
@@ -27,10 +28,17 @@ from recap_tf.early_stopping import EarlyStopping
 from recap_tf.input import Records
 from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
+from recap_tf.report import report_settings  # noqa: F401
 from recap_tf.synthetic_data import SyntheticData
 from recap_tf.validation_sets import ValidationSet
 
-ROOTS = ("recap.ranker", "recap.train", "recap.evaluate", "recap.export")
+ROOTS = (
+    "recap.ranker",
+    "recap.train",
+    "recap.evaluate",
+    "recap.report",
+    "recap.export",
+)
 
 
 @gin.configurable("ranker", module="recap")

@@ -7,22 +7,20 @@ import numpy as np
 from recap_tf.report.curves import (
     Scored,
     histogram,
-    log_odds,
     precision_recall,
     reliability,
     roc,
 )
 from recap_tf.report.drawing import (
-    GRID,
-    INK,
     MUTED,
     axes,
     chart,
+    dot,
     percent,
     show_probabilities,
 )
 from recap_tf.report.markup import Markup, element, with_error
-from recap_tf.report.measurements import MeasuredTask, metric_form
+from recap_tf.report.report_rows import ReportRow, metric_form
 
 _WIDTH, _HEIGHT = 3.4, 2.55
 # Rates that span more than this are shown by their logarithm.
@@ -30,7 +28,7 @@ _LINEAR_SPAN = 30
 
 
 def task_curves(
-    measured: MeasuredTask,
+    measured: ReportRow,
     name: str,
     scored: Mapping[str, Scored],
     color: str,
@@ -54,7 +52,7 @@ def task_curves(
     missing = _missing_class(final)
     return element(
         "article",
-        element("h4", element("i", style=f"background:{color}"), name),
+        element("h4", dot(color), name),
         element("p", missing, class_="warning") if missing else None,
         element("div", [one for one in charts if one], class_="charts"),
         class_="task",
@@ -81,7 +79,7 @@ def _roc_chart(measured, name, scored, color) -> Markup | None:
         drawn.set(xlim=(0, 1), ylim=(0, 1.01))
         drawn.set(xlabel="share of negatives", ylabel="share of positives")
         area = measured.metric("auroc")
-        shown = with_error(area.value, area.error, metric_form("auroc"))
+        shown = with_error(area.value, area.standard_error, metric_form("auroc"))
         says = (
             f"ROC curve of {name}: each point is a threshold on the score; across, the "
             "share of negatives above it, up, the share of positives. The dashed "
@@ -105,7 +103,7 @@ def _precision_chart(measured, name, scored, color) -> Markup | None:
         drawn.yaxis.set_major_formatter(lambda y, _: percent(y))
         drawn.set(xlabel="recall", ylabel="precision")
         area = measured.metric("pr_auc")
-        shown = with_error(area.value, area.error, "{:.4f}")
+        shown = with_error(area.value, area.standard_error, "{:.4f}")
         half = np.interp(0.5, curve.x, curve.y)
         says = (
             f"Precision over recall of {name}, from the highest threshold on the left "
@@ -163,7 +161,9 @@ def _reliability_chart(name, scored, color) -> Markup | None:
                 axis.set_major_formatter(lambda y, _: percent(y))
         if len(bins) > 1:
             drawn.legend(loc="upper left", borderaxespad=0.1, handlelength=1.4)
-        inside = np.mean((final.low <= final.predicted) & (final.predicted <= final.high))
+        inside = np.mean(
+            (final.low <= final.predicted) & (final.predicted <= final.high)
+        )
         covered = round(inside * len(final.predicted))
         says = (
             f"Reliability of {name}: examples in ten bins of equal weight by their "

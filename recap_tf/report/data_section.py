@@ -23,7 +23,6 @@ _COLUMNS_SHOWN = 400
 
 def data_section(
     summaries: Mapping[str, SplitSummary],
-    partial: Mapping[str, bool],
     columns: Columns | None,
     names: Mapping[str, str],
     colors: Mapping[str, str],
@@ -32,7 +31,6 @@ def data_section(
 
     Args:
         summaries: set -> what its records hold.
-        partial: set -> whether there are more records than were surveyed.
         columns: names of the dense features' columns.
         names: task -> its name for people.
         colors: task -> its colour.
@@ -40,7 +38,7 @@ def data_section(
     return element(
         "div",
         element("div", _rates_chart(summaries, names, colors), class_="charts wide"),
-        _rates_table(summaries, partial, names),
+        _rates_table(summaries, names),
         [
             _set(name, summary, columns, open_=i == 0)
             for i, (name, summary) in enumerate(summaries.items())
@@ -74,7 +72,9 @@ def _rates_chart(summaries, names, colors) -> Markup | None:
                     mfc=colors[task] if j == 0 else "white",
                     elinewidth=1.0,
                 )
-        drawn.set_yticks(range(len(names)), [label(name, 40) for name in names.values()])
+        drawn.set_yticks(
+            range(len(names)), [label(name, 40) for name in names.values()]
+        )
         drawn.tick_params(axis="y", labelcolor=INK, length=0)
         drawn.set_ylim(len(names) - 0.4, -0.6)
         drawn.grid(axis="y", visible=False)
@@ -97,19 +97,21 @@ def _rates_chart(summaries, names, colors) -> Markup | None:
         )
 
 
-def _rates_table(summaries, partial, names) -> Markup:
+def _rates_table(summaries, names) -> Markup:
     rows = []
     for name, summary in summaries.items():
-        first = " (first ones)" if partial[name] else ""
+        more = "" if summary.whole else "first "
         cells = [
             text_cell(name, head=True),
-            number_cell(len(summary.files), "{:,}"),
-            text_cell(f"{summary.records:,}{first}", class_="num"),
+            number_cell(len(summary.files), None, "{:,}"),
+            text_cell(f"{more}{summary.records:,}", class_="num"),
         ]
         for task in names:
-            rate, error = _rate(summary, task) if task in summary.labels else (np.nan,) * 2
+            rate, error = (
+                _rate(summary, task) if task in summary.labels else (np.nan,) * 2
+            )
             cells.append(
-                number_cell(rate, "{:.4f}", error, data_rate=task, data_set=name)
+                number_cell(rate, error, "{:.4f}", data_rate=task, data_set=name)
             )
         rows.append(cells)
     return table(
@@ -221,4 +223,4 @@ def _columns_table(summary: FeatureSummary, names: list[str]) -> Markup:
 
 
 def _plain_number(value: float) -> Markup:
-    return number_cell(value if np.isfinite(value) else np.nan, "{:,.5g}")
+    return number_cell(value if np.isfinite(value) else np.nan, None, "{:,.5g}")

@@ -67,6 +67,11 @@ def task_colors(tasks: Sequence[str]) -> dict[str, str]:
     return dict(zip(tasks, itertools.cycle(_PALETTE), strict=False))
 
 
+def dot(color: str | None) -> Markup:
+    """A round mark in a task's colour, beside its name."""
+    return element("i", style=f"background:{color or INK}")
+
+
 @contextlib.contextmanager
 def axes(width: float, height: float) -> Iterator[Axes]:
     """Axes to draw on, in a figure of `width` x `height` inches."""

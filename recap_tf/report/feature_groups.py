@@ -92,9 +92,7 @@ def _places(
     return {name: place.numpy()[0] for name, place in places.items()}
 
 
-def _names(
-    feature: str, columns: Columns | None, kept: np.ndarray
-) -> list[str] | None:
+def _names(feature: str, columns: Columns | None, kept: np.ndarray) -> list[str] | None:
     if columns is None:
         return None
     entries = getattr(columns, feature)

@@ -28,7 +28,8 @@ def importance_section(
     """
     shown = columns or whole
     charts = [
-        _bars(shown, i, name, colors[task]) for i, (task, name) in enumerate(names.items())
+        _bars(shown, i, name, colors[task])
+        for i, (task, name) in enumerate(names.items())
     ]
     charts = [one for one in charts if one]
     unseen = [one.group.name for one in [*whole, *columns] if one.none_at_all]
@@ -36,7 +37,9 @@ def importance_section(
     if unseen:
         listed = ", ".join(unseen[:20]) + (", …" if len(unseen) > 20 else "")
         note = element(
-            "p", f"Without any effect, so never seen by the model: {listed}.", class_="hint"
+            "p",
+            f"Without any effect, so never seen by the model: {listed}.",
+            class_="hint",
         )
     return element(
         "div",
@@ -108,8 +111,8 @@ def _table(measured: Sequence[Importance], names: Mapping[str, str]) -> Markup:
             *(
                 number_cell(
                     one.drops[i],
-                    _FORM,
                     one.errors[i],
+                    _FORM,
                     style=_shade(one.drops[i], largest),
                     data_group=one.group.name,
                     data_task=task,

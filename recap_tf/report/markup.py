@@ -95,9 +95,9 @@ def text_cell(*children: Child, head: bool = False, **attributes: object) -> Mar
 
 
 def number_cell(
-    value: float, form: str, error: float | None = None, **attributes: object
+    value: float, error: float | None, form: str, **attributes: object
 ) -> Markup:
-    """A cell with a number, and its standard error if there is one.
+    """A cell with a number and, unless it is None or NaN, its standard error.
 
     The unrounded number is its attribute `data-value`; NaN shows as "no value".
     """
@@ -116,7 +116,7 @@ def number_cell(
 def share_cell(share: float) -> Markup:
     """A cell with a share in per cent and a bar of that length."""
     if is_missing(share):
-        return number_cell(share, "")
+        return number_cell(share, None, "")
     bar = element("span", class_="bar", style=f"width:{100 * share:.1f}%")
     return element("td", bar, element("span", f"{share:.1%}"), class_="num share")
 
@@ -127,7 +127,7 @@ def is_missing(value: float | None) -> bool:
 
 
 def with_error(value: float | None, error: float | None, form: str) -> str:
-    """The same in running text."""
+    """A number and its standard error in running text."""
     if is_missing(value):
         return NO_VALUE
     if is_missing(error):

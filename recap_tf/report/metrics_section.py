@@ -3,60 +3,58 @@
 import itertools
 from collections.abc import Mapping, Sequence
 
-from recap_tf.report.drawing import INK
+from recap_tf.report.drawing import dot
 from recap_tf.report.markup import Markup, element, fold, number_cell, table, text_cell
-from recap_tf.report.measurements import MeasuredTask, metric_form
+from recap_tf.report.report_rows import ReportRow, metric_form
 
 
 def metrics_section(
-    measured: Sequence[MeasuredTask],
-    names: Mapping[str, str],
-    colors: Mapping[str, str],
+    rows: Sequence[ReportRow], names: Mapping[str, str], colors: Mapping[str, str]
 ) -> Markup:
     """A table for each set, of which only the first is open."""
-    sets = itertools.groupby(measured, key=lambda one: one.set_name)
+    sets = itertools.groupby(rows, key=lambda row: row.set_name)
     return element(
         "div",
         [
-            _set_table(name, list(tasks), names, colors, open_=i == 0)
-            for i, (name, tasks) in enumerate(sets)
+            _set_table(name, list(of_set), names, colors, open_=i == 0)
+            for i, (name, of_set) in enumerate(sets)
         ],
     )
 
 
-def _set_table(name, measured, names, colors, open_) -> Markup:
-    metrics = list(dict.fromkeys(metric for one in measured for metric in one.metrics))
-    sliced = any(one.slice_name for one in measured)
-    rows = [
+def _set_table(name, rows, names, colors, open_) -> Markup:
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
+    sliced = any(not row.of_everything for row in rows)
+    cells = [
         [
             text_cell(
-                element("i", style=f"background:{colors.get(one.task, INK)}"),
-                names.get(one.task, one.task),
+                dot(colors.get(row.task)),
+                names.get(row.task, row.task),
                 head=True,
-                title=one.task,
+                title=row.task,
             ),
-            *([text_cell(one.slice_name or "all")] if sliced else []),
-            *(_number(one, metric) for metric in metrics),
+            *([text_cell(row.slice_name)] if sliced else []),
+            *(_number(row, metric) for metric in metrics),
         ]
-        for one in measured
+        for row in rows
     ]
-    tasks = len({one.task for one in measured})
-    counted = f"{tasks} task" + ("s" if tasks != 1 else "")
+    tasks = len({row.task for row in rows})
     return fold(
-        [element("b", name), element("span", counted, class_="hint")],
-        table(["task", *(["slice"] if sliced else []), *metrics], rows),
+        [
+            element("b", name),
+            element("span", f"{tasks} task{'s'[: tasks != 1]}", class_="hint"),
+        ],
+        table(["task", *(["slice"] if sliced else []), *metrics], cells),
         open_=open_,
     )
 
 
-def _number(one: MeasuredTask, metric: str) -> Markup:
-    found = one.metric(metric)
+def _number(row: ReportRow, metric: str) -> Markup:
     return number_cell(
-        found.value,
+        *row.metric(metric),
         metric_form(metric),
-        found.error,
-        data_set=one.set_name,
-        data_slice=one.slice_name,
-        data_task=one.task,
+        data_set=row.set_name,
+        data_slice=row.slice_name,
+        data_task=row.task,
         data_metric=metric,
     )

@@ -44,7 +44,10 @@ def model_section(model: RankingModel, settings: Mapping[str, str]) -> Markup:
     return element(
         "div",
         table(["part", "class", "layers", "weights"], rows),
-        [fold(element("b", title), element("pre", text)) for title, text in settings.items()],
+        [
+            fold(element("b", title), element("pre", text))
+            for title, text in settings.items()
+        ],
     )
 
 
@@ -53,7 +56,7 @@ def _row(name: str, kind: str, layers: int | None, weights: int) -> list[Markup]
         text_cell(name, head=True),
         text_cell(kind),
         text_cell("" if layers is None else f"{layers:,}", class_="num"),
-        number_cell(weights, "{:,}"),
+        number_cell(weights, None, "{:,}"),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from recap_tf.report.drawing import INK, MUTED, axes, chart, label
+from recap_tf.report.drawing import INK, MUTED, axes, chart, dot, label
 from recap_tf.report.markup import (
     Markup,
     element,
@@ -12,7 +12,7 @@ from recap_tf.report.markup import (
     text_cell,
     with_error,
 )
-from recap_tf.report.measurements import MeasuredTask, metric_form
+from recap_tf.report.report_rows import ReportRow, metric_form
 
 # Metric -> (how people call it, what a perfect or neutral model has).
 _HEADLINES = {
@@ -26,84 +26,84 @@ _HEADLINES = {
     "calibration_error": ("Calibration error", 0.0),
 }
 _PLOTTED = ("auroc", "nrce", "calibration")
-_COUNTS = {"examples": "examples", "positives": "positives"}
+_COUNTS = ("examples", "positives")
 
 
 def summary_section(
-    measured: Sequence[MeasuredTask],
+    rows: Sequence[ReportRow],
     names: Mapping[str, str],
     colors: Mapping[str, str],
     first_set: str,
 ) -> Markup:
     """A table of the first set, and dots with whiskers for all sets."""
-    first = [one for one in measured if one.set_name == first_set]
-    whole = [one for one in first if not one.slice_name]
+    whole = [row for row in rows if row.of_everything]
+    first = [row for row in whole if row.set_name == first_set]
     metrics = {
         metric: title
         for metric, (title, _) in _HEADLINES.items()
-        if any(metric in one.metrics for one in whole)
+        if any(metric in row.metrics for row in first)
     }
-    rows = [
+    counts = [name for name in _COUNTS if any(name in row.metrics for row in first)]
+    cells = [
         [
             text_cell(
-                element("i", style=f"background:{colors.get(one.task, INK)}"),
-                names.get(one.task, one.task),
+                dot(colors.get(row.task)),
+                names.get(row.task, row.task),
                 head=True,
-                title=one.task,
+                title=row.task,
             ),
-            *(_number(one, metric, with_error=False) for metric in _COUNTS),
-            *(_number(one, metric) for metric in metrics),
+            *(
+                number_cell(row.metric(name).value, None, metric_form(name))
+                for name in counts
+            ),
+            *(_number(row, metric) for metric in metrics),
         ]
-        for one in whole
+        for row in first
     ]
-    all_whole = [one for one in measured if not one.slice_name]
     charts = [
-        _dots(metric, all_whole, names, colors, first_set)
+        _dots(metric, whole, names, colors, first_set)
         for metric in _PLOTTED
         if metric in metrics
     ]
     return element(
         "div",
         table(
-            ["task", *_COUNTS.values(), *metrics.values()],
-            rows,
+            ["task", *counts, *metrics.values()],
+            cells,
             caption=["On ", element("b", first_set), ", value ± standard error"],
         ),
         element("div", [one for one in charts if one], class_="charts wide"),
     )
 
 
-def _number(one: MeasuredTask, metric: str, with_error: bool = True) -> Markup:
-    found = one.metric(metric)
-    error = found.error if with_error else None
-    return number_cell(found.value, metric_form(metric), error)
+def _number(row: ReportRow, metric: str) -> Markup:
+    return number_cell(*row.metric(metric), metric_form(metric))
 
 
 def _dots(
     metric: str,
-    measured: Sequence[MeasuredTask],
+    rows: Sequence[ReportRow],
     names: Mapping[str, str],
     colors: Mapping[str, str],
     first_set: str,
 ) -> Markup | None:
     title, neutral = _HEADLINES[metric]
-    there = [one for one in measured if not is_missing(one.metric(metric).value)]
-    tasks = [task for task in names if any(one.task == task for one in there)]
+    there = [row for row in rows if not is_missing(row.metric(metric).value)]
+    tasks = list(dict.fromkeys(row.task for row in there))
     if not tasks:
         return None
     with axes(4.6, 0.75 + 0.27 * len(tasks)) as drawn:
         if neutral is not None:
             drawn.axvline(neutral, color=MUTED, lw=0.9, ls=(0, (4, 3)))
-        for one in there:
-            found, first = one.metric(metric), one.set_name == first_set
-            y = tasks.index(one.task) if one.task in tasks else None
-            if y is None:
-                continue
-            color = colors.get(one.task, INK)
+        for row in there:
+            found, first = row.metric(metric), row.set_name == first_set
+            color = colors.get(row.task, INK)
             drawn.errorbar(
                 found.value,
-                y + (0 if first else 0.25),
-                xerr=None if is_missing(found.error) else 1.96 * found.error,
+                tasks.index(row.task) + (0 if first else 0.25),
+                xerr=None
+                if is_missing(found.standard_error)
+                else 1.96 * found.standard_error,
                 fmt="o",
                 ms=6 if first else 3.5,
                 color=color if first else MUTED,
@@ -111,26 +111,23 @@ def _dots(
                 elinewidth=1.6 if first else 0.8,
                 zorder=3 if first else 2,
             )
-        drawn.set_yticks(range(len(tasks)), [label(names[task]) for task in tasks])
+        shown = [label(names.get(task, task)) for task in tasks]
+        drawn.set_yticks(range(len(tasks)), shown)
         drawn.tick_params(axis="y", labelcolor=INK, length=0)
         drawn.set_ylim(len(tasks) - 0.4, -0.6)
         drawn.margins(x=0.08)
         drawn.grid(axis="y", visible=False)
-        sets = dict.fromkeys(one.set_name for one in there)
+        several = len({row.set_name for row in there}) > 1
         values = "; ".join(
-            f"{names[one.task]} "
-            + with_error(
-                one.metric(metric).value,
-                one.metric(metric).error,
-                metric_form(metric),
-            )
-            for one in there
-            if one.set_name == first_set and one.task in names
+            f"{names.get(row.task, row.task)} "
+            + with_error(*row.metric(metric), metric_form(metric))
+            for row in there
+            if row.set_name == first_set
         )
         says = (
             f"{title} by task with 95 % intervals; filled dots for {first_set}"
-            f"{', small hollow ones for the other sets' if len(sets) > 1 else ''}"
+            f"{', small hollow ones for the other sets' if several else ''}"
             f"{', dashed where it should be' if neutral is not None else ''}: {values}."
         )
-        others = "; hollow: other sets" if len(sets) > 1 else ""
+        others = "; hollow: other sets" if several else ""
         return chart(drawn, title, says, f"filled: {first_set}{others}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from recap_tf.report.curves import Curve
-from recap_tf.report.drawing import INK, MUTED, axes, chart, label
+from recap_tf.report.drawing import INK, MUTED, axes, chart, dot, label
 from recap_tf.report.markup import Markup, element
 from recap_tf.report.training_logs import Runs
 
@@ -63,7 +63,7 @@ def training_section(
             parts.append(
                 element(
                     "article",
-                    element("h4", element("i", style=f"background:{colors[task]}"), name),
+                    element("h4", dot(colors[task]), name),
                     element("div", charts, class_="charts"),
                     class_="task",
                 )
