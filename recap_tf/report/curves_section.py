@@ -22,7 +22,7 @@ from recap_tf.report.drawing import (
 from recap_tf.report.markup import Markup, element, with_error
 from recap_tf.report.report_rows import ReportRow, metric_form
 
-_WIDTH, _HEIGHT = 3.4, 2.55
+_WIDTH, _HEIGHT = 3.0, 2.3
 # Rates that span more than this are shown by their logarithm.
 _LINEAR_SPAN = 30
 
@@ -93,15 +93,18 @@ def _precision_chart(measured, name, scored, color) -> Markup | None:
     curve = precision_recall(scored)
     if curve is None:
         return None
+    # The first few examples alone would set the scale otherwise.
+    settled = curve.y[curve.x >= 0.02]
+    top = min(max(settled.max(initial=0.0), scored.rate) * 1.15, 1.02)
+    logarithmic = top > _LINEAR_SPAN * scored.rate
+    place = np.log10 if logarithmic else np.asarray
+    low = scored.rate / 2 if logarithmic else 0.0
     with axes(_WIDTH, _HEIGHT) as drawn:
-        drawn.axhline(scored.rate, color=MUTED, lw=0.9, ls=(0, (4, 3)))
-        drawn.plot(curve.x, curve.y, color=color)
-        # The first few examples alone would set the scale otherwise.
-        settled = curve.y[curve.x >= 0.02]
-        top = max(settled.max(initial=0.0), scored.rate) * 1.15
-        drawn.set(xlim=(0, 1), ylim=(0, min(top, 1.01)))
-        drawn.yaxis.set_major_formatter(lambda y, _: percent(y))
+        drawn.axhline(place(scored.rate), color=MUTED, lw=0.9, ls=(0, (4, 3)))
+        drawn.plot(curve.x, place(curve.y), color=color)
+        drawn.set(xlim=(0, 1), ylim=(place(low), place(top)))
         drawn.set(xlabel="recall", ylabel="precision")
+        _rate_ticks(drawn.yaxis, place(low), place(top), logarithmic)
         area = measured.metric("pr_auc")
         shown = with_error(area.value, area.standard_error, "{:.4f}")
         half = np.interp(0.5, curve.x, curve.y)
@@ -155,24 +158,26 @@ def _reliability_chart(name, scored, color) -> Markup | None:
         drawn.set(xlim=(low, high), ylim=(low, high))
         drawn.set(xlabel="predicted", ylabel="observed")
         for axis in (drawn.xaxis, drawn.yaxis):
-            if logarithmic:
-                show_probabilities(axis, low, high, log_odds=False)
-            else:
-                axis.set_major_formatter(lambda y, _: percent(y))
+            _rate_ticks(axis, low, high, logarithmic)
         if len(bins) > 1:
             drawn.legend(loc="upper left", borderaxespad=0.1, handlelength=1.4)
-        inside = np.mean(
-            (final.low <= final.predicted) & (final.predicted <= final.high)
-        )
-        covered = round(inside * len(final.predicted))
+        fits = (final.low <= final.predicted) & (final.predicted <= final.high)
+        covered = np.count_nonzero(fits)
         says = (
             f"Reliability of {name}: examples in ten bins of equal weight by their "
             "prediction; across, the mean prediction, up, the share of positives with "
             "its 95 % interval. Points below the dashed line are predicted too high."
             f" {covered} of {len(final.predicted)} intervals hold the prediction."
         )
-        note = f"{covered} of {len(final.predicted)} deciles within their interval"
+        note = f"{covered} of {len(final.predicted)} deciles fit"
         return chart(drawn, "Calibration", says, note)
+
+
+def _rate_ticks(axis, low: float, high: float, logarithmic: bool) -> None:
+    if logarithmic:
+        show_probabilities(axis, low, high, log_odds=False)
+    else:
+        axis.set_major_formatter(lambda y, _: percent(y))
 
 
 def _histogram_chart(name, scored, color) -> Markup | None:

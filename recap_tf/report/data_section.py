@@ -37,7 +37,7 @@ def data_section(
     """
     return element(
         "div",
-        element("div", _rates_chart(summaries, names, colors), class_="charts wide"),
+        element("div", _rates_chart(summaries, names, colors), class_="charts one"),
         _rates_table(summaries, names),
         [
             _set(name, summary, columns, open_=i == 0)
@@ -72,9 +72,8 @@ def _rates_chart(summaries, names, colors) -> Markup | None:
                     mfc=colors[task] if j == 0 else "white",
                     elinewidth=1.0,
                 )
-        drawn.set_yticks(
-            range(len(names)), [label(name, 40) for name in names.values()]
-        )
+        shown = [label(name, 40) for name in names.values()]
+        drawn.set_yticks(range(len(names)), shown)
         drawn.tick_params(axis="y", labelcolor=INK, length=0)
         drawn.set_ylim(len(names) - 0.4, -0.6)
         drawn.grid(axis="y", visible=False)
@@ -107,9 +106,7 @@ def _rates_table(summaries, names) -> Markup:
             text_cell(f"{more}{summary.records:,}", class_="num"),
         ]
         for task in names:
-            rate, error = (
-                _rate(summary, task) if task in summary.labels else (np.nan,) * 2
-            )
+            rate, error = _rate(summary, task)
             cells.append(
                 number_cell(rate, error, "{:.4f}", data_rate=task, data_set=name)
             )
@@ -129,7 +126,7 @@ def _set(name, summary, columns, open_) -> Markup:
         if key not in summary.labels
     ]
     details = [
-        _columns_table(feature, names)
+        _columns_table(feature, names, _missing(columns, feature.feature.name))
         for feature in features
         if (names := _names(columns, feature)) is not None
     ]
@@ -189,7 +186,16 @@ def _feature_row(summary: FeatureSummary) -> list[Markup]:
     ]
 
 
-def _columns_table(summary: FeatureSummary, names: list[str]) -> Markup:
+def _missing(columns: Columns | None, feature: str) -> list[float] | None:
+    """Share of the training rows that had no value, by column, as converted."""
+    if columns is None or feature not in ("continuous", "discrete"):
+        return None
+    return [c.missing / max(columns.rows, 1) for c in getattr(columns, feature)]
+
+
+def _columns_table(
+    summary: FeatureSummary, names: list[str], missing: list[float] | None
+) -> Markup:
     different = summary.different()
     ids = summary.feature.dtype == "int64_list" and summary.sizes is not None
     rows_there = max(summary.values // len(summary.zeros), 1)
@@ -206,6 +212,7 @@ def _columns_table(summary: FeatureSummary, names: list[str]) -> Markup:
                 _plain_number(summary.max[i]),
                 share_cell(summary.zeros[i] / rows_there),
                 share_cell(summary.not_finite[i] / rows_there),
+                *([share_cell(missing[i])] if missing else []),
                 text_cell(", ".join(notes), class_="hint"),
             ]
         )
@@ -215,7 +222,14 @@ def _columns_table(summary: FeatureSummary, names: list[str]) -> Markup:
             element("b", summary.feature.name),
             element("span", f"{len(names):,} columns", class_="hint"),
         ],
-        table(["column", "min", "mean", "max", "zeros", "not finite", ""], rows),
+        table(
+            [
+                *("column", "min", "mean", "max", "zeros", "not finite"),
+                *(["missing when converted"] if missing else []),
+                "",
+            ],
+            rows,
+        ),
         element("p", f"{more:,} more columns: see recap_tf.inspect.", class_="hint")
         if more
         else None,

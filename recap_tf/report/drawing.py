@@ -142,7 +142,9 @@ def show_probabilities(axis, low: float, high: float, *, log_odds: bool) -> None
     else:
         rounds += [0.03, 0.3, 1.0]
         place = [np.log10(p) for p in rounds]
-    shown = [(x, p) for x, p in zip(place, rounds, strict=True) if low <= x <= high]
-    while len(shown) > 6:
-        shown = shown[::2]
+    shown: list[tuple[float, float]] = []
+    for x, p in sorted(zip(place, rounds, strict=True)):
+        far = not shown or x - shown[-1][0] >= (high - low) / 6
+        if low <= x <= high and far:
+            shown.append((x, p))
     axis.set_ticks([x for x, _ in shown], [percent(p) for _, p in shown])

@@ -10,6 +10,7 @@ from recap_tf import preprocess
 from recap_tf.columns import Columns
 from recap_tf.input import Records, raw_feature_specs
 from recap_tf.preprocess import TruncateAndSlice
+from recap_tf.report.row_sample import is_sparse
 
 _NAMED = ("continuous", "binary", "discrete")
 _RUNS = 16
@@ -70,7 +71,7 @@ def column_groups(
 
 
 def _kind(values: np.ndarray) -> str:
-    if values.dtype == object:
+    if is_sparse(values):
         return "variable length"
     return f"{values.shape[1]:,} columns" if values.ndim > 1 else "1 column"
 
@@ -114,6 +115,6 @@ def _runs(
         elif first == last:
             name = f"{feature}[{kept[first]}]"
         else:
-            name = f"{feature}[{kept[first]}–{kept[last]}]"
+            name = f"{feature}[{kept[first]} to {kept[last]}]"
         kind = f"{len(run)} columns" if len(run) > 1 else feature
         yield FeatureGroup(name, kind, {feature: run.tolist()})

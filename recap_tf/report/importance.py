@@ -107,7 +107,7 @@ class PermutationImportance:
                 changed[name] = values[order]
             else:
                 changed[name] = values.copy()
-                changed[name][:, columns] = values[order][:, columns]
+                changed[name][:, columns] = values[order[:, np.newaxis], columns]
         return changed
 
     def _placements(self, features: Columns) -> np.ndarray:

@@ -20,7 +20,9 @@ def architecture(model: RankingModel) -> str:
     words = [model.sharing]
     if model.backbone is not None:
         words.append(f"{type(model.backbone).__name__} backbone")
-    words.append(f"{len(model.towers)} × {', '.join(towers)} tower")
+    words.append(
+        f"{len(model.towers)} \N{MULTIPLICATION SIGN} {', '.join(towers)} tower"
+    )
     return " · ".join(words)
 
 

@@ -42,7 +42,23 @@ def report_rows(report: Report) -> list[ReportRow]:
 
 def metric_form(name: str) -> str:
     """How the values of a metric are written."""
-    return metric_choice.find(name, "The report").form
+    # Rates of rare engagements are far below a table's fifth decimal.
+    small = name in ("ctr", "pctr")
+    return "{:.4g}" if small else metric_choice.find(name, "The report").form
+
+
+def set_groups(rows: Sequence[ReportRow]) -> dict[str, list[ReportRow]]:
+    """Title -> rows to show together: set by set, but sets of one task in one group."""
+    tasks: dict[str, set[str]] = {}
+    for row in rows:
+        tasks.setdefault(row.set_name, set()).add(row.task)
+    single = [name for name, some in tasks.items() if len(some) == 1]
+    groups: dict[str, list[ReportRow]] = {}
+    for row in rows:
+        joined = len(single) > 1 and row.set_name in single
+        title = f"{len(single)} sets of one task each" if joined else row.set_name
+        groups.setdefault(title, []).append(row)
+    return groups
 
 
 def short_names(tasks: Iterable[str]) -> dict[str, str]:

@@ -30,7 +30,13 @@ from recap_tf.report.drawing import task_colors
 from recap_tf.report.feature_groups import column_groups, whole_features
 from recap_tf.report.importance import Importance, PermutationImportance
 from recap_tf.report.markup import Markup, element, fold
-from recap_tf.report.report_rows import ReportRow, first_set, report_rows, short_names
+from recap_tf.report.report_rows import (
+    ReportRow,
+    first_set,
+    report_rows,
+    set_groups,
+    short_names,
+)
 from recap_tf.report.report_settings import ReportSettings
 from recap_tf.report.row_sample import RowSample
 from recap_tf.report.training_logs import read_runs, save_dir_of
@@ -175,23 +181,32 @@ class ReportWriter:
 
     def _curves(self, rows: list[ReportRow]) -> Markup:
         drawn = []
-        for name, sample in self._scores.items():
-            of_set = [r for r in rows if r.set_name == name and r.of_everything]
-            tasks = [row for row in of_set if row.task in self._names]
-            note = f"{len(tasks)} task{'s'[: len(tasks) != 1]}"
-            if sample.seen > sample.size:
-                note += f", from {sample.size:,} of {sample.seen:,} examples at random"
+        of_tasks = [r for r in rows if r.of_everything and r.task in self._names]
+        for title, some in set_groups(of_tasks).items():
+            several = len({row.set_name for row in some}) > 1
+            samples = [self._scores[row.set_name] for row in some]
+            largest = max(samples, key=lambda sample: sample.seen)
+            note = f"{len(some)} task{'s'[: len(some) != 1]}"
+            if largest.seen > largest.size:
+                note += (
+                    f", from {largest.size:,} examples at random of "
+                    f"{'up to ' if several else ''}{largest.seen:,}"
+                )
             drawn.append(
                 fold(
-                    [element("b", name), element("span", note, class_="hint")],
-                    [self._task_curves(row, sample) for row in tasks],
+                    [element("b", title), element("span", note, class_="hint")],
+                    [self._task_curves(row, several) for row in some],
                     open_=not drawn,
                 )
             )
         return element("div", drawn)
 
-    def _task_curves(self, row: ReportRow, sample: RowSample) -> Markup:
-        kept, task = sample.rows(), self._model.tasks.index(row.task)
+    def _task_curves(self, row: ReportRow, name_set: bool) -> Markup:
+        kept = self._scores[row.set_name].rows()
+        if not kept:
+            return element("p", f"{row.set_name} holds no examples.", class_="warning")
+        task = self._model.tasks.index(row.task)
+        title = self._names[row.task] + (f" on {row.set_name}" if name_set else "")
 
         def scored(predictions: str) -> Scored:
             return Scored(
@@ -201,7 +216,7 @@ class ReportWriter:
         stages = {"calibrated": scored("calibrated_probabilities")}
         if self._model.calibration_ratios[row.task] != 1.0:
             stages = {"as trained": scored("probabilities")} | stages
-        return task_curves(row, self._names[row.task], stages, self._colors[row.task])
+        return task_curves(row, title, stages, self._colors[row.task])
 
     def _training(self, step: int, primary: str) -> Markup:
         save_dir = save_dir_of(self._checkpoint)
@@ -217,16 +232,21 @@ class ReportWriter:
     def _importance(self) -> Markup:
         kept, settings = self._inputs.rows(), self._settings
         if not kept:
-            return element(
-                "p", "Left out: recap.report.importance_examples = 0.", class_="hint"
-            )
+            nothing = f"{self._importance_set} holds no examples."
+            if not settings.importance_examples:
+                nothing = "Left out: recap.report.importance_examples = 0."
+            return element("p", nothing, class_="hint")
         features = {
             key.removeprefix("feature "): values
             for key, values in kept.items()
             if key.startswith("feature ")
         }
+
+        def logits(inputs):
+            return self._model(inputs, training=False)["logits"]
+
         permutation = PermutationImportance(
-            lambda inputs: self._model(inputs, training=False)["logits"],
+            logits,
             features,
             kept["labels"],
             kept["weights"],

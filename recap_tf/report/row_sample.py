@@ -75,11 +75,18 @@ def _rows(values: tf.Tensor | tf.SparseTensor) -> np.ndarray:
 def as_tensors(columns: Columns) -> dict[str, tf.Tensor | tf.SparseTensor]:
     """The columns as a model takes them."""
     return {
-        name: _sparse(values) if values.dtype == object else tf.constant(values)
+        name: _sparse(values) if is_sparse(values) else tf.constant(values)
         for name, values in columns.items()
     }
 
 
+def is_sparse(values: np.ndarray) -> bool:
+    """Whether these are the rows of a sparse feature."""
+    # Bytes are objects too.
+    return values.dtype == object and isinstance(values.flat[0], np.ndarray)
+
+
 def _sparse(rows: np.ndarray) -> tf.SparseTensor:
-    lengths = [len(row) for row in rows]
-    return tf.RaggedTensor.from_row_lengths(np.concatenate(rows), lengths).to_sparse()
+    values, lengths = np.concatenate(rows), [len(row) for row in rows]
+    flat = tf.constant(values, tf.string if values.dtype == object else None)
+    return tf.RaggedTensor.from_row_lengths(flat, lengths).to_sparse()

@@ -9,7 +9,7 @@ from recap_tf.report.drawing import INK, MUTED, axes, chart, dot, label
 from recap_tf.report.markup import Markup, element
 from recap_tf.report.training_logs import Runs
 
-_WIDTH, _HEIGHT = 3.4, 2.4
+_WIDTH, _HEIGHT = 3.0, 2.1
 # What is drawn of the validation metrics that were logged.
 _METRICS = {"auroc": "AUROC", "nrce": "NRCE", "calibration": "Calibration"}
 _OTHER_SETS = ("#8793a0", "#b39b74", "#7fa39a", "#a58bb0")
@@ -48,10 +48,11 @@ def training_section(
     for task, name in names.items():
         charts = [
             _chart(
-                f"Loss, {label(name)}",
+                "Loss",
                 {"loss": train.get(f"loss/{task}")},
                 step,
                 colors={"loss": colors[task]},
+                about=name,
             )
         ]
         charts += [
@@ -77,7 +78,10 @@ def _metric_chart(runs, metric, task, name, color, step) -> Markup | None:
     colors = dict(zip(list(curves)[1:], _OTHER_SETS * len(curves), strict=False))
     if curves:
         colors[next(iter(curves))] = color
-    return _chart(f"{_METRICS[metric]}, {label(name)}", curves, step, colors=colors)
+    # One evaluation is no curve.
+    if all(len(curve.x) < 2 for curve in curves.values()):
+        return None
+    return _chart(_METRICS[metric], curves, step, colors=colors, about=name)
 
 
 def _rates_chart(train, names, colors, step) -> Markup | None:
@@ -92,8 +96,8 @@ def _rates_chart(train, names, colors, step) -> Markup | None:
         "Learning rates",
         _without_copies(curves),
         step,
-        colors={name: by_name.get(name.split(",")[0], INK) for name in curves},
-        logarithmic=True,
+        colors={name: by_name.get(name, INK) for name in curves},
+        from_zero=True,
     )
 
 
@@ -112,7 +116,7 @@ def _chart(
     step: int,
     *,
     colors: Mapping[str, str],
-    logarithmic: bool = False,
+    about: str = "",
     from_zero: bool = False,
 ) -> Markup | None:
     """Lines over steps, a dashed upright where the checkpoint is."""
@@ -135,22 +139,19 @@ def _chart(
         drawn.set_xlabel("step")
         drawn.xaxis.get_major_locator().set_params(nbins=5, integer=True)
         drawn.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
-        if logarithmic and all((curve.y > 0).any() for curve in curves.values()):
-            drawn.set_yscale("log")
-            drawn.yaxis.set_major_formatter(lambda y, _: f"{y:.3g}")
-            drawn.yaxis.set_minor_formatter(lambda y, _: "")
-        elif from_zero:
+        if from_zero:
             drawn.set_ylim(bottom=0)
-            drawn.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
+            drawn.yaxis.set_major_formatter(lambda y, _: _short(y))
         if 1 < len(curves) <= 5:
             drawn.legend(loc="best", handlelength=1.2)
-        return chart(drawn, title, _says(title, curves), _last(curves))
+        subject = f"{title} of {about}" if about else title
+        return chart(drawn, title, _says(subject, curves), _last(curves))
 
 
 def _says(title: str, curves: Mapping[str, Curve]) -> str:
     lines = "; ".join(
-        f"{name} from {curve.y[0]:.4g} at step {curve.x[0]:,} to {curve.y[-1]:.4g} at "
-        f"step {curve.x[-1]:,}"
+        f"{name} from {_short(curve.y[0])} at step {curve.x[0]:,} to "
+        f"{_short(curve.y[-1])} at step {curve.x[-1]:,}"
         for name, curve in list(curves.items())[:12]
     )
     return f"{title} over the steps of training: {lines}. Dashed: this checkpoint."
@@ -159,5 +160,9 @@ def _says(title: str, curves: Mapping[str, Curve]) -> str:
 def _last(curves: Mapping[str, Curve]) -> str:
     ends: Sequence[float] = [curve.y[-1] for curve in curves.values()]
     if len(ends) == 1:
-        return f"last {ends[0]:.4g}"
-    return f"last {min(ends):.4g} to {max(ends):.4g}"
+        return f"last {_short(ends[0])}"
+    return f"last {_short(min(ends))} to {_short(max(ends))}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
