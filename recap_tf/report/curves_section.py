@@ -117,7 +117,7 @@ def _precision_chart(measured, name, scored, color) -> Markup | None:
         note = f"base rate {percent(scored.rate)}"
         if "pr_auc" in measured.metrics:
             note = f"area {shown}, {note}"
-        return chart(drawn, "Precision and recall", says, note)
+        return chart(drawn, "Precision, recall", says, note)
 
 
 def _reliability_chart(name, scored, color) -> Markup | None:
@@ -145,9 +145,11 @@ def _reliability_chart(name, scored, color) -> Markup | None:
                 drawn.errorbar(
                     x, y, np.maximum(bars, 0), fmt="none", ecolor=color, elinewidth=1.2
                 )
+            # A rate of 0 has no place on a logarithmic axis: a bar without a dot.
+            there = one.observed > (0 if logarithmic else -1)
             drawn.plot(
-                x,
-                y,
+                x[there],
+                y[there],
                 color=color if last else MUTED,
                 marker="o",
                 ms=4 if last else 2.5,

@@ -127,10 +127,11 @@ def label(text: str, longest: int = 28) -> str:
 
 
 def percent(share: float) -> str:
-    """A probability as short as it can be said: 12 %, 0.3 %, 2e-6."""
-    if share != 0 and share < 1e-5:
-        return f"{share:.0e}"
-    return f"{100 * share:.3g} %"
+    """A probability as short as it can be said: 12 %, 0.3 %, 0.0002 %."""
+    shown = np.format_float_positional(
+        100 * share, precision=3, fractional=False, trim="-"
+    )
+    return f"{shown} %"
 
 
 def show_probabilities(axis, low: float, high: float, *, log_odds: bool) -> None:
@@ -144,7 +145,7 @@ def show_probabilities(axis, low: float, high: float, *, log_odds: bool) -> None
         place = [np.log10(p) for p in rounds]
     shown: list[tuple[float, float]] = []
     for x, p in sorted(zip(place, rounds, strict=True)):
-        far = not shown or x - shown[-1][0] >= (high - low) / 6
+        far = not shown or x - shown[-1][0] >= (high - low) / 4.5
         if low <= x <= high and far:
             shown.append((x, p))
     axis.set_ticks([x for x, _ in shown], [percent(p) for _, p in shown])

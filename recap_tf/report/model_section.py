@@ -20,9 +20,7 @@ def architecture(model: RankingModel) -> str:
     words = [model.sharing]
     if model.backbone is not None:
         words.append(f"{type(model.backbone).__name__} backbone")
-    words.append(
-        f"{len(model.towers)} \N{MULTIPLICATION SIGN} {', '.join(towers)} tower"
-    )
+    words.append(f"{len(model.towers)} towers: {', '.join(towers)}")
     return " · ".join(words)
 
 

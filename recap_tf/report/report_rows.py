@@ -44,7 +44,7 @@ def metric_form(name: str) -> str:
     """How the values of a metric are written."""
     # Rates of rare engagements are far below a table's fifth decimal.
     small = name in ("ctr", "pctr")
-    return "{:.4g}" if small else metric_choice.find(name, "The report").form
+    return "{:.3g}" if small else metric_choice.find(name, "The report").form
 
 
 def set_groups(rows: Sequence[ReportRow]) -> dict[str, list[ReportRow]]:

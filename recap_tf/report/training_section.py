@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from recap_tf.report.curves import Curve
-from recap_tf.report.drawing import INK, MUTED, axes, chart, dot, label
-from recap_tf.report.markup import Markup, element
+from recap_tf.report.drawing import INK, MUTED, axes, chart, label
+from recap_tf.report.markup import Markup, element, fold
 from recap_tf.report.training_logs import Runs
 
 _WIDTH, _HEIGHT = 3.0, 2.1
@@ -44,32 +44,39 @@ def training_section(
             from_zero=True,
         ),
     ]
-    parts = [element("div", [one for one in whole if one], class_="charts")]
-    for task, name in names.items():
-        charts = [
-            _chart(
-                "Loss",
+    by_metric = {
+        "Loss": {
+            task: _chart(
+                name,
                 {"loss": train.get(f"loss/{task}")},
                 step,
                 colors={"loss": colors[task]},
-                about=name,
+                what="Loss",
             )
-        ]
-        charts += [
-            _metric_chart(runs, metric, task, names[task], colors[task], step)
-            for metric in _METRICS
-        ]
-        charts = [one for one in charts if one]
-        if charts:
-            parts.append(
-                element(
-                    "article",
-                    element("h4", dot(colors[task]), name),
-                    element("div", charts, class_="charts"),
-                    class_="task",
-                )
-            )
-    return element("div", parts)
+            for task, name in names.items()
+        }
+    }
+    for metric, title in _METRICS.items():
+        by_metric[title] = {
+            task: _metric_chart(runs, metric, task, name, colors[task], step)
+            for task, name in names.items()
+        }
+    return element(
+        "div",
+        element("div", [one for one in whole if one], class_="charts"),
+        [_small_multiples(title, found) for title, found in by_metric.items()],
+    )
+
+
+def _small_multiples(title: str, charts: Mapping[str, Markup | None]) -> Markup | None:
+    there = [one for one in charts.values() if one]
+    if not there:
+        return None
+    return fold(
+        [element("b", title), element("span", "by task", class_="hint")],
+        element("div", there, class_="charts"),
+        open_=title in ("Loss", "AUROC"),
+    )
 
 
 def _metric_chart(runs, metric, task, name, color, step) -> Markup | None:
@@ -81,7 +88,7 @@ def _metric_chart(runs, metric, task, name, color, step) -> Markup | None:
     # One evaluation is no curve.
     if all(len(curve.x) < 2 for curve in curves.values()):
         return None
-    return _chart(_METRICS[metric], curves, step, colors=colors, about=name)
+    return _chart(name, curves, step, colors=colors, what=_METRICS[metric])
 
 
 def _rates_chart(train, names, colors, step) -> Markup | None:
@@ -116,7 +123,7 @@ def _chart(
     step: int,
     *,
     colors: Mapping[str, str],
-    about: str = "",
+    what: str = "",
     from_zero: bool = False,
 ) -> Markup | None:
     """Lines over steps, a dashed upright where the checkpoint is."""
@@ -144,7 +151,7 @@ def _chart(
             drawn.yaxis.set_major_formatter(lambda y, _: _short(y))
         if 1 < len(curves) <= 5:
             drawn.legend(loc="best", handlelength=1.2)
-        subject = f"{title} of {about}" if about else title
+        subject = f"{what} of {title}" if what else title
         return chart(drawn, title, _says(subject, curves), _last(curves))
 
 
