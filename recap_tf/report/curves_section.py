@@ -137,7 +137,9 @@ def _reliability_chart(name, scored, color) -> Markup | None:
         low, high = place(np.array([floor, rates.max(initial=1e-9)]))
         high += 0.06 * (high - low)
         drawn.plot([low, high], [low, high], color=MUTED, lw=0.9, ls=(0, (4, 3)))
-        for stage, one in bins.items():
+        for (stage, one), line in zip(
+            reversed(bins.items()), ("-", ":", "--"), strict=False
+        ):
             x, y = place(one.predicted), place(one.observed)
             last = one is final
             if last:
@@ -154,7 +156,7 @@ def _reliability_chart(name, scored, color) -> Markup | None:
                 marker="o",
                 ms=4 if last else 2.5,
                 lw=1.5 if last else 1.0,
-                ls="-" if last else ":",
+                ls=line,
                 label=stage,
             )
         drawn.set(xlim=(low, high), ylim=(low, high))

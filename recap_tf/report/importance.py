@@ -87,10 +87,10 @@ class PermutationImportance:
             yield self._measure(group)
 
     def _measure(self, group: FeatureGroup) -> Importance:
-        permuted = np.zeros_like(self._ranked)
+        lost = np.zeros_like(self._ranked)
         for _ in range(self._repeats):
-            permuted += self._placements(self._permuted(group))
-        lost = self._ranked - permuted / self._repeats
+            lost += self._ranked - self._placements(self._permuted(group))
+        lost /= self._repeats
         found = [
             _drop(lost[:, task], self._positive[:, task], self._weights[:, task])
             for task in range(lost.shape[1])

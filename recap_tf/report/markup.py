@@ -69,7 +69,7 @@ def table(
     heads = [
         element(
             "th",
-            name,
+            breakable(name),
             scope="col",
             class_="num" if i < len(first) and 'class="num' in first[i] else None,
         )
@@ -87,10 +87,16 @@ def table(
     )
 
 
+def breakable(child: Child) -> Markup:
+    """`child` that may go on in another line after each of its underscores."""
+    return Markup(escape(child).replace("_", "_<wbr>"))
+
+
 def text_cell(*children: Child, head: bool = False, **attributes: object) -> Markup:
     """A cell of words; `head` for the one that the row is about."""
     if head:
-        return element("th", *children, scope="row", **attributes)
+        shown = [breakable(c) if not isinstance(c, Markup) else c for c in children]
+        return element("th", shown, scope="row", **attributes)
     return element("td", *children, **attributes)
 
 

@@ -5,8 +5,10 @@ import posixpath
 from collections.abc import Mapping
 from importlib import resources
 
+import numpy as np
 import tensorflow as tf
 
+from recap_tf import labels
 from recap_tf.columns import read_columns_beside
 from recap_tf.core import checkpoints, config, files
 from recap_tf.core.command import UserError
@@ -108,9 +110,7 @@ class ReportWriter:
 
     def write(self, report: Report) -> str:
         """Writes the page about `report`; returns its path."""
-        page = self._page(report)
-        _check_ours(self._path)
-        files.write_text(self._path, page)
+        publish(self._path, self._page(report))
         return self._path
 
     def _page(self, report: Report) -> str:
@@ -208,15 +208,18 @@ class ReportWriter:
         task = self._model.tasks.index(row.task)
         title = self._names[row.task] + (f" on {row.set_name}" if name_set else "")
 
-        def scored(predictions: str) -> Scored:
-            return Scored(
-                *(kept[key][:, task] for key in ("labels", "weights", predictions))
-            )
-
-        stages = {"calibrated": scored("calibrated_probabilities")}
-        if self._model.calibration_ratios[row.task] != 1.0:
-            stages = {"as trained": scored("probabilities")} | stages
-        return task_curves(row, title, stages, self._colors[row.task])
+        ratio = self._model.calibration_ratios[row.task]
+        trained = kept["probabilities"][:, task]
+        stages = {
+            "as trained": trained,
+            "sampling undone": labels.calibrate(trained, ratio),
+            "calibrated": kept["calibrated_probabilities"][:, task],
+        }
+        scored = {
+            stage: Scored(kept["labels"][:, task], kept["weights"][:, task], predicted)
+            for stage, predicted in _without_repeats(stages).items()
+        }
+        return task_curves(row, title, scored, self._colors[row.task])
 
     def _training(self, step: int, primary: str) -> Markup:
         save_dir = save_dir_of(self._checkpoint)
@@ -307,6 +310,26 @@ class ReportWriter:
             with tf.io.gfile.GFile(path) as file:
                 texts["Settings of the training"] = file.read()
         return texts
+
+
+def _without_repeats(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The stages without those that the next one leaves as they are."""
+    kept: dict[str, np.ndarray] = {}
+    for stage, values in reversed(stages.items()):
+        following = next(reversed(kept.values()), None)
+        if following is None or not np.allclose(values, following, 1e-5, 0, True):
+            kept[stage] = values
+    return dict(reversed(kept.items()))
+
+
+def publish(path: str, page: str) -> None:
+    """Puts a page where it belongs, whole or not at all.
+
+    Raises:
+        UserError: something that is no report lies there.
+    """
+    _check_ours(path)
+    files.write_text(path, page)
 
 
 def _check_ours(path: str) -> None:
