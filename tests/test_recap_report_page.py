@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 
+import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -319,6 +320,4 @@ def _browse(path: pathlib.Path, folder: pathlib.Path, *flags: str) -> tuple[str,
 
 
 def _read_png(path: pathlib.Path) -> np.ndarray:
-    import matplotlib.image
-
     return (matplotlib.image.imread(path) * 255).astype(np.uint8)
