@@ -7,9 +7,11 @@ from typing import Any
 
 import gin
 
+from recap_tf import metric_choice
 from recap_tf.best_checkpoint import Watched
 from recap_tf.core.command import UserError
 from recap_tf.evaluation_report import Report
+from recap_tf.metric_choice import SCORE
 
 
 @gin.register
@@ -67,6 +69,11 @@ class EarlyStopping:
                     f"EarlyStopping.tasks names {task!r}, which validation set "
                     f"{self.validation_set!r} does not report."
                 )
+        of_score = metric_choice.find(self.metric, "").on_score
+        if SCORE in (self.tasks or ()) and of_score is None:
+            raise ValueError(
+                f"EarlyStopping.metric = {self.metric!r} says nothing about the score."
+            )
         if self.metric not in metrics:
             raise ValueError(
                 "EarlyStopping.metric must be one of recap.evaluate.which_metrics, "

@@ -2,7 +2,8 @@
 
     python -m recap_tf.evaluate --config configs/recap.gin --checkpoint runs/recap
 
-With --follow, every checkpoint of a training that goes on meanwhile, as it appears.
+With --follow, every checkpoint of a training that goes on meanwhile, as it appears;
+without post-hoc calibrators, which training fits to its last checkpoint alone.
 """
 
 import argparse
@@ -49,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="with --follow, in place of recap.evaluate.timeout_seconds: how long to "
         "wait for the next checkpoint",
     )
+    parser.add_argument(
+        "--without-calibrators",
+        action="store_true",
+        help="leave out the post-hoc calibrators that the checkpoint has",
+    )
     arguments = parser.parse_args(argv)
     if arguments.follow:
         if arguments.report:
@@ -57,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if arguments.timeout is not None:
         raise UserError("--timeout is for --follow alone.")
-    ranker, model, path = trained.load_trained(arguments)
+    ranker, model, path = trained.load_trained(
+        arguments, calibrated=not arguments.without_calibrators
+    )
     evaluator = Evaluator(model, ranker.validation_sets, EvaluateSettings())
     data = [named.records for named in ranker.validation_sets]
     writer = None
@@ -67,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report = evaluator.evaluate(writer and writer.observe)
     step = checkpoints.step_of(path)
     print(f"Step {step}, {path}\n{format_table(report)}")
+    print(f"Post-hoc calibrators: {model.calibrators or 'none'}.")
     _write_json(arguments.json, step, report)
     if writer is not None:
         print(f"Report: {writer.write(report)}")

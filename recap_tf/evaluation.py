@@ -46,7 +46,7 @@ class Evaluator:
             model.tasks,
             settings.which_metrics,
             [one.name for one in settings.slices],
-            getattr(model, "score_weights", None) or {},
+            model.score_weights,
         )
         self._update = tf.function(self._update_metrics, reduce_retracing=True)
 

@@ -141,14 +141,11 @@ def _measure(metrics: Mapping[str, TaskMetric]) -> dict[str, list[Measured]]:
     with warnings.catch_warnings():
         # A set without positives of a task shows as "-" in the table.
         warnings.simplefilter("ignore", RuntimeWarning)
-        return {
-            name: [
-                Measured(float(value), float(error))
-                for value, error in zip(
-                    metric.result().numpy(),
-                    metric.standard_error().numpy(),
-                    strict=True,
-                )
-            ]
-            for name, metric in metrics.items()
-        }
+        pairs = {name: metric.value_and_error() for name, metric in metrics.items()}
+    return {
+        name: [
+            Measured(float(value), float(error))
+            for value, error in zip(*(column.numpy() for column in pair), strict=True)
+        ]
+        for name, pair in pairs.items()
+    }

@@ -10,10 +10,23 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from recap_tf.core.auroc import AUROC
+from recap_tf.core.batch_ranking import (
+    HitRateOfPositives,
+    PositionOfPositives,
+    ReciprocalRankOfPositives,
+)
+from recap_tf.core.binned_auroc import BinnedAUROC
+from recap_tf.core.calibration_error import CalibrationError
+from recap_tf.core.classification import Precision, Recall
 from recap_tf.core.config_names import did_you_mean
 from recap_tf.core.counts import ExampleCount, PositiveCount
-from recap_tf.core.entropy import NRCE, RCE
+from recap_tf.core.entropy import NRCE, RCE, NormalizedEntropy
+from recap_tf.core.grouped_auroc import GroupedAUROC
+from recap_tf.core.log_loss import LogLoss
 from recap_tf.core.means import CTR, PCTR, CalibrationRatio
+from recap_tf.core.precision_recall import AveragePrecision
+from recap_tf.core.ranking import NDCG, HitRate, MeanReciprocalRank
+from recap_tf.core.sampled_auroc import SampledAUROC
 from recap_tf.core.task_metric import TaskMetric
 
 Better = Literal["larger", "smaller"]
@@ -27,12 +40,13 @@ DEFAULT = (
     "ctr",
     "pctr",
     "calibration",
+    "log_loss",
     "auroc",
     "rce",
     "nrce",
 )
 """What is measured unless told otherwise."""
-DETAILS = ("pctr", "nrce")
+DETAILS = ("pctr", "log_loss", "nrce")
 """Those of `DEFAULT` that say little which the others do not."""
 
 
@@ -57,21 +71,58 @@ class Choice:
     on_score: Literal["gain", "engaged"] | None = None
 
 
+def _at(parameter: str, metric: Callable[..., TaskMetric]) -> Callable[..., TaskMetric]:
+    """Makes `metric` with the number in its name as the named parameter."""
+    return lambda tasks, number: metric(tasks, **{parameter: number})
+
+
+def _float32(metric: type[TaskMetric]) -> Callable[..., TaskMetric]:
+    """Makes `metric`, which keeps all predictions, as they are, in half the memory."""
+    return functools.partial(metric, dtype="float32")
+
+
+_COUNT, _RATE, _SHARE, _PERCENT = "{:,.0f}", "{:.5f}", "{:.4f}", "{:.2f}"
+_LARGER: dict = {"form": _SHARE, "better": "larger"}
+
 _CHOICES = {
-    "examples": Choice(make=ExampleCount, form="{:,.0f}", on_score="engaged"),
-    "positives": Choice(make=PositiveCount, form="{:,.0f}", on_score="engaged"),
-    "ctr": Choice(make=CTR, form="{:.5f}", on_score="gain"),
-    "pctr": Choice(make=PCTR, form="{:.5f}", on_score="gain"),
+    "examples": Choice(make=ExampleCount, form=_COUNT, on_score="engaged"),
+    "positives": Choice(make=PositiveCount, form=_COUNT, on_score="engaged"),
+    "ctr": Choice(make=CTR, form=_RATE, on_score="gain"),
+    "pctr": Choice(make=PCTR, form=_RATE, on_score="gain"),
     "calibration": Choice(make=CalibrationRatio, form="{:.3f}"),
-    # float32 holds float32 probabilities exactly, in half the memory.
-    "auroc": Choice(
-        make=functools.partial(AUROC, dtype="float32"),
-        form="{:.4f}",
-        better="larger",
-        on_score="engaged",
+    "calibration_error": Choice(
+        make=_float32(CalibrationError), form=_RATE, better="smaller"
     ),
-    "rce": Choice(make=RCE, form="{:.2f}", better="larger"),
-    "nrce": Choice(make=NRCE, form="{:.2f}", better="larger"),
+    "log_loss": Choice(make=LogLoss, form=_RATE, better="smaller"),
+    "normalized_entropy": Choice(make=NormalizedEntropy, form=_SHARE, better="smaller"),
+    "rce": Choice(make=RCE, form=_PERCENT, better="larger"),
+    "nrce": Choice(make=NRCE, form=_PERCENT, better="larger"),
+    "precision": Choice(make=_at("threshold", Precision), number=float, **_LARGER),
+    "recall": Choice(make=_at("threshold", Recall), number=float, **_LARGER),
+    "auroc": Choice(make=_float32(AUROC), on_score="engaged", **_LARGER),
+    # In memory that does not grow with the set.
+    "binned_auroc": Choice(make=BinnedAUROC, **_LARGER),
+    "sampled_auroc": Choice(make=SampledAUROC, on_score="engaged", **_LARGER),
+    "pr_auc": Choice(make=_float32(AveragePrecision), on_score="engaged", **_LARGER),
+    # Within each group; see recap.evaluate.group_feature.
+    "gauc": Choice(make=_float32(GroupedAUROC), on_score="engaged", **_LARGER),
+    "mrr": Choice(make=_float32(MeanReciprocalRank), on_score="engaged", **_LARGER),
+    "hit": Choice(
+        make=_at("k", _float32(HitRate)), number=int, on_score="engaged", **_LARGER
+    ),
+    "ndcg": Choice(
+        make=_at("k", _float32(NDCG)), number=int, on_score="gain", **_LARGER
+    ),
+    # Within each batch of the evaluation, as one list.
+    "position_of_positives": Choice(
+        make=PositionOfPositives, form="{:.1f}", better="smaller", on_score="engaged"
+    ),
+    "reciprocal_rank_of_positives": Choice(
+        make=ReciprocalRankOfPositives, on_score="engaged", **_LARGER
+    ),
+    "hit_of_positives": Choice(
+        make=_at("k", HitRateOfPositives), number=int, on_score="engaged", **_LARGER
+    ),
 }
 
 
@@ -96,15 +147,17 @@ def find(name: str, setting: str) -> Choice:
         return choice
     try:
         value = choice.number(number)
-        return dataclasses.replace(
-            choice, make=functools.partial(choice.make, number=value)
-        )
-    except ValueError as error:
-        kind = "whole number" if choice.number is int else "number"
+        good = value >= 1 if choice.number is int else 0 <= value <= 1
+    except ValueError:
+        good = False
+    if not good:
+        kind = "whole number from 1" if choice.number is int else "number from 0 to 1"
         raise ValueError(
             f"{setting}: the metric {base!r} needs a {kind} after the '@'. "
             f"Received: {name!r}"
-        ) from error
+        )
+    make = functools.partial(choice.make, number=value)
+    return dataclasses.replace(choice, make=make)
 
 
 def check(chosen: Sequence[str], setting: str) -> None:

@@ -7,7 +7,8 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf import labels
+from recap_tf import labels, score
+from recap_tf.calibrators import Calibrators
 from recap_tf.core.layers import LayerOrFactory, make_layer
 from recap_tf.embeddings import STORED_EMBEDDINGS
 from recap_tf.fields import DENSE, SHARED, Fields, apply
@@ -55,6 +56,10 @@ class RankingModel(keras.Model):
                 | concat(inputs, backbone(inputs))    share_partial
         logit_t = affine_t(tower_t(shared));  p_t = sigmoid(logit_t)
         calibrated_t = p_t * r_t / (1 - p_t + r_t * p_t)
+        score   = sum_t score_weights_t * calibrated_t
+
+    Where `calibrators` has a map for the task, calibrated_t is what the map makes of
+    its log odds. They are not weights: set them before the model is called.
 
     A backbone may make one vector for all tasks or, as `MMoE` and `PLE` do, a list of
     one for each task. Backbones and towers see the concatenation or, if they ask for
@@ -63,8 +68,8 @@ class RankingModel(keras.Model):
     Call: {"continuous": (batch, C), and any of "binary" (batch, B), "discrete"
     (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
     -> {"logits", "probabilities", "calibrated_probabilities"}, each (batch, tasks)
-    float32, and on request "backbone", what the towers saw. Features that the model
-    does not know are ignored.
+    float32; "score", (batch,) float32, if there are score_weights; and on request
+    "backbone", what the towers saw. Features that the model does not know are ignored.
 
     Args:
         tasks: names, in the order of the outputs' columns.
@@ -83,6 +88,8 @@ class RankingModel(keras.Model):
             the backbone from learning it.
         affine_maps: task -> another start for its map.
         calibration_ratios: task -> r; 1 where not listed.
+        score_weights: task -> what its probability counts for in the final score, 0
+            where not listed; none at all for no score.
         output_backbone: also return what the towers saw.
     """
 
@@ -100,6 +107,7 @@ class RankingModel(keras.Model):
         affine_map: tuple[float, float] | None = None,
         affine_maps: Mapping[str, tuple[float, float]] = {},
         calibration_ratios: Mapping[str, float] = {},
+        score_weights: Mapping[str, float] = {},
         output_backbone: bool = False,
         **kwargs,
     ):
@@ -111,6 +119,7 @@ class RankingModel(keras.Model):
             ("calibration_ratios", calibration_ratios),
         ):
             labels.check_known(f"RankingModel.{setting}", named, tasks)
+        score.check_score_weights("RankingModel.score_weights", score_weights, tasks)
         if (backbone is None) != (sharing == "share_none"):
             raise ValueError(
                 "RankingModel.backbone must be given with share_all and "
@@ -123,6 +132,12 @@ class RankingModel(keras.Model):
         self.calibration_ratios = {
             task: float(calibration_ratios.get(task, 1.0)) for task in tasks
         }
+        self.score_weights = (
+            {task: float(score_weights.get(task, 0.0)) for task in tasks}
+            if score_weights
+            else {}
+        )
+        self.calibrators: Calibrators | None = None
         self.preprocessor = make_layer(preprocessor)
         self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
@@ -157,19 +172,37 @@ class RankingModel(keras.Model):
             axis=-1,
         )
         probabilities = tf.sigmoid(logits)
-        ratios = [self.calibration_ratios[task] for task in self.tasks]
+        calibrated = self._calibrated(logits, probabilities)
         outputs = {
             "logits": logits,
             "probabilities": probabilities,
-            "calibrated_probabilities": labels.calibrate(
-                probabilities, tf.constant(ratios, tf.float32)
-            ),
+            "calibrated_probabilities": calibrated,
         }
+        if self.score_weights:
+            weights = [self.score_weights[task] for task in self.tasks]
+            outputs["score"] = score.weighted_score(
+                calibrated, tf.constant(weights, tf.float32)
+            )
         if self.output_backbone:
             different = list(dict.fromkeys(seen))
             flat = tf.concat([one.flat for one in different], axis=-1)
             outputs["backbone"] = tf.cast(flat, tf.float32)
         return outputs
+
+    def _calibrated(self, logits: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        calibrated = labels.calibrate(probabilities, self._ratios())
+        if self.calibrators is None:
+            return calibrated
+        return self.calibrators(self.tasks, self.log_odds(logits), calibrated)
+
+    def log_odds(self, logits: tf.Tensor) -> tf.Tensor:
+        """Of the probabilities calibrated for the sampling rates: what `calibrators`
+        take and are fitted on, (batch, tasks)."""
+        return labels.calibrated_log_odds(logits, self._ratios())
+
+    def _ratios(self) -> tf.Tensor:
+        ratios = [self.calibration_ratios[task] for task in self.tasks]
+        return tf.constant(ratios, tf.float32)
 
     def _fields(self, inputs, training) -> Fields:
         dense = {
@@ -247,6 +280,7 @@ def create_ranking_model(
     tasks: Sequence[str],
     feature_specs: Mapping[str, tf.TensorSpec],
     calibration_ratios: Mapping[str, float] = {},
+    score_weights: Mapping[str, float] = {},
 ) -> RankingModel:
     """Makes a ranking model with all its weights.
 
@@ -255,8 +289,11 @@ def create_ranking_model(
         tasks: see `RankingModel`.
         feature_specs: feature -> its (batch, ...) spec, see `input.feature_specs`.
         calibration_ratios: see `RankingModel`.
+        score_weights: see `RankingModel`.
     """
-    made = model(tasks=tasks, calibration_ratios=calibration_ratios)
+    made = model(
+        tasks=tasks, calibration_ratios=calibration_ratios, score_weights=score_weights
+    )
     # One pass over a row of zeros makes the weights. Within a function, nothing of
     # it is computed.
     tf.function(lambda features: made(features, training=False)).get_concrete_function(

@@ -4,17 +4,19 @@ recap.ranker    what is trained: tasks, data, model, loss, optimizer
 recap.train     how long, where to, how often things happen on the way
 recap.evaluate  how an evaluation reads its sets
 recap.report    how much of the data a report looks at
+recap.calibrate how post-hoc calibrators are fitted
 recap.export    where a trained model goes
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import gin
 
 # Imported for their names in configs.
 from recap_tf import (  # noqa: F401
+    calibration,
     embeddings,
     features,
     labels,
@@ -29,6 +31,7 @@ from recap_tf.input import Records
 from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
 from recap_tf.report import report_settings  # noqa: F401
+from recap_tf.score import check_score_weights
 from recap_tf.synthetic_data import SyntheticData
 from recap_tf.validation_sets import ValidationSet
 
@@ -37,6 +40,7 @@ ROOTS = (
     "recap.train",
     "recap.evaluate",
     "recap.report",
+    "recap.calibrate",
     "recap.export",
 )
 
@@ -53,6 +57,8 @@ class Ranker:
         model: makes the model; see `recap_tf.model.create_ranking_model`.
         optimizer: makes the optimizer from the model's `parameter_groups()`.
         loss: of all tasks.
+        score_weights: task -> what its calibrated probability counts for in the final
+            score; 0 where not listed, none at all for no score.
         precision: what matrix products compute in. Weights are float32 in both.
         synthetic_data: if given, data that training makes first, where it is missing.
     """
@@ -63,6 +69,7 @@ class Ranker:
     model: Callable[..., RankingModel]
     optimizer: Callable[..., GroupedOptimizer]
     loss: MultiTaskLoss = dataclasses.field(default_factory=MultiTaskLoss)
+    score_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     precision: Literal["float32", "bfloat16"] = "float32"
     synthetic_data: SyntheticData | None = None
 
@@ -83,6 +90,9 @@ class Ranker:
         labels.check_known(setting, self.train_data.sampling_rates, self.tasks)
         labels.check_known(
             "MultiTaskLoss.pos_weights", self.loss.pos_weights, self.tasks
+        )
+        check_score_weights(
+            "recap.ranker.score_weights", self.score_weights, self.tasks
         )
 
 
@@ -108,6 +118,7 @@ class TrainSettings:
             runs beside the training; needs evaluate_every = None. Checkpoints stay
             until they are evaluated, and the training ends, and exports, when the last
             one is; see recap.evaluate.timeout_seconds.
+        calibrate: fit post-hoc calibrators at the end, as recap.calibrate says.
         strategy: "one_device", "mirrored", "multi_worker" or "tpu".
         tpu: name or address of the TPU.
         seed: of the initial weights, of dropout and of the order of the data.
@@ -125,6 +136,7 @@ class TrainSettings:
     evaluate_every: int | None = 5000
     early_stopping: EarlyStopping | None = None
     wait_for_evaluator: bool = False
+    calibrate: bool = False
     strategy: StrategyName = "one_device"
     tpu: str = ""
     seed: int = 0

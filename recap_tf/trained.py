@@ -4,6 +4,7 @@ import argparse
 
 from recap_tf import settings
 from recap_tf.best_checkpoint import best_evaluated, parse_watched
+from recap_tf.calibration import read_calibrators
 from recap_tf.core import checkpoints, config
 from recap_tf.core.command import UserError
 from recap_tf.model import RankingModel
@@ -29,8 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_trained(arguments: argparse.Namespace) -> tuple[Ranker, RankingModel, str]:
-    """The ranker that the arguments describe, its trained model, and the checkpoint."""
+def load_trained(
+    arguments: argparse.Namespace, *, calibrated: bool = True
+) -> tuple[Ranker, RankingModel, str]:
+    """The ranker that the arguments describe, its trained model, and the checkpoint.
+
+    Args:
+        arguments: of `add_arguments`.
+        calibrated: give the model the checkpoint's post-hoc calibrators, if any.
+    """
     watched = None if arguments.best is None else parse_watched(arguments.best)
     ranker, model = load_untrained(arguments)
     if watched is None:
@@ -38,6 +46,8 @@ def load_trained(arguments: argparse.Namespace) -> tuple[Ranker, RankingModel, s
     else:
         path, _ = best_evaluated(save_dir_of(arguments.checkpoint, "--best"), watched)
     checkpoints.restore_model(path, model)
+    if calibrated:
+        model.calibrators = read_calibrators(path, ranker.tasks)
     return ranker, model, path
 
 

@@ -19,6 +19,7 @@ from recap_tf.early_stopping import Best
 from recap_tf.evaluation import Evaluator
 from recap_tf.evaluation_report import Report, format_table
 from recap_tf.input import Mode, Shard, read_batches
+from recap_tf.metric_choice import SCORE
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
 from recap_tf.validation_sets import EvaluateSettings
@@ -33,7 +34,14 @@ def build_model(ranker: Ranker) -> RankingModel:
         ranker.tasks,
         records_input.feature_specs(ranker.train_data),
         records_input.calibration_ratios(ranker.train_data, ranker.tasks),
+        ranker.score_weights,
     )
+
+
+def reported_tasks(ranker: Ranker) -> dict[str, list[str]]:
+    """Validation set -> the tasks, and the score, that its evaluation reports."""
+    everything = [*ranker.tasks, *([SCORE] if ranker.score_weights else [])]
+    return {s.name: list(s.tasks or everything) for s in ranker.validation_sets}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Trainer:
             tf.config.experimental.enable_op_determinism()
         if settings.early_stopping is not None:
             settings.early_stopping.check(
-                {s.name: s.tasks or ranker.tasks for s in ranker.validation_sets},
+                reported_tasks(ranker),
                 evaluate.which_metrics,
             )
         self._set_names = [named.name for named in ranker.validation_sets]

@@ -1,5 +1,7 @@
 """Expected calibration error over bins of equal mass, and the bins for a plot."""
 
+import math
+
 import gin
 import tensorflow as tf
 import tf_keras as keras
@@ -22,9 +24,11 @@ class CalibrationError(ScoreMetric):
     (labels, probabilities, weight), all [batch, tasks] -> [tasks]. NaN without examples
     or with a NaN prediction.
 
-    Standard error: delta method, with the cuts and the sign of each bin's difference as
-    they are. It is too large by up to a half where the bins' true differences are 0,
-    and so is the value: a mean of sizes is never 0.
+    Standard error: each bin's difference is taken as normal with its estimated mean and
+    variance, given the cuts; its size then has the variance of a folded normal. (The
+    delta method, blind to signs that change, is up to a third too large where the
+    differences are near 0.) There the value itself is too large: a mean of sizes is
+    never 0, whatever the model.
 
     Keeps 12 bytes per example and task (8 with dtype float32), as AUROC.
     Source: Naeini et al. 2015 (AAAI), with equal-mass bins as in Nguyen and O'Connor
@@ -59,22 +63,25 @@ class CalibrationError(ScoreMetric):
         mass = blocks.positive + blocks.negative
         scores = tf.cast(blocks.scores, tf.float64)
         ends, edges = self._ends_and_edges(mass)
-        gaps = _between(edges, ends, mass * scores - blocks.positive)
-        total = edges[-1]
-        value = tf.reduce_sum(tf.abs(gaps)) / total
-        # A block has the mean sign of the bins that it lies in.
-        in_bins = tf.fill([self.bins], total / self.bins)
-        signs = _between(ends, edges, tf.sign(gaps) * in_bins)
-        signs = tf.math.divide_no_nan(signs, mass)
-        squares = tf.reduce_sum(
-            blocks.positive_squares * (signs * (scores - 1) - value) ** 2
-            + blocks.negative_squares * (signs * scores - value) ** 2
-        )
+        weight = edges[-1] / self.bins
+        gap = _between(edges, ends, mass * scores - blocks.positive) / weight
+        # Sums of w^2, w^2 (p - y) and w^2 (p - y)^2 in the bins.
+        powers = [
+            _between(
+                edges,
+                ends,
+                blocks.positive_squares * (scores - 1) ** power
+                + blocks.negative_squares * scores**power,
+            )
+            for power in (0, 1, 2)
+        ]
+        squares = powers[2] - 2 * gap * powers[1] + gap**2 * powers[0]
+        variance = _variance_of_size(gap, tf.sqrt(tf.nn.relu(squares)) / weight)
         examples = blocks.positives + blocks.negatives
-        error = tf.sqrt(squares * examples / (examples - 1)) / total
+        error = tf.sqrt(tf.reduce_sum(variance) * examples / (examples - 1)) / self.bins
         return (
-            value_where(total > 0, value),
-            value_where((total > 0) & (examples > 1), error),
+            value_where(edges[-1] > 0, tf.reduce_mean(tf.abs(gap))),
+            value_where((edges[-1] > 0) & (examples > 1), error),
         )
 
     def _ends_and_edges(self, mass: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -113,6 +120,15 @@ class CalibrationError(ScoreMetric):
 
     def get_config(self):
         return super().get_config() | {"bins": self.bins}
+
+
+def _variance_of_size(mean: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
+    """Variance of |x|, x normal: that of the folded normal distribution."""
+    ratio = tf.math.divide_no_nan(mean, deviation)
+    folded = deviation * math.sqrt(2 / math.pi) * tf.exp(-(ratio**2) / 2)
+    folded += mean * tf.math.erf(ratio / math.sqrt(2))
+    variance = tf.nn.relu(mean**2 + deviation**2 - folded**2)
+    return tf.where(deviation > 0, variance, tf.zeros_like(variance))
 
 
 def _cumulated(values: tf.Tensor) -> tf.Tensor:

@@ -84,9 +84,7 @@ class RCE(FunctionOfMeans):
             return [tf.nn.sigmoid_cross_entropy_with_logits(labels, predictions)]
         return [self.cross_entropy(labels, predictions)]
 
-    def cross_entropy(
-        self, labels: tf.Tensor, probabilities: tf.Tensor
-    ) -> tf.Tensor:
+    def cross_entropy(self, labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
         """CE(y, p), elementwise."""
         return clipped_cross_entropy(labels, probabilities, self.epsilon)
 
@@ -132,9 +130,7 @@ class NormalizedEntropy(RCE):
     ):
         super().__init__(tasks, label_smoothing, from_logits, epsilon, name, dtype)
 
-    def cross_entropy(
-        self, labels: tf.Tensor, probabilities: tf.Tensor
-    ) -> tf.Tensor:
+    def cross_entropy(self, labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
         return cross_entropy(labels, probabilities, self.epsilon)
 
     def value(self, means: tf.Tensor) -> tf.Tensor:

@@ -30,7 +30,9 @@ class RowMetric(TaskMetric):
         """Value and standard error of one column, float64 scalars."""
         raise NotImplementedError
 
-    def add_rows(self, name: str, dtype: tf.DType, per_task: bool = True) -> tf.Variable:
+    def add_rows(
+        self, name: str, dtype: tf.DType, per_task: bool = True
+    ) -> tf.Variable:
         """A variable of no rows yet: [examples, columns], or [examples]."""
         # Not add_state: only a plain variable may change its shape.
         row = [self.columns] if per_task else []

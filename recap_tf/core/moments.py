@@ -69,7 +69,9 @@ class WeightedMoments(TaskMetric):
         self.weight_sum.assign(total)
         counted = tf.reduce_sum(tf.cast(weights != 0, tf.float64), axis=0)
         self.count.assign_add(self.per_task(counted))
-        self._add_squares(tf.cast(values, tf.float64), tf.cast(weights, tf.float64) ** 2)
+        self._add_squares(
+            tf.cast(values, tf.float64), tf.cast(weights, tf.float64) ** 2
+        )
 
     def _add_squares(self, values: tf.Tensor, squares: tf.Tensor) -> None:
         square_sum = tf.reduce_sum(squares, axis=0)

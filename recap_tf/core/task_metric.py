@@ -68,7 +68,7 @@ class TaskMetric(keras.metrics.Metric):
         return self.tasks or 1
 
     def per_task(self, values: tf.Tensor) -> tf.Tensor:
-        """[..., columns] as the metric shows it: without that axis if `tasks` is None."""
+        """[..., columns] as shown: without that axis if `tasks` is None."""
         return values[..., 0] if self.tasks is None else values
 
     @property

@@ -56,7 +56,7 @@ def tie_blocks(scores: tf.Tensor, signed_weights: tf.Tensor) -> TieBlocks:
 
 
 def block_starts(*ordered: tf.Tensor) -> tf.Tensor:
-    """True where any of the sorted lists [n] differs from its predecessor; the first."""
+    """True at the first row of sorted lists [n] and where one of them changes."""
     starts = tf.zeros_like(ordered[0][1:], tf.bool)
     for values in ordered:
         starts |= values[1:] != values[:-1]

@@ -44,6 +44,7 @@ def model_section(model: RankingModel, settings: Mapping[str, str]) -> Markup:
     return element(
         "div",
         table(["part", "class", "layers", "weights"], rows),
+        element("p", f"Post-hoc calibrators: {model.calibrators or 'none'}."),
         [
             fold(element("b", title), element("pre", text))
             for title, text in settings.items()
