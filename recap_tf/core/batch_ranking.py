@@ -7,7 +7,7 @@ import tf_keras as keras
 from recap_tf.core.means import WeightedMean
 from recap_tf.core.ranked_lists import RankedLists, ranked_lists
 from recap_tf.core.ranking import check_places, within
-from recap_tf.core.task_metric import plain_python
+from recap_tf.core.task_metric import plain_python, value_where
 
 
 class _PositivePlaces(WeightedMean):
@@ -34,33 +34,26 @@ class _PositivePlaces(WeightedMean):
             sample_weight, labels=labels, predictions=predictions
         )
 
-        def of_task(task: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            column = labels[:, task]
-            return self._mean_and_weight(
-                ranked_lists(
-                    tf.zeros_like(column, tf.int32),
-                    scores[:, task],
-                    column,
-                    weights[:, task],
-                )
-            )
-
-        mean, weight = tf.map_fn(
-            of_task,
-            tf.range(self.columns),
-            fn_output_signature=(tf.float64, tf.float64),
-        )
-        mean, weight = tf.cast(mean, self.dtype), tf.cast(weight, self.dtype)
+        # The tasks' lists side by side, as if they were groups of one.
+        task = tf.broadcast_to(tf.range(self.columns), tf.shape(labels))
+        flat = [tf.reshape(v, [-1]) for v in (task, scores, labels, weights)]
+        mean, weight = self._mean_and_weight(ranked_lists(*flat))
+        nan = tf.reduce_any(tf.math.is_nan(scores) & (weights != 0), axis=0)
+        mean = tf.cast(value_where(~nan, mean), self.dtype)
+        weight = tf.cast(weight, self.dtype)
         # One value per list: its positives are not independent of each other.
         self.add([mean[tf.newaxis]], weight[tf.newaxis])
 
     def _mean_and_weight(self, lists: RankedLists) -> tuple[tf.Tensor, tf.Tensor]:
+        """Of the positives of each column, [columns]."""
         positive = lists.labels > self.label_threshold
         weight = tf.where(positive, lists.weights, 0.0)
         values = lists.over_ties(self.of_place(lists.place))
-        total = tf.reduce_sum(weight)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(weight * values), total)
-        return mean, total
+        total, weighted = (
+            tf.math.unsorted_segment_sum(summed, lists.name, self.columns)
+            for summed in (weight, weight * values)
+        )
+        return tf.math.divide_no_nan(weighted, total), total
 
     def of_place(self, place: tf.Tensor) -> tf.Tensor:
         """The value of a positive at each place, 1 the first."""

@@ -120,12 +120,11 @@ class BinnedAUROC(TaskMetric):
         """[columns, bins, 4]."""
         return tf.reshape(self.sums, [self.columns, self.bins, 4])
 
-    @plain_python
     def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
         def of_task(inputs: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
             sums, examples, nans = inputs
             # A NaN went into some bin: the value has to be NaN.
-            scores = tf.where(nans > 0, float("nan"), tf.zeros_like(nans))
+            scores = value_where(nans == 0, tf.zeros_like(nans))
             return area_and_error(
                 TieBlocks(scores, *tf.unstack(sums, axis=1), *tf.unstack(examples))
             )
@@ -138,6 +137,7 @@ class BinnedAUROC(TaskMetric):
         )
         return self.per_task(tf.cast(value, self.dtype)), self.per_task(error)
 
+    @plain_python
     def result(self) -> tf.Tensor:
         return self.value_and_error()[0]
 

@@ -79,9 +79,10 @@ class CalibrationError(ScoreMetric):
         variance = _variance_of_size(gap, tf.sqrt(tf.nn.relu(squares)) / weight)
         examples = blocks.positives + blocks.negatives
         error = tf.sqrt(tf.reduce_sum(variance) * examples / (examples - 1)) / self.bins
+        known = (edges[-1] > 0) & ~tf.reduce_any(tf.math.is_nan(scores))
         return (
-            value_where(edges[-1] > 0, tf.reduce_mean(tf.abs(gap))),
-            value_where((edges[-1] > 0) & (examples > 1), error),
+            value_where(known, tf.reduce_mean(tf.abs(gap))),
+            value_where(known & (examples > 1), error),
         )
 
     def _ends_and_edges(self, mass: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

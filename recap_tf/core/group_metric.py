@@ -33,12 +33,12 @@ class GroupMetric(RowMetric):
         super().__init__(tasks=tasks, name=name, dtype=dtype)
         self.scores = self.add_rows("scores", self.dtype)
         self.labels = self.add_rows("labels", tf.float32)
-        self.weights = self.add_rows("row_weights", tf.float32)
+        self.row_weights = self.add_rows("row_weights", tf.float32)
         self.groups = self.add_rows("groups", tf.int64, per_task=False)
 
     @property
     def row_variables(self) -> list[tf.Variable]:
-        return [self.scores, self.labels, self.weights, self.groups]
+        return [self.scores, self.labels, self.row_weights, self.groups]
 
     @plain_python
     def update_state(

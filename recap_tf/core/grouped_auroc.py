@@ -36,7 +36,7 @@ class GroupedAUROC(GroupMetric):
     def of_groups(self, lists: RankedLists) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         is_positive = lists.labels > self.label_threshold
         positive = tf.where(is_positive, lists.weights, 0.0)
-        negative = tf.where(is_positive, 0.0, lists.weights)
+        negative = lists.weights - positive
         p, n = lists.in_group(positive), lists.in_group(negative)
         # Negatives of the examples before it and of its ties, within its group.
         seen = tf.cumsum(negative) - tf.gather(

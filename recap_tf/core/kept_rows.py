@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from recap_tf.core.task_metric import TaskMetric
+from recap_tf.core.task_metric import TaskMetric, plain_python
 
 
 class RowMetric(TaskMetric):
@@ -80,6 +80,7 @@ class RowMetric(TaskMetric):
         value, error = self.by_task(self.of_task, 2)
         return self.per_task(tf.cast(value, self.dtype)), self.per_task(error)
 
+    @plain_python
     def result(self) -> tf.Tensor:
         return self.value_and_error()[0]
 

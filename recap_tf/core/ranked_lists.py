@@ -17,6 +17,8 @@ class RankedLists(NamedTuple):
     labels: tf.Tensor
     """float64 [examples], as all that follows unless it says otherwise."""
     weights: tf.Tensor
+    name: tf.Tensor
+    """Which list, as it was given."""
     group: tf.Tensor
     """Which list, int32 from 0, without gaps."""
     block: tf.Tensor
@@ -46,23 +48,23 @@ def ranked_lists(
         groups: [examples], integers; equal for the examples of one list.
         scores, labels, weights: [examples].
     """
-    present = weights != 0
-    groups, scores, labels, weights = (
-        tf.boolean_mask(values, present) for values in (groups, scores, labels, weights)
-    )
+    present = tf.where(weights != 0)[:, 0]
+    groups, scores = tf.gather(groups, present), tf.gather(scores, present)
     by_score = tf.argsort(scores, direction="DESCENDING")
     # Stable, so that each list stays sorted by score.
     by_group = tf.argsort(tf.gather(groups, by_score), stable=True)
     order = tf.gather(by_score, by_group)
     groups, scores = tf.gather(groups, order), tf.gather(scores, order)
+    rows = tf.gather(present, order)
     first = block_starts(groups)
     group = tf.cumsum(tf.cast(first, tf.int32)) - 1
     block = tf.cumsum(tf.cast(block_starts(groups, scores), tf.int32)) - 1
     row = tf.range(tf.size(groups))
     place = row - tf.gather(tf.boolean_mask(row, first), group) + 1
     return RankedLists(
-        tf.cast(tf.gather(labels, order), tf.float64),
-        tf.cast(tf.gather(weights, order), tf.float64),
+        tf.cast(tf.gather(labels, rows), tf.float64),
+        tf.cast(tf.gather(weights, rows), tf.float64),
+        groups,
         group,
         block,
         tf.cast(place, tf.float64),

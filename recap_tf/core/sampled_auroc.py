@@ -5,7 +5,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core.means import WeightedMean
-from recap_tf.core.task_metric import plain_python
+from recap_tf.core.task_metric import plain_python, value_where
 
 
 @gin.register
@@ -20,8 +20,8 @@ class SampledAUROC(WeightedMean):
     of a pair are drawn by weight, with replacement. Call: (labels, predictions,
     weight), all [batch, tasks] -> [tasks]; keeps nothing but the mean, costs `pairs`
     comparisons per batch, and only compares examples of the same batch. A batch that
-    lacks a class changes nothing. Standard error: batches are independent draws, which includes the
-    chance of the drawing; NaN below two batches with both classes.
+    lacks a class changes nothing. Standard error: batches are independent draws, which
+    includes the chance of the drawing; NaN below two batches with both classes.
 
     Args:
         pairs: how many pairs are drawn from each batch, for each task.
@@ -66,7 +66,9 @@ class SampledAUROC(WeightedMean):
         won = (tf.sign(of_positive - of_negative) + 1) / 2
         # Infinite scores of the same sign have no difference.
         won = tf.where(of_positive == of_negative, tf.cast(0.5, won.dtype), won)
-        value = tf.reduce_mean(won, axis=1)
+        # Not left to chance whether a NaN shows.
+        nan = tf.reduce_any(tf.math.is_nan(scores) & (weights != 0), axis=0)
+        value = value_where(~nan, tf.reduce_mean(won, axis=1))
         self.add([value[tf.newaxis]], (p * n)[tf.newaxis])
         self.batches.assign_add(1)
 
