@@ -116,7 +116,7 @@ def _precision_chart(measured, name, scored, color) -> Markup | None:
         )
         note = f"base rate {percent(scored.rate)}"
         if "pr_auc" in measured.metrics:
-            note = f"area {shown}, {note}"
+            note = f"area {shown}"
         return chart(drawn, "Precision, recall", says, note)
 
 
