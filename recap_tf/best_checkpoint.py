@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from recap_tf import metric_choice
 from recap_tf.core import checkpoints, evaluation_marks
@@ -39,6 +39,38 @@ class Watched:
                 "itself. Choose another metric."
             )
 
+    def check_reported(
+        self, setting: str, reported: Mapping[str, Sequence[str]], which: Sequence[str]
+    ) -> None:
+        """Raises ValueError unless evaluations will have the watched number.
+
+        Args:
+            setting: where the user wrote it.
+            reported: set -> tasks.
+            which: the metrics that are measured.
+        """
+        tasks = reported.get(self.validation_set)
+        if tasks is None:
+            raise ValueError(
+                f"{setting}: the validation set must be one of {sorted(reported)}. "
+                f"Received: {self.validation_set!r}"
+            )
+        if self.metric not in which:
+            raise ValueError(
+                f"{setting}: the metric must be one of recap.evaluate.which_metrics, "
+                f"{list(which)}. Received: {self.metric!r}"
+            )
+        for task in self.tasks or ():
+            if task not in tasks:
+                raise ValueError(
+                    f"{setting}: validation set {self.validation_set!r} does not "
+                    f"report {task!r}."
+                )
+            if task == SCORE and metric_choice.find(self.metric, "").on_score is None:
+                raise ValueError(
+                    f"{setting}: {self.metric!r} says nothing about the score."
+                )
+
     def value(self, report: Report) -> float:
         """The watched number; NaN where a task has none."""
         measured = self.measured(report)
@@ -62,17 +94,17 @@ class Watched:
         return value > than if larger else value < than
 
 
-def parse_watched(text: str) -> Watched:
-    """What `--best SET/METRIC[/TASK]` means.
+def parse_watched(text: str, setting: str = "--best") -> Watched:
+    """What "SET/METRIC" or "SET/METRIC/TASK" means.
 
     Raises:
         UserError: it is in another form, or there is no such metric.
     """
     parts = text.split("/", 2)
     if len(parts) < 2 or not all(parts):
-        raise UserError(f"--best must be {_FORM}. Received: {text!r}")
+        raise UserError(f"{setting} must be {_FORM}. Received: {text!r}")
     watched = Watched(validation_set=parts[0], metric=parts[1], tasks=parts[2:] or None)
-    watched.check("--best")
+    watched.check(setting)
     return watched
 
 

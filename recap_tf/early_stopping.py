@@ -7,11 +7,9 @@ from typing import Any
 
 import gin
 
-from recap_tf import metric_choice
 from recap_tf.best_checkpoint import Watched
 from recap_tf.core.command import UserError
 from recap_tf.evaluation_report import Report
-from recap_tf.metric_choice import SCORE
 
 
 @gin.register
@@ -58,27 +56,7 @@ class EarlyStopping:
             reported: set -> tasks.
             metrics: what is measured of them.
         """
-        if self.validation_set not in reported:
-            raise ValueError(
-                f"EarlyStopping.validation_set must be one of {sorted(reported)}. "
-                f"Received: {self.validation_set!r}"
-            )
-        for task in self.tasks or ():
-            if task not in reported[self.validation_set]:
-                raise ValueError(
-                    f"EarlyStopping.tasks names {task!r}, which validation set "
-                    f"{self.validation_set!r} does not report."
-                )
-        of_score = metric_choice.find(self.metric, "").on_score
-        if SCORE in (self.tasks or ()) and of_score is None:
-            raise ValueError(
-                f"EarlyStopping.metric = {self.metric!r} says nothing about the score."
-            )
-        if self.metric not in metrics:
-            raise ValueError(
-                "EarlyStopping.metric must be one of recap.evaluate.which_metrics, "
-                f"{list(metrics)}. Received: {self.metric!r}"
-            )
+        self.watched.check_reported("EarlyStopping", reported, metrics)
 
     def value(self, report: Report) -> float:
         """The watched number.

@@ -83,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _follow(arguments: argparse.Namespace) -> None:
     save_dir = trained.save_dir_of(arguments.checkpoint, "--follow")
+    if arguments.best is not None:
+        raise UserError("--follow evaluates every checkpoint; leave out --best.")
+    if arguments.timeout is not None and not arguments.timeout > 0:
+        raise UserError(f"--timeout must be above 0. Received: {arguments.timeout}")
     ranker, model = trained.load_untrained(arguments)
     settings = EvaluateSettings()
     if arguments.timeout is not None:

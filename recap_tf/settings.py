@@ -24,6 +24,7 @@ from recap_tf import (  # noqa: F401
     mlp,
     preprocess,
 )
+from recap_tf.best_checkpoint import parse_watched
 from recap_tf.core.optimizers import GroupedOptimizer
 from recap_tf.core.strategy import StrategyName
 from recap_tf.early_stopping import EarlyStopping
@@ -110,6 +111,8 @@ class TrainSettings:
         initial_checkpoint_dir: start from these weights, at step 0 (warm start).
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many stay; none for all.
+        keep_best: "SET/METRIC" or "SET/METRIC/TASK"; of the evaluated checkpoints the
+            best by this stays besides, for `--best`.
         log_every: steps between entries in TensorBoard.
         evaluate_every: steps between evaluations of the validation sets; one more is
             made at the end. None for that one only.
@@ -132,6 +135,7 @@ class TrainSettings:
     initial_checkpoint_dir: str | None = None
     checkpoint_every: int = 1000
     checkpoints_to_keep: int | None = None
+    keep_best: str | None = None
     log_every: int = 1000
     evaluate_every: int | None = 5000
     early_stopping: EarlyStopping | None = None
@@ -154,6 +158,8 @@ class TrainSettings:
             raise ValueError(
                 "recap.train.early_stopping needs recap.train.evaluate_every."
             )
+        if self.keep_best is not None:
+            parse_watched(self.keep_best, "recap.train.keep_best")
         if self.wait_for_evaluator and self.evaluate_every is not None:
             raise ValueError(
                 "recap.train.wait_for_evaluator needs recap.train.evaluate_every = "

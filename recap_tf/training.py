@@ -1,5 +1,6 @@
 """Trains a ranker: builds it, feeds it, saves it, and says how it does."""
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -11,7 +12,9 @@ import tf_keras as keras
 
 from recap_tf import early_stopping, evaluation_log
 from recap_tf import input as records_input
+from recap_tf.best_checkpoint import best_evaluated, parse_watched
 from recap_tf.core import checkpoints, evaluation_marks, files, loop
+from recap_tf.core.command import UserError
 from recap_tf.core.logs import Logs
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
@@ -85,8 +88,11 @@ class Trainer:
             tf.config.experimental.enable_op_determinism()
         if settings.early_stopping is not None:
             settings.early_stopping.check(
-                reported_tasks(ranker),
-                evaluate.which_metrics,
+                reported_tasks(ranker), evaluate.which_metrics
+            )
+        if settings.keep_best is not None:
+            parse_watched(settings.keep_best).check_reported(
+                "recap.train.keep_best", reported_tasks(ranker), evaluate.which_metrics
             )
         self._set_names = [named.name for named in ranker.validation_sets]
         if settings.wait_for_evaluator and not self._set_names:
@@ -109,7 +115,7 @@ class Trainer:
             self.model,
             {"optimizer": self._optimizer, "step": self._step},
             settings.checkpoints_to_keep,
-            self._awaits_evaluation,
+            self._spared,
         )
         self._evaluate_settings = evaluate
         self._evaluator = None
@@ -130,6 +136,8 @@ class Trainer:
         if resumed is not None:
             finished = self._restore(resumed)
             if finished or self._done() >= settings.steps:
+                # Killed before it could say so, it would let an evaluator wait.
+                checkpoints.mark(resumed, final=True)
                 if self._awaits_evaluation(resumed):
                     return self._wait_for_evaluator(resumed, stop)
                 path = checkpoints.choose_checkpoint(settings.save_dir)
@@ -181,6 +189,16 @@ class Trainer:
         """Whether an evaluator is still to see the checkpoint in folder `path`."""
         waits = self._settings.wait_for_evaluator
         return waits and bool(evaluation_marks.unmarked(path, self._set_names))
+
+    def _spared(self, old: list[str]) -> set[str]:
+        """Which of the old checkpoints are still needed."""
+        spared = {path for path in old if self._awaits_evaluation(path)}
+        if self._settings.keep_best is not None:
+            watched = parse_watched(self._settings.keep_best)
+            # Until one is evaluated, there is no best one.
+            with contextlib.suppress(UserError):
+                spared.add(best_evaluated(self._settings.save_dir, watched)[0])
+        return spared
 
     def _wait_for_evaluator(self, last: str, stop: Stop) -> Outcome:
         """How the run ended, once the evaluator has seen the checkpoint in `last`."""

@@ -65,13 +65,15 @@ def test_a_set_or_task_that_is_not_reported():
     reported = {"v": ["like", "score"]}
     which = ["auroc", "rce"]
     EarlyStopping(validation_set="v", tasks=["score"]).check(reported, which)
-    with pytest.raises(ValueError, match=r"validation_set must be one of \['v'\]"):
+    with pytest.raises(ValueError, match=r"validation set must be one of \['v'\]"):
         EarlyStopping(validation_set="w").check(reported, which)
-    with pytest.raises(ValueError, match="tasks names 'reply', which validation set"):
+    with pytest.raises(ValueError, match="validation set 'v' does not report 'reply'"):
         EarlyStopping(validation_set="v", tasks=["reply"]).check(reported, which)
     with pytest.raises(ValueError, match=r"one of recap.evaluate.which_metrics, \['au"):
         EarlyStopping(validation_set="v", metric="nrce").check(reported, which)
-    with pytest.raises(ValueError, match="metric = 'rce' says nothing about the score"):
+    with pytest.raises(
+        ValueError, match="EarlyStopping: 'rce' says nothing about the score"
+    ):
         EarlyStopping(validation_set="v", metric="rce", tasks=["score"]).check(
             reported, which
         )

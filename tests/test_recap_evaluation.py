@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,6 +18,12 @@ from recap_tf.record_writer import serialize_examples
 from recap_tf.schema import Feature, write_schema
 from recap_tf.slices import Slice
 from recap_tf.validation_sets import EvaluateSettings, ValidationSet
+
+
+@pytest.fixture(autouse=True)
+def nothing_configured():
+    """What a config of another test says of recap.evaluate is forgotten."""
+    gin.clear_config()
 
 
 @pytest.fixture
@@ -152,8 +159,8 @@ def test_groups_of_integers_and_of_bytes(records, group):
         ),
         (
             {"which_metrics": ["auroc", "ndcg@5"], "group_feature": "meta.usr"},
-            "The metric 'ndcg@5' needs recap.evaluate.group_feature = 'meta.usr', which "
-            "is not in the schema .*Did you mean 'meta.user'",
+            "The metric 'ndcg@5' needs recap.evaluate.group_feature = 'meta.usr', "
+            "which is not in the schema .*Did you mean 'meta.user'",
         ),
         (
             {"which_metrics": ["mrr"], "group_feature": "clicks"},

@@ -14,7 +14,7 @@ import json
 import posixpath
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -152,7 +152,7 @@ class Checkpoints:
         model: its weights are compared before they are restored.
         state: what else goes into the checkpoint, name -> trackable.
         keep: how many checkpoints stay; the best one stays besides. None for all.
-        spared: whether the checkpoint in a folder stays besides.
+        spared: which of the old checkpoints' folders stay besides.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Checkpoints:
         model: tf.Module,
         state: Mapping[str, Any],
         keep: int | None = None,
-        spared: Callable[[str], bool] = lambda path: False,
+        spared: Callable[[list[str]], Collection[str]] = lambda old: (),
     ):
         if keep is not None and keep < 1:
             raise ValueError(
@@ -286,9 +286,9 @@ class Checkpoints:
             return
         best = read_best(self.save_dir)
         chosen = checkpoint_path(self.save_dir, best["step"]) if best else None
-        for path in list_checkpoints(self.save_dir)[: -self.keep]:
-            if path != chosen and not self._spared(path):
-                _delete(path)
+        old = list_checkpoints(self.save_dir)[: -self.keep]
+        for path in set(old) - {chosen, *self._spared(old)}:
+            _delete(path)
 
 
 def _delete(path: str) -> None:
