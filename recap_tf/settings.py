@@ -3,6 +3,7 @@
 recap.ranker    what is trained: tasks, data, model, loss, optimizer
 recap.train     how long, where to, how often things happen on the way
 recap.evaluate  how an evaluation reads its sets
+recap.report    how much of the data a report looks at
 recap.calibrate how post-hoc calibrators are fitted
 recap.export    where a trained model goes
 """
@@ -36,6 +37,7 @@ from recap_tf.early_stopping import EarlyStopping
 from recap_tf.input import Records
 from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
+from recap_tf.report import report_settings  # noqa: F401
 from recap_tf.score import check_score_weights
 from recap_tf.synthetic_data import SyntheticData
 from recap_tf.validation_sets import ValidationSet
@@ -44,6 +46,7 @@ ROOTS = (
     "recap.ranker",
     "recap.train",
     "recap.evaluate",
+    "recap.report",
     "recap.calibrate",
     "recap.export",
 )
