@@ -19,6 +19,7 @@ from recap_tf import (  # noqa: F401
     labels,
     mask_net,
     mlp,
+    position_debias,
     preprocess,
 )
 from recap_tf.core.optimizers import GroupedOptimizer

@@ -16,7 +16,7 @@ ORDER = [
     ["labels", "record_files", "preprocess"],
     ["input", "record_checks"],
     ["fields"],
-    ["features", "mlp", "mask_net", "embeddings"],
+    ["features", "mlp", "mask_net", "embeddings", "position_debias"],
     ["model"],
     ["losses", "validation_sets"],
     ["evaluation"],
