@@ -30,7 +30,7 @@ def explained(data: Sequence[Records], tasks: Sequence[str]) -> Iterator[None]:
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         for records in data:
             schema = read_schema(records.schema)
-            names = [*records.names(), *tasks]
+            names = [*records.names(), *records.label_features(), *tasks]
             if fault := first_fault(records.paths(), schema, names, labels=tasks):
                 raise UserError(fault) from error
         if own := _OWN_CHECK.search(str(error)):
