@@ -79,6 +79,13 @@ class PositionDebias(keras.layers.Layer):
         self.initializer = initializer
         self.drop = Dropout(drop_probability, dtype="float32")
 
+    def _check(self, inputs) -> None:
+        if not inputs.dtype.is_integer:
+            raise ValueError(
+                "PositionDebias.feature must be a feature of integers. Received: "
+                f"{self.feature!r}, {inputs.dtype.name}"
+            )
+
     def build(self, shape):
         columns = shape[-1] if len(shape) == 2 else 1
         if self.position_feature_index >= columns:
@@ -104,6 +111,7 @@ class PositionDebias(keras.layers.Layer):
         super().build(shape)
 
     def call(self, inputs, training=None):
+        self._check(inputs)
         shares = self.seen / tf.reduce_sum(self.seen)
         unknown = tf.linalg.matvec(self.table, shares, transpose_a=True)[tf.newaxis]
         if not training:

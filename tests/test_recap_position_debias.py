@@ -307,11 +307,15 @@ TABLES = {"city": {"column": 1, "num_embeddings": 5, "embedding_dim": 2}}
             "RankingModel.position_debias looks up `att`, which is not among",
         ),
         (
+            {"position_debias": lambda: PositionDebias(feature="continuous")},
+            "PositionDebias.feature must be a feature of integers.*'continuous', fl",
+        ),
+        (
             {"position_debias": lambda: PositionDebias(2)},
             "position_feature_index must be below the 2 columns of `discrete`",
         ),
     ],
-    ids=["leak", "no feature", "no column"],
+    ids=["leak", "no feature", "floats", "no column"],
 )
 def test_bad_settings_of_the_model(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -77,7 +77,11 @@ class SyntheticLog:
                 raise ValueError(
                     f"SyntheticLog.{name} must be in [0, {most:g}]. Received: {value}"
                 )
-        self.folders()
+        try:
+            self.folders()
+        except ValueError as error:
+            message = str(error).replace("DatedFolders.", "SyntheticLog.")
+            raise ValueError(message) from None
 
     def folders(self) -> DatedFolders:
         """The dated folders, below no root."""
