@@ -29,6 +29,7 @@ def _arguments(folder, *overrides) -> list[str]:
         "SyntheticData.examples=2800",
         "SyntheticData.files=14",
         "SyntheticData.validation_examples=2000",
+        "SyntheticData.validation_files=1",  # read in their order
         "SyntheticData.default_rate=0.1",
         "SyntheticLog.late_share=0.05",
         "DownsampleNegatives.batch_multiplier=2",
@@ -324,11 +325,16 @@ recap.train.evaluate_every = None
 RankingModel.small_embeddings = None
 RankingModel.sharing = "share_none"
 RankingModel.backbone = None
-tower/MLP.layer_sizes = [8, 1]
+tower/MLP.layer_sizes = [1]
+RankingModel.affine_map = (1.0, -3.5)
 tower/MLP.dropout = 0.0
-grouped_optimizer.learning_rates = 1e-2
+grouped_optimizer.learning_rates = @LinearRampToCosine()
+LinearRampToCosine.learning_rate = 2e-2
+LinearRampToCosine.ramp_steps = 10
+LinearRampToCosine.final_learning_rate = 1e-4
+LinearRampToCosine.final_steps = 150
 recap.train.save_dir = "{here}/run"
-recap.train.batch_size = 64
+recap.train.batch_size = 128
 recap.train.steps = 150
 """
 
@@ -351,7 +357,7 @@ def _write_small(folder, **sets) -> str:
 def _likes(count: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(count, 4)).astype(np.float32)
-    chance = 1 / (1 + np.exp(4 - x @ [1.5, -1.0, 0.5, 0.0]))
+    chance = 1 / (1 + np.exp(5 - x @ [1.5, -1.0, 0.5, 0.0]))
     like = (rng.random(count) < chance).astype(int)
     return {"numbers": x, "place": rng.integers(0, 9, count), "like": like}
 
@@ -365,7 +371,7 @@ def test_training_on_a_tenth_of_the_negatives_keeps_auroc_and_calibration(tmp_pa
         report = json.loads((tmp_path / "run" / "evaluation.json").read_text())
         return report["sets"]["validation"]["like"]
 
-    all_of_them = result("recap.train.batch_size=640")
+    all_of_them = result("recap.train.batch_size=1280")
     down = result(
         "train/Records.preprocess=[@DownsampleNegatives()]",
         "DownsampleNegatives.batch_multiplier=10",
@@ -378,7 +384,7 @@ def test_training_on_a_tenth_of_the_negatives_keeps_auroc_and_calibration(tmp_pa
 
 
 def test_a_negative_position_in_the_data(tmp_path):
-    data = _likes(64, 1)
+    data = _likes(128, 1)
     data["place"][3] = -2
     path = _write_small(tmp_path, train=data, validation=_likes(8, 2))
     line = _complaint(
