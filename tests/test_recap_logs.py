@@ -323,6 +323,7 @@ validation/Records.files = "{here}/validation-*"
 recap.train.early_stopping = None
 recap.train.evaluate_every = None
 RankingModel.small_embeddings = None
+RankingModel.preprocessor = @Log1pAbs
 RankingModel.sharing = "share_none"
 RankingModel.backbone = None
 tower/MLP.layer_sizes = [1]
