@@ -116,8 +116,16 @@ class Records:
         return paths[: self.num_files_to_keep]
 
     def names(self) -> dict[str, str]:
-        """Name in the records -> name inside the model, of all features read."""
+        """Name in the records -> name inside the model, of all features handed on."""
         return dict(self.features) | {name: name for name in self.extra_features}
+
+    def label_features(self) -> dict[str, bool]:
+        """Features read for the labels' sake alone, see `Step.label_features`."""
+        found = {}
+        for step in self.preprocess:
+            found |= step.label_features()
+        known = self.names().values()
+        return {name: always for name, always in found.items() if name not in known}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,15 +243,16 @@ def _parsed_batch(
     mode: Mode,
     serialized: tf.Tensor,
 ) -> Batch | Features:
-    wanted = [] if mode is Mode.INFERENCE else tasks
+    made_of = records.label_features()
+    wanted = [] if mode is Mode.INFERENCE else [*tasks, *made_of]
     parsed = tf.io.parse_example(
         serialized, parsing_spec(schema, [*records.names(), *wanted])
     )
     features = rename(records, parsed)
     if mode is Mode.INFERENCE:
         return serving_features(records, features)
-    for name, bits in records.masked_mantissa_bits.items():
-        features[name] = preprocess.mask_mantissa(features[name], bits)
+    features = preprocess.mask_features(features, records.masked_mantissa_bits)
+    features |= {name: parsed[name] for name in made_of}
     labels = tf.concat([parsed[task] for task in tasks], axis=1)
     labels.set_shape([serialized.shape[0], len(tasks)])
     check = tf.debugging.Assert(
@@ -260,7 +269,9 @@ def _parsed_batch(
     for step in steps:
         if mode is Mode.TRAIN or not step.training_only:
             batch = step(batch, tasks)
-    return batch
+    features, labels, weights = batch
+    kept = {name: value for name, value in features.items() if name not in made_of}
+    return kept, labels, weights
 
 
 def parsing_spec(schema: Schema, names: Sequence[str]) -> dict:
@@ -289,9 +300,7 @@ def rename(records: Records, parsed: Mapping[str, tf.Tensor]) -> Features:
 
 def serving_features(records: Records, features: Features) -> Features:
     """What training does to features alone, for a model that scores new ones."""
-    features = dict(features)
-    for name, bits in records.masked_mantissa_bits.items():
-        features[name] = preprocess.mask_mantissa(features[name], bits)
+    features = preprocess.mask_features(dict(features), records.masked_mantissa_bits)
     for step in preprocess.in_order(records.preprocess):
         features = step.serve(features)
     return features

@@ -50,7 +50,7 @@ class RankingModel(keras.Model):
         inputs  = concat(preprocessor(continuous, binary), large_embeddings(...),
                          small_embeddings(discrete), layer_norm(user_embedding),
                          layer_norm(user_eng_embedding), layer_norm(author_embedding),
-                         position_debias(discrete))
+                         position_debias(discrete or the feature it names))
         shared  = inputs                              share_none
                 | backbone(inputs)                    share_all
                 | concat(inputs, backbone(inputs))    share_partial
@@ -144,6 +144,7 @@ class RankingModel(keras.Model):
         self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
         self.position_debias = make_layer(position_debias)
+        self._check_positions_are_hidden()
         self.embedding_norms = {
             name: keras.layers.LayerNormalization(
                 epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm"
@@ -221,24 +222,38 @@ class RankingModel(keras.Model):
         if self.large_embeddings is not None:
             parts |= self.large_embeddings(inputs, training=training)
         if self.small_embeddings is not None:
-            discrete = self._discrete("small_embeddings", inputs)
+            discrete = self._feature("small_embeddings", "discrete", inputs)
             vectors = self.small_embeddings(discrete, per_table=True)
             parts |= {f"small/{name}": vector for name, vector in vectors.items()}
         for name, norm in self.embedding_norms.items():
             if name in inputs:
                 parts[name] = norm(tf.cast(inputs[name], tf.float32))
         if self.position_debias is not None:
-            discrete = self._discrete("position_debias", inputs)
-            parts["position"] = self.position_debias(discrete, training=training)
+            name = self.position_debias.feature
+            positions = self._feature("position_debias", name, inputs)
+            parts["position"] = self.position_debias(positions, training=training)
         return Fields({name: tf.cast(part, tf.float32) for name, part in parts.items()})
 
-    def _discrete(self, setting: str, inputs) -> tf.Tensor:
-        if "discrete" not in inputs:
+    def _feature(self, setting: str, name: str, inputs) -> tf.Tensor:
+        if name not in inputs:
             raise ValueError(
-                f"RankingModel.{setting} looks up `discrete`, which is not "
+                f"RankingModel.{setting} looks up `{name}`, which is not "
                 f"among the features: {sorted(inputs)}."
             )
-        return inputs["discrete"]
+        return inputs[name]
+
+    def _check_positions_are_hidden(self) -> None:
+        # A table of positions would stay when the position counts as unknown.
+        if self.position_debias is None or self.position_debias.feature != "discrete":
+            return
+        column = self.position_debias.position_feature_index
+        for table in getattr(self.small_embeddings, "tables", ()):
+            if table.column == column:
+                raise ValueError(
+                    f"SmallEmbeddings' table {table.name!r} must not read column "
+                    f"{column} of `discrete`: it is "
+                    "PositionDebias.position_feature_index, and unknown when serving."
+                )
 
     def _towers_inputs(self, fields: Fields, training) -> list[Fields]:
         """What each task's tower sees; the same object where it is the same."""

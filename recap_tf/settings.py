@@ -28,6 +28,7 @@ from recap_tf import (  # noqa: F401
     mmoe,
     pcgrad,
     ple,
+    position_debias,
     preprocess,
 )
 from recap_tf.best_checkpoint import parse_watched
@@ -93,6 +94,9 @@ class Ranker:
             labels.check_known(setting, named.tasks or (), self.tasks)
             setting = f"sampling_rates of validation set {named.name!r}"
             labels.check_known(setting, named.records.sampling_rates, self.tasks)
+        for records in [self.train_data, *(s.records for s in self.validation_sets)]:
+            for step in records.preprocess:
+                step.check_tasks(self.tasks)
         setting = "recap.ranker.train_data's sampling_rates"
         labels.check_known(setting, self.train_data.sampling_rates, self.tasks)
         self.loss.check_tasks(self.tasks)
