@@ -97,7 +97,7 @@ class DownsampleNegatives(Step):
         )
         stands_for = tf.where(tf.gather(positive, rows), 1.0, factor)
         return (
-            {name: tf.gather(value, rows) for name, value in features.items()},
+            {name: _gather(value, rows) for name, value in features.items()},
             tf.gather(labels, rows),
             tf.gather(weights, rows) * stands_for[:, tf.newaxis],
         )
@@ -251,6 +251,13 @@ def mask_mantissa(x: tf.Tensor, bits: int) -> tf.Tensor:
     """
     pattern = tf.bitcast(x, tf.int32)
     return tf.bitcast(tf.bitwise.bitwise_and(pattern, -(1 << bits)), tf.float32)
+
+
+def _gather(value: tf.Tensor | tf.SparseTensor, rows: tf.Tensor):
+    """The given rows of a feature, in that order."""
+    if not isinstance(value, tf.SparseTensor):
+        return tf.gather(value, rows)
+    return tf.gather(tf.RaggedTensor.from_sparse(value), rows).to_sparse()
 
 
 def _check_features(setting: str, named, features: Features) -> None:

@@ -17,6 +17,7 @@ from recap_tf import (  # noqa: F401
     embeddings,
     features,
     labels,
+    large_embeddings,
     mask_net,
     mlp,
     preprocess,

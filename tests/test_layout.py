@@ -17,6 +17,7 @@ ORDER = [
     ["input", "record_checks"],
     ["fields"],
     ["features", "mlp", "mask_net", "embeddings"],
+    ["large_embeddings"],
     ["model"],
     ["losses", "validation_sets"],
     ["evaluation"],
