@@ -32,9 +32,11 @@ _NEVER = tf.int64.max
 class OpenVocabulary:
     """Who gets the rows of a table, and who has to leave.
 
-    Sightings are counted in a count-min sketch (Cormode & Muthukrishnan 2005), and all
-    counts are halved from time to time, as in TinyLFU (Einziger et al. 2017,
-    arXiv:1512.00727): what was frequent long ago does not stay so.
+    Sightings of ids without a row are counted in a count-min sketch (Cormode &
+    Muthukrishnan 2005) with conservative update (Estan & Varghese 2002), and all counts
+    are halved from time to time, as in TinyLFU (Einziger et al. 2017,
+    arXiv:1512.00727): what was frequent long ago does not stay so, and the many rare
+    ids do not add up.
 
     Args:
         admit_after: sightings after which an id gets a row of its own. Until then it
@@ -44,8 +46,10 @@ class OpenVocabulary:
             table better and cost more per lookup.
         evict: who leaves if all `ways` rows are taken: the id not seen for longest, or
             the one seen least, if that was less than the new one.
-        sketch_width: counters per hash, of three; 2 per row if none.
-        halve_every: sightings between two halvings; 10 per counter if none.
+        sketch_width: counters per hash, of three; 4 per row if none.
+        halve_every: sightings of ids without a row between two halvings; if none,
+            `admit_after` / 4 per counter. More lets less frequent ids in, and more
+            ids by mistake.
     """
 
     admit_after: int = 2
@@ -89,8 +93,10 @@ class OpenVocabularyRows(RowFinder):
             )
         self.settings = settings
         self.sets = rows // settings.ways
-        self.width = settings.sketch_width or 2 * rows
-        self.halve_every = settings.halve_every or 10 * self.width
+        self.width = settings.sketch_width or 4 * rows
+        self.halve_every = settings.halve_every or max(
+            1, self.width * settings.admit_after // 4
+        )
 
     def build(self, _):
         strategy = tf.distribute.get_strategy()
@@ -135,9 +141,9 @@ class OpenVocabularyRows(RowFinder):
         known = tf.reduce_any(hit, axis=1)
         self._touch(tf.boolean_mask(places, hit), tf.boolean_mask(times, known))
         strangers = tf.boolean_mask(unique, ~known)
-        seen = self._count(strangers, tf.boolean_mask(times, ~known))
-        evicted = self._admit(strangers, seen)
-        self._age(tf.size(every, tf.int64))
+        times = tf.boolean_mask(times, ~known)
+        evicted = self._admit(strangers, self._count(strangers, times))
+        self._age(tf.cast(tf.reduce_sum(times), tf.int64))
         return evicted
 
     def _find(self, prints: tf.Tensor) -> tf.Tensor:
@@ -165,8 +171,12 @@ class OpenVocabularyRows(RowFinder):
             seed = tf.constant(i + 1, tf.uint64)
             cell = remainder(mix(tf.bitwise.bitwise_xor(bits, seed)), self.width)
             cells.append(cell + i * self.width)
-            self.sketch.scatter_add(tf.IndexedSlices(times, cell + i * self.width))
-        return tf.reduce_min(tf.gather(self.sketch, tf.stack(cells, axis=1)), axis=1)
+        seen = times + tf.reduce_min(
+            [tf.gather(self.sketch, cell) for cell in cells], axis=0
+        )
+        for cell in cells:
+            self.sketch.scatter_max(tf.IndexedSlices(seen, cell))
+        return seen
 
     def _admit(self, strangers: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         enough = seen >= self.settings.admit_after
