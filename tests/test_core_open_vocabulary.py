@@ -198,10 +198,3 @@ def test_an_evicted_row_starts_anew_with_its_optimizer_state():
 def test_rejects(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_replicas_cannot_share_an_open_vocabulary():
-    devices = tf.config.list_logical_devices("CPU")
-    strategy = tf.distribute.MirroredStrategy([devices[0].name] * 1)
-    with strategy.scope():
-        _rows(8)  # One replica may.

@@ -238,7 +238,8 @@ class EmbeddingTables(keras.layers.Layer):
         if training:
             self._penalize(bags)
         return {
-            name: _whole_batch(vectors, bags[name]) for name, vectors in found.items()
+            name: _whole_batch(vectors, bags[name], inputs[name].shape[0])
+            for name, vectors in found.items()
         }
 
     def rows_of(self, inputs: Mapping[str, Any], training: bool = False):
@@ -417,11 +418,13 @@ def _bag(feature: str, inputs: Mapping[str, Any], spec: TableSpec) -> tf.SparseT
     return ids if ids.dtype == tf.string else tf.cast(ids, tf.int64)
 
 
-def _whole_batch(vectors: tf.Tensor, bag: tf.SparseTensor) -> tf.Tensor:
+def _whole_batch(
+    vectors: tf.Tensor, bag: tf.SparseTensor, batch: int | None
+) -> tf.Tensor:
     """Zeros for the empty bags at the end of a batch, which the lookup leaves out."""
     missing = tf.cast(bag.dense_shape[0], tf.int32) - tf.shape(vectors)[0]
     padded = tf.pad(vectors, [[0, missing], [0, 0]])
-    padded.set_shape([bag.shape[0], vectors.shape[-1]])
+    padded.set_shape([batch, vectors.shape[-1]])
     return padded
 
 

@@ -51,8 +51,9 @@ class CheckedRows(RowFinder):
         check = tf.debugging.Assert(
             tf.reduce_all(inside),
             [
-                f"Embedding table {self.table!r} has rows 0 to {self.rows - 1}; "
-                f"ids of feature {feature!r} outside it:",
+                # Assert would put a backslash before every quotation mark.
+                f"Embedding table {self.table} has rows 0 to {self.rows - 1}; "
+                f"ids of feature {feature} outside it:",
                 tf.boolean_mask(ids, ~inside),
             ],
             summarize=5,
