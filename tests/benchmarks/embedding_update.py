@@ -9,6 +9,8 @@ large side wants up to 8 GB (Adam: the table and two more of its size).
 """
 
 import argparse
+import subprocess
+import sys
 import time
 
 import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
@@ -83,6 +85,21 @@ class Side:
                 self.seconds.append(time.perf_counter() - started)
 
 
+def measure(arguments, optimizer) -> None:
+    sides = [Side(arguments, rows, optimizer) for rows in arguments.rows]
+    for side in sides:
+        side.run(BATCHES, measured=False)
+    for _ in range(ROUNDS):
+        for side in sides:
+            side.run(BATCHES, measured=True)
+    small, large = (float(np.median(side.seconds)) for side in sides)
+    print(
+        f"{optimizer.__name__:16} {small * 1e3:7.2f} ms {large * 1e3:7.2f} ms "
+        f"{large / small:14.2f}",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs=2, default=[10_000, 10_000_000])
@@ -90,24 +107,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--ids", type=int, default=10, help="per example")
     parser.add_argument("--net", type=int, nargs="+", default=[512, 256, 1])
+    names = [one.__name__ for one in OPTIMIZERS]
+    parser.add_argument("--optimizer", choices=names, help="this one alone")
     arguments = parser.parse_args()
+    if arguments.optimizer:
+        measure(arguments, OPTIMIZERS[names.index(arguments.optimizer)])
+        return
     print(f"{'optimizer':16} {'small':>10} {'large':>10} {'large / small':>14}")
-    for optimizer in OPTIMIZERS:
-        # One pair of tables at a time, freed before the next.
-        sides = [Side(arguments, rows, optimizer) for rows in arguments.rows]
-        for side in sides:
-            side.run(BATCHES, measured=False)
-        for _ in range(ROUNDS):
-            for side in sides:
-                side.run(BATCHES, measured=True)
-        small, large = (float(np.median(side.seconds)) for side in sides)
-        name = optimizer.__name__
-        print(
-            f"{name:16} {small * 1e3:7.2f} ms {large * 1e3:7.2f} ms "
-            f"{large / small:14.2f}",
-            flush=True,
-        )
-        del sides, side
+    sys.stdout.flush()
+    for name in names:
+        # A process each: it takes its tables with it.
+        subprocess.run([sys.executable, *sys.argv, "--optimizer", name], check=True)
 
 
 if __name__ == "__main__":
