@@ -10,10 +10,16 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core import embedding_tables
 from recap_tf.core.embedding_tables import EmbeddingTables, TableSpec
 from recap_tf.core.open_vocabulary import OpenVocabulary
 from recap_tf.core.optimizers import Adam, GroupedOptimizer
-from recap_tf.core.row_optimizers import LazyAdam, SparseFTRL, SparseSGD
+from recap_tf.core.row_optimizers import (
+    LazyAdam,
+    RowWiseAdagrad,
+    SparseFTRL,
+    SparseSGD,
+)
 from recap_tf.core.schedules import LinearRampToConstant
 
 # Bags of four examples: two ids, none, one twice, none.
@@ -58,6 +64,8 @@ def test_dense_columns_are_bags_of_all_their_ids():
     ids = tf.constant([[0, 1, 1], [4, 0, 0]], tf.int32)
     vectors = _numbered(_layer(), {"id": ids})["id"]
     np.testing.assert_array_equal(vectors.numpy(), [[2, 20], [4, 40]])
+    vectors = _numbered(_layer(), {"id": tf.constant([3, 0])})["id"]
+    np.testing.assert_array_equal(vectors.numpy(), [[3, 30], [0, 0]])
 
 
 def test_a_batch_of_empty_bags_and_an_empty_batch():
@@ -246,6 +254,52 @@ def test_tables_and_features_appear_once():
         _layer(_spec(), _spec(features=["x"]))
     with pytest.raises(ValueError, match="Two tables serve feature 'id'"):
         _layer(_spec(), _spec(name="b"))
+
+
+def _as_if_on_tpu(monkeypatch, *specs, **settings) -> EmbeddingTables:
+    """A layer that takes this machine for a TPU; only the cores are missing."""
+    monkeypatch.setattr(embedding_tables, "_under_tpu", lambda: True)
+    layer = EmbeddingTables(specs, **settings)
+    layer.build(None)
+    return layer
+
+
+def test_tpus_get_rows_from_the_host_and_update_themselves(monkeypatch):
+    rate = LinearRampToConstant(0.5, 10)
+    spec = _spec(optimizer=LazyAdam, learning_rate=rate, hashed=True)
+    layer = _as_if_on_tpu(monkeypatch, spec, replica_batch_size=4)
+    rows = layer.rows_of({"id": tf.sparse.map_values(tf.as_string, BAGS)})
+    assert rows["id"].dtype == tf.int64 and int(tf.reduce_max(rows["id"].values)) < 5
+    on_device = layer(rows)["id"]
+    assert on_device.shape[1] == 2
+    (config,) = {feature.table for feature in layer._features.values()}
+    assert config.optimizer.lazy_adam
+    ((counter, _),) = layer.optimizers().values()
+    counter.iterations.assign(4)
+    assert float(config.optimizer.learning_rate()) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "spec, settings, message",
+    [
+        ({}, {}, "EmbeddingTables.replica_batch_size must be given on TPUs"),
+        ({"l2": 0.1}, {"replica_batch_size": 4}, "TableSpec.l2 of table 'users' is no"),
+        (
+            {"open_vocabulary": OpenVocabulary(ways=5)},
+            {"replica_batch_size": 4},
+            "TableSpec.open_vocabulary of table 'users' is not to be had",
+        ),
+        (
+            {"optimizer": RowWiseAdagrad},
+            {"replica_batch_size": 4},
+            "RowWiseAdagrad does not exist on TPUs",
+        ),
+    ],
+    ids=["batch size", "l2", "open vocabulary", "optimizer"],
+)
+def test_what_tpus_do_not_have(monkeypatch, spec, settings, message):
+    with pytest.raises(ValueError, match=message):
+        _as_if_on_tpu(monkeypatch, _spec(**spec), **settings)
 
 
 REPLICAS = """

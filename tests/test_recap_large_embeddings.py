@@ -7,6 +7,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
@@ -49,6 +51,7 @@ videos/TableSpec.rows = 40
 videos/TableSpec.features = ["watched", "topic"]
 videos/TableSpec.optimizer = @LazyAdam
 videos/TableSpec.learning_rate = @LinearRampToConstant()
+videos/TableSpec.vocabulary = "{here}/videos.parquet"
 videos/TableSpec.pretrained = "{here}/videos.npz"
 videos/TableSpec.log_norm = True
 videos/TableSpec.l2 = 1e-4
@@ -107,6 +110,9 @@ def folder(tmp_path_factory) -> pathlib.Path:
     for name, count, seed in (("train", 4000, 1), ("held_out", 600, 2)):
         with open_record_files(part_paths(str(here / name), 2)) as output:
             output.write(serialize_examples(_examples(count, seed)))
+    rows = list(range(ROWS))
+    vocabulary = pa.table({"entity": rows, "row": rows[::-1]})
+    pyarrow.parquet.write_table(vocabulary, here / "videos.parquet")
     np.savez(here / "videos.npz", vector=np.zeros((ROWS, 4), np.float32))
     (here / "ranker.gin").write_text(CONFIG.replace("{here}", str(here)))
     return here
@@ -184,7 +190,6 @@ def test_exporting_a_checkpoint(trained, tmp_path):
 
 def _fails(folder, *overrides) -> str:
     arguments = ["--config", str(folder / "ranker.gin")]
-    overrides = ("recap.train.save_dir='/tmp/none'", *overrides)
     with pytest.raises(Exception) as caught:
         train.main([*arguments, *(f"--set={value}" for value in overrides)])
     return user_message(caught.value)
@@ -192,11 +197,14 @@ def _fails(folder, *overrides) -> str:
 
 def test_mistakes_end_in_one_line(folder, tmp_path):
     where = f"recap.train.save_dir='{tmp_path / 'run'}'"
+    message = _fails(folder, where, "videos/TableSpec.rows=41")
+    assert message.startswith("The snapshot ") and "must hold 41 vectors" in message
     message = _fails(folder, where, "videos/TableSpec.rows=39")
-    assert message.startswith("The snapshot ") and "must hold 39 vectors" in message
-    message = _fails(
-        folder, where, "videos/TableSpec.rows=39", "videos/TableSpec.pretrained=None"
-    )
+    assert "videos.parquet must give rows from 0 to 38. Received: 39" in message
+    unlisted = [
+        f"videos/TableSpec.{name}=None" for name in ("vocabulary", "pretrained")
+    ]
+    message = _fails(folder, where, "videos/TableSpec.rows=39", *unlisted)
     assert "Embedding table videos has rows 0 to 38; ids of feature" in message
     assert "[39" in message
     message = _fails(folder, where, "videos/TableSpec.features=['watchd']")
@@ -221,6 +229,7 @@ def test_mirrored(folder, tmp_path, hashed):
         f"recap.train.save_dir='{tmp_path / 'run'}'",
         "recap.train.strategy='mirrored'",
         "recap.train.steps=20",
+        "recap.train.log_every=10",
         "recap.export.folder=None",
         f"words/TableSpec.hashed={hashed}",
     ] + ["words/TableSpec.open_vocabulary=None"] * hashed

@@ -166,8 +166,8 @@ class EmbeddingTables(keras.layers.Layer):
 
         output[feature] = combiner of table[row(id)] over the ids of an example
 
-    Call: {feature: SparseTensor (batch, any), or dense (batch, n)} of ids ->
-    {feature: (batch, dim)} float32. Features that no table serves are ignored.
+    Call: {feature: SparseTensor (batch, any), or dense (batch, n) or (batch,)} of ids
+    -> {feature: (batch, dim)} float32. Features that no table serves are ignored.
 
     The tables are those of tensorflow-recommenders' `TPUEmbedding`: variables off TPU,
     with sparse gradients that `optimizers()` apply, and memory of the embedding cores
@@ -410,6 +410,8 @@ def _bag(feature: str, inputs: Mapping[str, Any], spec: TableSpec) -> tf.SparseT
             f"{spec.name!r} looks ids up in it."
         )
     if not isinstance(ids, tf.SparseTensor):
+        if ids.shape.rank == 1:
+            ids = ids[:, tf.newaxis]
         # Every column counts: `tf.sparse.from_dense` would leave zeros out.
         shape = tf.shape(ids, tf.int64)
         places = tf.where(tf.ones(shape, tf.bool))
