@@ -99,7 +99,7 @@ def test_an_update_touches_the_rows_of_its_batch_only():
     layer({"id": BAGS})
     ((optimizer, (table,)),) = layer.optimizers().values()
     optimizer._create_all_weights([table])
-    optimizer.get_slot(table, "m").assign(tf.ones([5, 2]))
+    optimizer.get_slot(table, "moments").assign(tf.ones([5, 4]))
     before = table.numpy()
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer({"id": BAGS}, training=True)["id"])

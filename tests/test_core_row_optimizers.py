@@ -184,12 +184,13 @@ def test_row_wise_adagrad_keeps_one_number_per_row():
     assert optimizer.get_slot(table, "accumulator").shape == (4,)
 
 
-def test_row_wise_adagrad_takes_dense_gradients_too():
+@ALL
+def test_dense_gradients_are_those_of_all_rows(make, settings, formula):
     sparse, dense = tf.Variable(TABLE), tf.Variable(TABLE)
     gradient = tf.constant(TABLE) * 2
     every = tf.IndexedSlices(gradient, tf.range(4))
-    RowWiseAdagrad(0.1).apply_gradients([(every, sparse)])
-    RowWiseAdagrad(0.1).apply_gradients([(gradient, dense)])
+    make(0.1, **settings).apply_gradients([(every, sparse)])
+    make(0.1, **settings).apply_gradients([(gradient, dense)])
     np.testing.assert_allclose(sparse.numpy(), dense.numpy(), rtol=1e-6)
 
 

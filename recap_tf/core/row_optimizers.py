@@ -153,10 +153,8 @@ class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
         return var.scatter_sub(tf.IndexedSlices(change, indices))
 
     def _resource_apply_dense(self, grad, var, apply_state=None):
-        accumulator = self.get_slot(var, "accumulator")
-        sums = accumulator.assign_add(tf.reduce_mean(tf.square(grad), axis=-1))
-        root = tf.sqrt(sums) + self.epsilon
-        return var.assign_sub(self._rate(var, apply_state) * grad / root[:, tf.newaxis])
+        every = tf.range(var.shape[0])
+        return self._resource_apply_sparse(grad, var, every, apply_state)
 
     def _rate(self, var, apply_state) -> tf.Tensor:
         key = (var.device, var.dtype.base_dtype)
@@ -199,7 +197,7 @@ class LazyAdam(RowOptimizer, Adam):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name)
 
     def slot_starts(self):
-        return {"m": 0.0, "v": 0.0}
+        return {"moments": 0.0}
 
     def as_tpu(self, learning_rate):
         beta_1, beta_2 = self._exact_betas
@@ -212,19 +210,30 @@ class LazyAdam(RowOptimizer, Adam):
             sum_inside_sqrt=False,
         )
 
+    def _create_slots(self, var_list):
+        # Both moments of a row side by side, [m, v]: fetching one longer row from
+        # somewhere in a large table costs half of fetching two.
+        for var in var_list:
+            rows, dim = var.shape
+            self.add_slot(var, "moments", "zeros", shape=(rows, 2 * dim))
+
     def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
         key = (var.device, var.dtype.base_dtype)
         state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
-        m = self._move("m", var, indices, grad, state["beta_1_t"])
-        v = self._move("v", var, indices, tf.square(grad), state["beta_2_t"])
+        slot = self.get_slot(var, "moments")
+        decay = tf.repeat(
+            tf.stack([state["beta_1_t"], state["beta_2_t"]]), grad.shape[1]
+        )
+        towards = tf.concat([grad, tf.square(grad)], axis=1)
+        moments = decay * tf.gather(slot, indices) + (1.0 - decay) * towards
+        slot.scatter_update(tf.IndexedSlices(moments, indices))
+        m, v = tf.split(moments, 2, axis=1)
         change = state["lr"] * m / (tf.sqrt(v) + state["epsilon"])
         return var.scatter_sub(tf.IndexedSlices(change, indices))
 
-    def _move(self, name, var, indices, towards, decay) -> tf.Tensor:
-        slot = self.get_slot(var, name)
-        moved = decay * tf.gather(slot, indices) + (1.0 - decay) * towards
-        slot.scatter_update(tf.IndexedSlices(moved, indices))
-        return moved
+    def _resource_apply_dense(self, grad, var, apply_state=None):
+        every = tf.range(var.shape[0])
+        return self._resource_apply_sparse(grad, var, every, apply_state)
 
 
 @gin.register
