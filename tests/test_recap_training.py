@@ -292,6 +292,7 @@ def test_early_stopping_keeps_and_exports_the_best(data, tmp_path, capsys):
         "--set=EarlyStopping.validation_set='train'",
         # A count does not change, so no evaluation after the first is better.
         "--set=EarlyStopping.metric='examples'",
+        "--set=EarlyStopping.larger_is_better=True",
         "--set=EarlyStopping.patience=2",
     ]
     train.main(
