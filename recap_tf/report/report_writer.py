@@ -210,14 +210,13 @@ class ReportWriter:
 
         ratio = self._model.calibration_ratios[row.task]
         trained = kept["probabilities"][:, task]
-        stages = {
-            "as trained": trained,
-            "sampling undone": labels.calibrate(trained, ratio),
-            "calibrated": kept["calibrated_probabilities"][:, task],
-        }
+        stages = {"as trained": trained}
+        if ratio != 1.0:
+            stages["sampling undone"] = labels.calibrate(trained, ratio)
+        stages["calibrated"] = kept["calibrated_probabilities"][:, task]
         scored = {
             stage: Scored(kept["labels"][:, task], kept["weights"][:, task], predicted)
-            for stage, predicted in _without_repeats(stages).items()
+            for stage, predicted in without_repeats(stages).items()
         }
         return task_curves(row, title, scored, self._colors[row.task])
 
@@ -312,7 +311,7 @@ class ReportWriter:
         return texts
 
 
-def _without_repeats(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def without_repeats(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The stages without those that the next one leaves as they are."""
     kept: dict[str, np.ndarray] = {}
     for stage, values in reversed(stages.items()):
