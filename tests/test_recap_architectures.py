@@ -171,6 +171,24 @@ def test_towers_see_their_own_tasks_mixture(name):
     assert not np.allclose(before[:, 1], after[:, 1], atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "backbone, message",
+    [
+        (
+            lambda: MMoE([MLP([2])], num_tasks=3),
+            "MMoE.num_tasks must be 2, the model's tasks; leave it out. Received: 3",
+        ),
+        (
+            lambda: PLE([CGC([lambda: MLP([2])], [MLP([2])], num_tasks=3)]),
+            "CGC.num_tasks must be 2, the model's tasks; leave it out. Received: 3",
+        ),
+    ],
+)
+def test_mixtures_for_another_number_of_tasks(backbone, message):
+    with pytest.raises(ValueError, match=message):
+        _model(lambda: MLP([1]), "share_all", backbone)
+
+
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *MIXTURES])
 def test_mixed_bfloat16(name):
     backbone = _backbone(name)
