@@ -123,13 +123,18 @@ class CGC(keras.layers.Layer):
             "task_experts": [layer_config(make()) for make in self._factories],
             "shared_experts": [layer_config(one) for one in self.shared_experts],
             "num_tasks": self.num_tasks,
+            "shared_gate": self.shared_gate,
         }
 
     @classmethod
     def from_config(cls, config):
+        shared_gate = config.pop("shared_gate")
         shared = [layer_from_config(one) for one in config.pop("shared_experts")]
         own = [_factory(one) for one in config.pop("task_experts")]
-        return cls(task_experts=own, shared_experts=shared, **config)
+        layer = cls(task_experts=own, shared_experts=shared, **config)
+        # Keras builds a loaded level before the `PLE` around it could set this.
+        layer.shared_gate = shared_gate
+        return layer
 
 
 def _factory(config: Mapping) -> Callable[[], keras.layers.Layer]:
