@@ -223,6 +223,7 @@ sys.exit(run_command(lambda _: train.main(sys.argv[1:])))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hashed", [True, False])
 def test_mirrored(folder, tmp_path, hashed):
     overrides = [
