@@ -64,10 +64,9 @@ def test_error_of_a_function_of_the_means():
     )
 
 
-@pytest.mark.parametrize("batches", [1, 1000])
-def test_a_large_constant_has_no_error(batches):
+def test_a_large_constant_has_no_error():
     moments = WeightedMoments()
-    for _ in range(batches // 10 or 1):
+    for _ in range(10):
         moments.update_state([np.full(10, 1e8 + 0.1)], np.full(10, 0.3))
     assert float(moments.standard_error()[0]) < 1e-6
 

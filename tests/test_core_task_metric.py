@@ -295,10 +295,15 @@ def test_standard_error_of_lists_is_that_of_a_bootstrap_over_batches(kind):
     lists, n = 60, 20
     batches = [examples(n, 1, seed=seed) for seed in range(lists)]
     metric, apart = kind(tasks=1), kind(tasks=lists)
+
+    @tf.function
+    def step(*batch):
+        metric.update_state(*batch)
+
     for batch in batches:
-        update(metric, batch)
+        step(*map(tf.constant, batch[:3]))
     # The same lists side by side, each one a column of a single batch.
-    update(apart, (*np.concatenate(np.stack([b[:3] for b in batches]), axis=2), None))
+    apart.update_state(*np.concatenate(np.stack([b[:3] for b in batches]), axis=2))
     values, weights = apart.mean.numpy(), apart.weight_sum.numpy()
     drawn = np.random.default_rng(18).integers(0, lists, [1000, lists])
     values, weights = values[drawn], weights[drawn]
@@ -327,6 +332,19 @@ def test_a_billion_examples_are_as_exact_as_a_thousand(kind):
         np.testing.assert_array_equal(large.result(), 100 * small.result())
     else:
         np.testing.assert_allclose(large.result(), small.result(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [CTR, BinnedAUROC, AUROC, GroupedAUROC, SampledAUROC])
+def test_variables_of_a_distribution_strategy_serve_as_well(kind):
+    plain = kind(tasks=2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        mirrored = kind(tasks=2)
+    for seed in (1, 2):
+        update(plain, examples(40, seed=seed))
+        with strategy.scope():
+            update(mirrored, examples(40, seed=seed))
+    np.testing.assert_allclose(state(mirrored), state(plain), rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", [ExampleCount, PositiveCount])

@@ -28,8 +28,9 @@ class AUROC(ScoreMetric):
     negatives, or a NaN among its scores. Standard error: see `area_and_error`.
 
     Keeps 12 bytes per example and task (8 with dtype float32) in room that doubles when
-    it is full; growing needs as much again for a moment, `result` some 150 bytes per
-    example, one task after the other. Rows whose weights are all 0 are not kept.
+    it is full; growing needs as much again for a moment, `result` some 60 bytes per
+    example, one task after the other: 3.7 GB for 1e7 examples of 10 tasks in float32.
+    Rows whose weights are all 0 are not kept.
 
     Args:
         label_threshold: labels above it are positives.

@@ -19,7 +19,7 @@ class GroupMetric(RowMetric):
     for the ratio above; NaN below two groups.
 
     Keeps 8 bytes per example and 16 per example and task (12 with dtype float32), in
-    room that doubles when it is full; `result` needs some 150 bytes per example, one
+    room that doubles when it is full; `result` needs some 120 bytes per example, one
     task after the other. Rows whose weights are all 0 are not kept.
 
     Args:
