@@ -29,8 +29,8 @@ class CalibrateSettings:
     sampling rates, with the examples' weights.
 
     Args:
-        validation_set: name of the set to fit on. What is chosen or reported on the
-            same set looks better than it is.
+        validation_set: name of the set to fit on; must be given. What is chosen or
+            reported on the same set looks better than it is.
         validation_sets: task -> another set for it.
         method: "platt" (two numbers; for few positives) or "isotonic" (any rising
             curve; wants some thousand examples, and ties scores).
@@ -40,7 +40,7 @@ class CalibrateSettings:
             the whole set.
     """
 
-    validation_set: str
+    validation_set: str | None = None
     validation_sets: Mapping[str, str] = dataclasses.field(default_factory=dict)
     method: Method = "isotonic"
     methods: Mapping[str, Method | None] = dataclasses.field(default_factory=dict)
@@ -162,6 +162,8 @@ def fit_calibrators(
             by_name[name].records, model.tasks, Mode.EVALUATE, batch_size
         ).take(settings.batches)
         rows = [(predict(f).numpy(), y.numpy(), w.numpy()) for f, y, w in batches]
+        if not rows:
+            raise UserError(f"Validation set {name!r} holds no examples.")
         columns = (np.concatenate(column) for column in zip(*rows, strict=True))
         return Scored(model.tasks, *columns)
 
@@ -188,6 +190,11 @@ def write_calibrators(
     files.write_text(posixpath.join(path, FILE), json.dumps(stored, indent=1) + "\n")
 
 
+def has_calibrators(path: str) -> bool:
+    """Whether the checkpoint in folder `path` has calibrators."""
+    return tf.io.gfile.exists(posixpath.join(path, FILE))
+
+
 def read_calibrators(path: str, tasks: Sequence[str]) -> Calibrators | None:
     """The calibrators of the checkpoint in folder `path`; None if it has none.
 
@@ -195,9 +202,9 @@ def read_calibrators(path: str, tasks: Sequence[str]) -> Calibrators | None:
         UserError: they are damaged.
         ValueError: one is of a task that is not among `tasks`.
     """
-    file_path = posixpath.join(path, FILE)
-    if not tf.io.gfile.exists(file_path):
+    if not has_calibrators(path):
         return None
+    file_path = posixpath.join(path, FILE)
     try:
         with tf.io.gfile.GFile(file_path) as file:
             calibrators = Calibrators.from_json(json.load(file)["calibrators"])

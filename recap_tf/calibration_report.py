@@ -1,8 +1,10 @@
 """How well predictions are calibrated, before and after post-hoc calibrators."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,22 @@ import tensorflow as tf
 
 from recap_tf.calibrators import Calibrators
 from recap_tf.core.auroc import AUROC
+from recap_tf.core.calibration_error import CalibrationError
+from recap_tf.core.log_loss import LogLoss
 from recap_tf.core.means import CalibrationRatio
+from recap_tf.core.task_metric import TaskMetric
 
-MEASURES: Mapping[str, str] = {
-    "calibration": "{:.3f}",
-    "calibration_error": "{:.5f}",
-    "log_loss": "{:.5f}",
-    "auroc": "{:.4f}",
+# float32 holds float32 probabilities exactly.
+MEASURES: Mapping[str, tuple[Callable[[], TaskMetric], str]] = {
+    "calibration": (CalibrationRatio, "{:.3f}"),
+    "calibration_error": (
+        functools.partial(CalibrationError, dtype="float32"),
+        "{:.5f}",
+    ),
+    "log_loss": (LogLoss, "{:.5f}"),
+    "auroc": (functools.partial(AUROC, dtype="float32"), "{:.4f}"),
 }
-"""Name -> how the table shows it."""
-_BINS = 10
+"""Name -> (what makes the metric, how the table shows it)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,37 +110,15 @@ def measure(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 ) -> dict[str, float]:
     """The values of MEASURES of one task, (examples,) each; NaN where there is none."""
-    if not len(labels):
-        return dict.fromkeys(MEASURES, math.nan)
-    ratio, auroc = CalibrationRatio(), AUROC(dtype="float32")
-    for metric in (ratio, auroc):
+    values = {}
+    for name, (make, _) in MEASURES.items():
+        metric = make()
         metric.update_state(labels, probabilities, weights)
-    y, p, w = (np.asarray(a, np.float64) for a in (labels, probabilities, weights))
-    share = w / w.sum()
-    both = 0 < y @ share < 1
-    return {
-        "calibration": float(ratio.result()),
-        "calibration_error": _calibration_error(y, p, share),
-        "log_loss": _log_loss(y, p, share),
-        "auroc": float(auroc.result()) if both else math.nan,
-    }
-
-
-def _log_loss(labels: np.ndarray, probabilities: np.ndarray, shares: np.ndarray):
-    p = np.clip(probabilities, 1e-7, 1 - 1e-7)
-    return float(-shares @ (labels * np.log(p) + (1 - labels) * np.log1p(-p)))
-
-
-def _calibration_error(
-    labels: np.ndarray, probabilities: np.ndarray, shares: np.ndarray
-):
-    """sum over deciles of |sum of share * (probability - label)|; ties stay whole."""
-    _, tie = np.unique(probabilities, return_inverse=True)
-    mass = np.bincount(tie, shares)
-    middle = np.cumsum(mass) - mass / 2
-    decile = np.minimum(middle * _BINS, _BINS - 1).astype(int)
-    gaps = np.bincount(tie, shares * (probabilities - labels))
-    return float(np.abs(np.bincount(decile, gaps)).sum())
+        with warnings.catch_warnings():
+            # A set without positives of a task shows as "-" in the table.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            values[name] = float(metric.result())
+    return values
 
 
 def format_comparisons(comparisons: Sequence[Comparison]) -> str:
@@ -143,7 +129,7 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> str:
     for one in comparisons:
         changes = [
             f"{_shown(form, one.before[name])} -> {_shown(form, one.after[name])}"
-            for name, form in MEASURES.items()
+            for name, (_, form) in MEASURES.items()
         ]
         where = one.validation_set + (" (fitted)" if one.fitted_here else "")
         counts = (f"{one.examples:,}", f"{one.positives:,}")

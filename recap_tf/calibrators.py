@@ -55,11 +55,13 @@ class IsotonicMap:
         probabilities: of the knots, not falling, in [0, 1].
     """
 
-    scores: Sequence[float]
-    probabilities: Sequence[float]
+    scores: tuple[float, ...]
+    probabilities: tuple[float, ...]
     method: ClassVar[Method] = "isotonic"
 
     def __post_init__(self):
+        for name in ("scores", "probabilities"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         x = np.asarray(self.scores, np.float32)
         y = np.asarray(self.probabilities, np.float32)
         rising = x.ndim == 1 and len(x) == len(y) > 0 and np.isfinite(x).all()

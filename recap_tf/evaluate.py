@@ -19,6 +19,8 @@ from recap_tf.core.command import UserError, run_command
 from recap_tf.evaluation import Evaluator
 from recap_tf.evaluation_report import Report, as_json, format_table
 from recap_tf.read_errors import explained
+from recap_tf.report.report_settings import ReportSettings
+from recap_tf.report.report_writer import ReportWriter
 from recap_tf.validation_sets import EvaluateSettings
 
 
@@ -29,6 +31,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     trained.add_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="also write the metrics here")
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        help="also write a page to look at, DIR/index.html: curves, importance of "
+        "features, training, data",
+    )
     parser.add_argument(
         "--follow",
         action="store_true",
@@ -49,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     if arguments.follow:
+        if arguments.report:
+            raise UserError("--report is of one checkpoint, --follow of all.")
         _follow(arguments)
         return
     if arguments.timeout is not None:
@@ -58,12 +68,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     evaluator = Evaluator(model, ranker.validation_sets, EvaluateSettings())
     data = [named.records for named in ranker.validation_sets]
+    writer = None
+    if arguments.report:
+        writer = ReportWriter(arguments.report, ranker, model, path, ReportSettings())
     with explained(data, ranker.tasks):
-        report = evaluator.evaluate()
+        report = evaluator.evaluate(writer and writer.observe)
     step = checkpoints.step_of(path)
     print(f"Step {step}, {path}\n{format_table(report)}")
     print(f"Post-hoc calibrators: {model.calibrators or 'none'}.")
     _write_json(arguments.json, step, report)
+    if writer is not None:
+        print(f"Report: {writer.write(report)}")
 
 
 def _follow(arguments: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Evaluates a ranking model on named validation sets."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +12,9 @@ from recap_tf.evaluation_report import Report, SetReport
 from recap_tf.measurements import Measurements
 from recap_tf.model import RankingModel
 from recap_tf.validation_sets import EvaluateSettings, ValidationSet
+
+Observe = Callable[[str, EvaluationBatch, Mapping[str, tf.Tensor]], None]
+"""Is shown each batch as it passes: the set's name, the batch, the model's outputs."""
 
 
 class Evaluator:
@@ -47,23 +50,28 @@ class Evaluator:
         )
         self._update = tf.function(self._update_metrics, reduce_retracing=True)
 
-    def evaluate(self) -> Report:
+    def evaluate(self, observe: Observe | None = None) -> Report:
         """The metrics of every set, with a progress bar on stderr."""
-        return {named.name: self.evaluate_set(named) for named in self._sets}
+        return {named.name: self.evaluate_set(named, observe) for named in self._sets}
 
-    def evaluate_set(self, named: ValidationSet) -> SetReport:
+    def evaluate_set(
+        self, named: ValidationSet, observe: Observe | None = None
+    ) -> SetReport:
         """The metrics of one of the sets."""
         self._measurements.reset()
         batches = self._inputs[named.name].batches(self._model.tasks)
         for batch in _with_progress(batches, named.name):
-            self._update(batch)
+            outputs = self._update(batch)
+            if observe is not None:
+                observe(named.name, batch, outputs)
         return self._measurements.report(named.tasks)
 
-    def _update_metrics(self, batch: EvaluationBatch) -> None:
+    def _update_metrics(self, batch: EvaluationBatch) -> Mapping[str, tf.Tensor]:
         outputs = self._model(batch.features, training=False)
         self._measurements.update(
             outputs, batch.labels, batch.weights, batch.slices, batch.groups
         )
+        return outputs
 
 
 def _with_progress(batches: tf.data.Dataset, name: str) -> Iterable[Any]:

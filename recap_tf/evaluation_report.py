@@ -87,7 +87,7 @@ def format_table(report: Mapping[str, SetReport]) -> str:
     """
     rows = list(_rows(report))
     columns = _columns(report)
-    prefix = _common_prefix(task for _, task, _, _ in rows)
+    prefix = common_prefix(task for _, task, _, _ in rows)
     cells = [["set", "task", *columns]]
     for name, task, part, metrics in rows:
         first = task.removeprefix(prefix) if part == EVERYTHING else f"  {part}"
@@ -123,7 +123,8 @@ def _columns(report: Mapping[str, SetReport]) -> list[str]:
     return [metric for metric in measured if metric not in hidden]
 
 
-def _common_prefix(tasks: Iterable[str]) -> str:
+def common_prefix(tasks: Iterable[str]) -> str:
+    """The dotted prefix that all tasks share: "recap.engagement."; or ""."""
     prefixes = {name[: name.rfind(".") + 1] for name in tasks if name != SCORE}
     return prefixes.pop() if len(prefixes) == 1 else ""
 

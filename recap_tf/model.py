@@ -13,6 +13,7 @@ from recap_tf.core.layers import LayerOrFactory, make_layer
 from recap_tf.embeddings import STORED_EMBEDDINGS
 from recap_tf.fields import DENSE, SHARED, Fields, apply
 
+FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
 Sharing = Literal["share_none", "share_all", "share_partial"]
 BACKBONE = "backbone"
 """The group of all weights that are not a task's own."""
@@ -50,7 +51,7 @@ class RankingModel(keras.Model):
         inputs  = concat(preprocessor(continuous, binary), large_embeddings(...),
                          small_embeddings(discrete), layer_norm(user_embedding),
                          layer_norm(user_eng_embedding), layer_norm(author_embedding),
-                         position_debias(discrete))
+                         position_debias(discrete or the feature it names))
         shared  = inputs                              share_none
                 | backbone(inputs)                    share_all
                 | concat(inputs, backbone(inputs))    share_partial
@@ -66,10 +67,13 @@ class RankingModel(keras.Model):
     it, its parts by name; see `recap_tf.fields`.
 
     Call: {"continuous": (batch, C), and any of "binary" (batch, B), "discrete"
-    (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
+    (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E),
+    and what `large_embeddings` looks up}
     -> {"logits", "probabilities", "calibrated_probabilities"}, each (batch, tasks)
     float32; "score", (batch,) float32, if there are score_weights; and on request
     "backbone", what the towers saw. Features that the model does not know are ignored.
+    `return_task_logits=True` adds "task_logits", a list of the logits' columns,
+    (batch, 1) each: gradients of one stay in its own tower.
 
     Args:
         tasks: names, in the order of the outputs' columns.
@@ -142,6 +146,7 @@ class RankingModel(keras.Model):
         self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
         self.position_debias = make_layer(position_debias)
+        self._check_positions_are_hidden()
         self.embedding_norms = {
             name: keras.layers.LayerNormalization(
                 epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm"
@@ -162,15 +167,13 @@ class RankingModel(keras.Model):
             if start is not None
         }
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, return_task_logits=False):
         seen = self._towers_inputs(self._fields(inputs, training), training)
-        logits = tf.concat(
-            [
-                self._logit(task, one, training)
-                for task, one in zip(self.tasks, seen, strict=True)
-            ],
-            axis=-1,
-        )
+        task_logits = [
+            self._logit(task, one, training)
+            for task, one in zip(self.tasks, seen, strict=True)
+        ]
+        logits = tf.concat(task_logits, axis=-1)
         probabilities = tf.sigmoid(logits)
         calibrated = self._calibrated(logits, probabilities)
         outputs = {
@@ -178,6 +181,8 @@ class RankingModel(keras.Model):
             "probabilities": probabilities,
             "calibrated_probabilities": calibrated,
         }
+        if return_task_logits:
+            outputs["task_logits"] = task_logits
         if self.score_weights:
             weights = [self.score_weights[task] for task in self.tasks]
             outputs["score"] = score.weighted_score(
@@ -216,27 +221,45 @@ class RankingModel(keras.Model):
         parts = {}
         if self.preprocessor is not None:
             parts[DENSE] = self.preprocessor(dense, training=training)
+        vectors = {name: inputs[name] for name in STORED_EMBEDDINGS if name in inputs}
         if self.large_embeddings is not None:
-            parts |= self.large_embeddings(inputs, training=training)
+            for name, vector in self.large_embeddings(
+                inputs, training=training
+            ).items():
+                (vectors if name in STORED_EMBEDDINGS else parts)[name] = vector
         if self.small_embeddings is not None:
-            discrete = self._discrete("small_embeddings", inputs)
-            vectors = self.small_embeddings(discrete, per_table=True)
-            parts |= {f"small/{name}": vector for name, vector in vectors.items()}
+            discrete = self._feature("small_embeddings", "discrete", inputs)
+            small = self.small_embeddings(discrete, per_table=True, training=training)
+            parts |= {f"small/{name}": vector for name, vector in small.items()}
         for name, norm in self.embedding_norms.items():
-            if name in inputs:
-                parts[name] = norm(tf.cast(inputs[name], tf.float32))
+            if name in vectors:
+                parts[name] = norm(tf.cast(vectors[name], tf.float32))
         if self.position_debias is not None:
-            discrete = self._discrete("position_debias", inputs)
-            parts["position"] = self.position_debias(discrete, training=training)
+            name = self.position_debias.feature
+            positions = self._feature("position_debias", name, inputs)
+            parts["position"] = self.position_debias(positions, training=training)
         return Fields({name: tf.cast(part, tf.float32) for name, part in parts.items()})
 
-    def _discrete(self, setting: str, inputs) -> tf.Tensor:
-        if "discrete" not in inputs:
+    def _feature(self, setting: str, name: str, inputs) -> tf.Tensor:
+        if name not in inputs:
             raise ValueError(
-                f"RankingModel.{setting} looks up `discrete`, which is not "
+                f"RankingModel.{setting} looks up `{name}`, which is not "
                 f"among the features: {sorted(inputs)}."
             )
-        return inputs["discrete"]
+        return inputs[name]
+
+    def _check_positions_are_hidden(self) -> None:
+        # A table of positions would stay when the position counts as unknown.
+        if self.position_debias is None or self.position_debias.feature != "discrete":
+            return
+        column = self.position_debias.position_feature_index
+        for table in getattr(self.small_embeddings, "tables", ()):
+            if table.column == column:
+                raise ValueError(
+                    f"SmallEmbeddings' table {table.name!r} must not read column "
+                    f"{column} of `discrete`: it is "
+                    "PositionDebias.position_feature_index, and unknown when serving."
+                )
 
     def _towers_inputs(self, fields: Fields, training) -> list[Fields]:
         """What each task's tower sees; the same object where it is the same."""
@@ -262,7 +285,7 @@ class RankingModel(keras.Model):
 
     def parameter_groups(self) -> dict[str, list[tf.Variable]]:
         """Task -> the trainable weights of its tower and affine map; "backbone" ->
-        all others."""
+        all others but large tables, which have optimizers of their own."""
         groups: dict[str, list[tf.Variable]] = {BACKBONE: []}
         own = set()
         for task in self.tasks:
@@ -271,6 +294,8 @@ class RankingModel(keras.Model):
             if name in self.affine_maps:
                 groups[task] += self.affine_maps[name].trainable_weights
             own.update(weight.ref() for weight in groups[task])
+        if self.large_embeddings is not None:
+            own.update(w.ref() for w in self.large_embeddings.trainable_weights)
         groups[BACKBONE] = [w for w in self.trainable_weights if w.ref() not in own]
         return groups
 
@@ -278,7 +303,7 @@ class RankingModel(keras.Model):
 def create_ranking_model(
     model: Callable[..., RankingModel],
     tasks: Sequence[str],
-    feature_specs: Mapping[str, tf.TensorSpec],
+    feature_specs: Mapping[str, FeatureSpec],
     calibration_ratios: Mapping[str, float] = {},
     score_weights: Mapping[str, float] = {},
 ) -> RankingModel:
@@ -298,7 +323,7 @@ def create_ranking_model(
     # it is computed.
     tf.function(lambda features: made(features, training=False)).get_concrete_function(
         {
-            name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype)
+            name: type(spec)([1, *spec.shape[1:]], spec.dtype)
             for name, spec in feature_specs.items()
         }
     )

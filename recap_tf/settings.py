@@ -3,6 +3,7 @@
 recap.ranker    what is trained: tasks, data, model, loss, optimizer
 recap.train     how long, where to, how often things happen on the way
 recap.evaluate  how an evaluation reads its sets
+recap.report    how much of the data a report looks at
 recap.calibrate how post-hoc calibrators are fitted
 recap.export    where a trained model goes
 """
@@ -16,11 +17,19 @@ import gin
 # Imported for their names in configs.
 from recap_tf import (  # noqa: F401
     calibration,
+    dcn,
+    dlrm,
     embeddings,
     features,
+    grad_norm,
     labels,
+    large_embeddings,
     mask_net,
     mlp,
+    mmoe,
+    pcgrad,
+    ple,
+    position_debias,
     preprocess,
 )
 from recap_tf.best_checkpoint import parse_watched
@@ -30,6 +39,7 @@ from recap_tf.early_stopping import EarlyStopping
 from recap_tf.input import Records
 from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
+from recap_tf.report import report_settings  # noqa: F401
 from recap_tf.score import check_score_weights
 from recap_tf.synthetic_data import SyntheticData
 from recap_tf.validation_sets import ValidationSet
@@ -38,6 +48,7 @@ ROOTS = (
     "recap.ranker",
     "recap.train",
     "recap.evaluate",
+    "recap.report",
     "recap.calibrate",
     "recap.export",
 )
@@ -84,11 +95,12 @@ class Ranker:
             labels.check_known(setting, named.tasks or (), self.tasks)
             setting = f"sampling_rates of validation set {named.name!r}"
             labels.check_known(setting, named.records.sampling_rates, self.tasks)
+        for records in [self.train_data, *(s.records for s in self.validation_sets)]:
+            for step in records.preprocess:
+                step.check_tasks(self.tasks)
         setting = "recap.ranker.train_data's sampling_rates"
         labels.check_known(setting, self.train_data.sampling_rates, self.tasks)
-        labels.check_known(
-            "MultiTaskLoss.pos_weights", self.loss.pos_weights, self.tasks
-        )
+        self.loss.check_tasks(self.tasks)
         check_score_weights(
             "recap.ranker.score_weights", self.score_weights, self.tasks
         )
@@ -105,6 +117,8 @@ class TrainSettings:
         batch_size: examples per batch over all replicas.
         steps: updates, counted from the first start.
         gradient_accumulation: batches whose mean gradient makes one update.
+        clip_norm: upper limit of the norm of an update's gradient, over all weights of
+            the model together; none for no limit.
         initial_checkpoint_dir: start from these weights, at step 0 (warm start).
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many stay; none for all.
@@ -129,6 +143,7 @@ class TrainSettings:
     batch_size: int
     steps: int = 1_000_000
     gradient_accumulation: int = 1
+    clip_norm: float | None = None
     initial_checkpoint_dir: str | None = None
     checkpoint_every: int = 1000
     checkpoints_to_keep: int | None = None
@@ -151,6 +166,10 @@ class TrainSettings:
         for name in ("evaluate_every", "checkpoints_to_keep"):
             if getattr(self, name) is not None:
                 _check_at_least_one("recap.train", name, getattr(self, name))
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(
+                f"recap.train.clip_norm must be more than 0. Received: {self.clip_norm}"
+            )
         if self.early_stopping is not None and self.evaluate_every is None:
             raise ValueError(
                 "recap.train.early_stopping needs recap.train.evaluate_every."

@@ -21,6 +21,7 @@ def synthetic_sets(ranker: Ranker, data: SyntheticData) -> dict[str, SyntheticSe
             examples=data.examples,
             files=data.files,
             sampling_rates=ranker.train_data.sampling_rates,
+            dated=data.log is not None,
         )
     }
     for named in ranker.validation_sets:

@@ -11,7 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from recap_tf import record_probe, settings
-from recap_tf.calibration import CalibrateSettings, fit_calibrators, write_calibrators
+from recap_tf.calibration import (
+    CalibrateSettings,
+    fit_calibrators,
+    has_calibrators,
+    write_calibrators,
+)
 from recap_tf.calibration_report import format_comparisons
 from recap_tf.core import checkpoints, config, files
 from recap_tf.core.command import UserError, run_command
@@ -70,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{train.save_dir} is finished at step {outcome.step}; nothing to do. To "
             "train on, raise recap.train.steps; to start anew, change its save_dir."
         )
+        if train.calibrate and not has_calibrators(outcome.checkpoint):
+            _say(f"{outcome.checkpoint} has no calibrators: use recap_tf.calibrate.")
         return
     if calibrate is not None:
         with explained(data, ranker.tasks):

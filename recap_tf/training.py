@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 import tf_keras as keras
@@ -15,6 +15,7 @@ from recap_tf import input as records_input
 from recap_tf.best_checkpoint import best_evaluated, parse_watched
 from recap_tf.core import checkpoints, evaluation_marks, files, loop
 from recap_tf.core.command import UserError
+from recap_tf.core.embedding_tables import EmbeddingTables
 from recap_tf.core.logs import Logs
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
@@ -25,6 +26,7 @@ from recap_tf.input import Mode, Shard, read_batches
 from recap_tf.metric_choice import SCORE
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
+from recap_tf.training_step import TrainingStep
 from recap_tf.validation_sets import EvaluateSettings
 
 
@@ -104,16 +106,35 @@ class Trainer:
         self._eager = eager
         self._strategy = make_strategy(settings.strategy, settings.tpu)
         per_replica_batch_size(settings.batch_size, self._strategy)
+        ranker.loss.check_features(records_input.feature_specs(ranker.train_data))
         files.check_writable("recap.train.save_dir", settings.save_dir)
         with self._strategy.scope():
             self.model = build_model(ranker)
+            self._balancing = ranker.loss.balancing(self.model)
             self._optimizer = ranker.optimizer(self.model.parameter_groups())
+            self._optimizer.add_groups(self._balancing.optimizers())
+            if self.model.large_embeddings is not None:
+                self._optimizer.add_groups(self.model.large_embeddings.optimizers())
             self._optimizer.create_slots()
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
+        self._train_step = TrainingStep(
+            self.model,
+            ranker.loss,
+            self._balancing,
+            self._optimizer,
+            self._step,
+            self._strategy,
+            gradient_accumulation=settings.gradient_accumulation,
+            clip_norm=settings.clip_norm,
+            seed=settings.seed,
+        )
+        state = {"optimizer": self._optimizer, "step": self._step}
+        if self._balancing.variables:
+            state["task_balancing"] = self._balancing
         self._checkpoints = checkpoints.Checkpoints(
             settings.save_dir,
             self.model,
-            {"optimizer": self._optimizer, "step": self._step},
+            state,
             settings.checkpoints_to_keep,
             self._spared,
         )
@@ -147,13 +168,16 @@ class Trainer:
             start = checkpoints.choose_checkpoint(settings.initial_checkpoint_dir)
             checkpoints.restore_model(start, self.model)
             _say(f"Starting from the weights of {start}.")
+        elif self.model.large_embeddings is not None:
+            for name, share in self.model.large_embeddings.load_pretrained().items():
+                _say(f"Table {name}: {share:.1%} of its rows start from a snapshot.")
         iterator = self._batches(resumed)
         self._started = time.monotonic()
         self._logged = (self._started, self._done())
         done = loop.run_loop(
             self._train_step,
             iterator,
-            ["loss", *(f"loss/{task}" for task in self.model.tasks)],
+            self._train_step.names,
             first=self._done(),
             last=settings.steps,
             events=self._events(),
@@ -229,40 +253,6 @@ class Trainer:
         events.append(loop.Event(every, lambda step, _: self._save(step)))
         return events
 
-    # There is no control flow on tensors in a step for autograph to convert.
-    @tf.autograph.experimental.do_not_convert
-    def _train_step(self, iterator: Iterator) -> tf.Tensor:
-        """One update; returns the loss and the tasks' losses, (1 + tasks,)."""
-        parts = self._settings.gradient_accumulation
-        batches = [iterator.get_next() for _ in range(parts)]
-        losses = self._strategy.run(self._replica_step, args=(batches,))
-        self._step.assign_add(1)
-        return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
-
-    def _replica_step(self, batches) -> tf.Tensor:
-        weights = self.model.trainable_weights
-        total, losses = None, []
-        for features, labels, example_weights in batches:
-            with tf.GradientTape() as tape:
-                logits = self.model(features, training=True)["logits"]
-                loss, task_losses = self._ranker.loss(
-                    self.model.tasks, labels, logits, example_weights
-                )
-                share = self._share_of_gradient() * loss
-            gradients = tape.gradient(share, weights)
-            losses.append(tf.concat([[loss], task_losses], axis=0))
-            total = gradients if total is None else _add(total, gradients)
-        self._optimizer.apply_gradients(zip(total, weights, strict=True))
-        return tf.add_n(losses) / len(losses)
-
-    def _share_of_gradient(self) -> float:
-        # The optimizer adds the replicas' gradients up. A mean over the batch then
-        # wants a mean over replicas, a sum over the batch a sum; accumulated batches
-        # are always averaged.
-        replicas = self._strategy.num_replicas_in_sync
-        mean = self._ranker.loss.task_reduction == "mean"
-        return 1.0 / (self._settings.gradient_accumulation * (replicas if mean else 1))
-
     def _batches(self, resumed: str | None) -> Iterator:
         data, seed = self._ranker.train_data, self._settings.seed
         one = self._strategy.num_replicas_in_sync == 1
@@ -278,6 +268,11 @@ class Trainer:
         read = functools.partial(
             read_batches, self._ranker.train_data, self._ranker.tasks, Mode.TRAIN
         )
+        large, options = self.model.large_embeddings, None
+        if large is not None and self._settings.strategy == "tpu":
+            read = _with_rows(read, large)
+            # The embedding cores take their input from the host.
+            options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
         batch_size = self._settings.batch_size
         if self._strategy.num_replicas_in_sync == 1:
             return iter(read(batch_size, seed=seed))
@@ -287,7 +282,8 @@ class Trainer:
                     context.get_per_replica_batch_size(batch_size),
                     shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
                     seed=seed,
-                )
+                ),
+                options,
             )
         )
 
@@ -299,12 +295,19 @@ class Trainer:
         examples = self._settings.batch_size * self._settings.gradient_accumulation
         replicas = self._strategy.num_replicas_in_sync
         rates = self._optimizer.learning_rates(step - 1)
+        large = self.model.large_embeddings
+        norms = {} if large is None else large.norms()
         self._logs.write(
             "train",
             step,
             {
                 **losses,
                 **{f"learning_rate/{group}": rate for group, rate in rates.items()},
+                **{
+                    f"task_weight/{task}": weight
+                    for task, weight in self._balancing.learned().items()
+                },
+                **{f"embedding_norm/{table}": norm for table, norm in norms.items()},
                 "speed/steps_per_second": steps_per_second,
                 "speed/examples_per_second": steps_per_second * examples,
                 "speed/examples_per_second_per_replica": (
@@ -374,11 +377,13 @@ class Trainer:
         return metadata["finished"]
 
 
-def _add(total, gradients):
-    return [
-        tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
-        for a, b in zip(total, gradients, strict=True)
-    ]
+def _with_rows(read: Callable[..., tf.data.Dataset], tables: EmbeddingTables):
+    """`read` whose batches hold the tables' rows in place of ids."""
+
+    def to_rows(features, labels, weights):
+        return {**features, **tables.rows_of(features)}, labels, weights
+
+    return lambda *where, **how: read(*where, **how).map(to_rows)
 
 
 def _say(text: str) -> None:

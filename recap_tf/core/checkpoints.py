@@ -303,7 +303,14 @@ def _read(checkpoint: tf.train.Checkpoint, prefix: str) -> None:
     status = checkpoint.read(prefix)
     # All that is here must be there. The converse holds but for TensorFlow's own
     # counter of saves, about which it would warn.
-    status.assert_existing_objects_matched().expect_partial()
+    try:
+        status.assert_existing_objects_matched().expect_partial()
+    except AssertionError as error:
+        raise UserError(
+            f"The checkpoint {posixpath.dirname(prefix)} is of a run with another "
+            "optimizer or loss, whose state this one cannot go on from. Change "
+            "save_dir; initial_checkpoint_dir starts from its weights."
+        ) from error
 
 
 def _read_json(path: str) -> dict[str, Any]:
