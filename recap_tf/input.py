@@ -15,6 +15,7 @@ from recap_tf.record_files import DatedFolders
 from recap_tf.schema import VARIABLE, Schema, read_schema
 
 AUTOTUNE = tf.data.AUTOTUNE
+FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
 
 
 class Mode(enum.Enum):
@@ -306,22 +307,28 @@ def serving_features(records: Records, features: Features) -> Features:
     return features
 
 
-def raw_feature_specs(records: Records) -> dict[str, tf.TensorSpec]:
-    """Name inside the model -> (batch, length) spec, as the records hold it."""
+def raw_feature_specs(records: Records) -> dict[str, FeatureSpec]:
+    """Name inside the model -> (batch, length) spec, as the records hold it; sparse
+    where the length varies."""
     schema = read_schema(records.schema)
-    return {
-        own: tf.TensorSpec([None, schema[name].length], schema[name].tensor_dtype, own)
-        for name, own in records.names().items()
-        if schema[name].length != VARIABLE
-    }
+    specs = {}
+    for name, own in records.names().items():
+        length, dtype = schema[name].length, schema[name].tensor_dtype
+        if length == VARIABLE:
+            specs[own] = tf.SparseTensorSpec([None, None], dtype)
+        else:
+            specs[own] = tf.TensorSpec([None, length], dtype, own)
+    return specs
 
 
-def feature_specs(records: Records) -> dict[str, tf.TensorSpec]:
+def feature_specs(records: Records) -> dict[str, FeatureSpec]:
     """Name inside the model -> (batch, ...) spec, after preprocessing."""
     traced = tf.function(lambda raw: serving_features(records, raw))
     outputs = traced.get_concrete_function(raw_feature_specs(records))
     return {
-        name: tf.TensorSpec(value.shape, value.dtype, name)
+        name: tf.SparseTensorSpec([None, None], value.dtype)
+        if isinstance(value, tf.SparseTensor)
+        else tf.TensorSpec(value.shape, value.dtype, name)
         for name, value in outputs.structured_outputs.items()
     }
 

@@ -13,6 +13,7 @@ from recap_tf.core.layers import LayerOrFactory, make_layer
 from recap_tf.embeddings import STORED_EMBEDDINGS
 from recap_tf.fields import DENSE, SHARED, Fields, apply
 
+FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
 Sharing = Literal["share_none", "share_all", "share_partial"]
 BACKBONE = "backbone"
 """The group of all weights that are not a task's own."""
@@ -66,7 +67,8 @@ class RankingModel(keras.Model):
     it, its parts by name; see `recap_tf.fields`.
 
     Call: {"continuous": (batch, C), and any of "binary" (batch, B), "discrete"
-    (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
+    (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E),
+    and what `large_embeddings` looks up}
     -> {"logits", "probabilities", "calibrated_probabilities"}, each (batch, tasks)
     float32; "score", (batch,) float32, if there are score_weights; and on request
     "backbone", what the towers saw. Features that the model does not know are ignored.
@@ -219,15 +221,19 @@ class RankingModel(keras.Model):
         parts = {}
         if self.preprocessor is not None:
             parts[DENSE] = self.preprocessor(dense, training=training)
+        vectors = {name: inputs[name] for name in STORED_EMBEDDINGS if name in inputs}
         if self.large_embeddings is not None:
-            parts |= self.large_embeddings(inputs, training=training)
+            for name, vector in self.large_embeddings(
+                inputs, training=training
+            ).items():
+                (vectors if name in STORED_EMBEDDINGS else parts)[name] = vector
         if self.small_embeddings is not None:
             discrete = self._feature("small_embeddings", "discrete", inputs)
-            vectors = self.small_embeddings(discrete, per_table=True)
-            parts |= {f"small/{name}": vector for name, vector in vectors.items()}
+            small = self.small_embeddings(discrete, per_table=True, training=training)
+            parts |= {f"small/{name}": vector for name, vector in small.items()}
         for name, norm in self.embedding_norms.items():
-            if name in inputs:
-                parts[name] = norm(tf.cast(inputs[name], tf.float32))
+            if name in vectors:
+                parts[name] = norm(tf.cast(vectors[name], tf.float32))
         if self.position_debias is not None:
             name = self.position_debias.feature
             positions = self._feature("position_debias", name, inputs)
@@ -279,7 +285,7 @@ class RankingModel(keras.Model):
 
     def parameter_groups(self) -> dict[str, list[tf.Variable]]:
         """Task -> the trainable weights of its tower and affine map; "backbone" ->
-        all others."""
+        all others but large tables, which have optimizers of their own."""
         groups: dict[str, list[tf.Variable]] = {BACKBONE: []}
         own = set()
         for task in self.tasks:
@@ -288,6 +294,8 @@ class RankingModel(keras.Model):
             if name in self.affine_maps:
                 groups[task] += self.affine_maps[name].trainable_weights
             own.update(weight.ref() for weight in groups[task])
+        if self.large_embeddings is not None:
+            own.update(w.ref() for w in self.large_embeddings.trainable_weights)
         groups[BACKBONE] = [w for w in self.trainable_weights if w.ref() not in own]
         return groups
 
@@ -295,7 +303,7 @@ class RankingModel(keras.Model):
 def create_ranking_model(
     model: Callable[..., RankingModel],
     tasks: Sequence[str],
-    feature_specs: Mapping[str, tf.TensorSpec],
+    feature_specs: Mapping[str, FeatureSpec],
     calibration_ratios: Mapping[str, float] = {},
     score_weights: Mapping[str, float] = {},
 ) -> RankingModel:
@@ -315,7 +323,7 @@ def create_ranking_model(
     # it is computed.
     tf.function(lambda features: made(features, training=False)).get_concrete_function(
         {
-            name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype)
+            name: type(spec)([1, *spec.shape[1:]], spec.dtype)
             for name, spec in feature_specs.items()
         }
     )

@@ -23,6 +23,7 @@ from recap_tf import (  # noqa: F401
     features,
     grad_norm,
     labels,
+    large_embeddings,
     mask_net,
     mlp,
     mmoe,

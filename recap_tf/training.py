@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 import tf_keras as keras
@@ -15,6 +15,7 @@ from recap_tf import input as records_input
 from recap_tf.best_checkpoint import best_evaluated, parse_watched
 from recap_tf.core import checkpoints, evaluation_marks, files, loop
 from recap_tf.core.command import UserError
+from recap_tf.core.embedding_tables import EmbeddingTables
 from recap_tf.core.logs import Logs
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
@@ -112,6 +113,8 @@ class Trainer:
             self._balancing = ranker.loss.balancing(self.model)
             self._optimizer = ranker.optimizer(self.model.parameter_groups())
             self._optimizer.add_groups(self._balancing.optimizers())
+            if self.model.large_embeddings is not None:
+                self._optimizer.add_groups(self.model.large_embeddings.optimizers())
             self._optimizer.create_slots()
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
         self._train_step = TrainingStep(
@@ -165,6 +168,9 @@ class Trainer:
             start = checkpoints.choose_checkpoint(settings.initial_checkpoint_dir)
             checkpoints.restore_model(start, self.model)
             _say(f"Starting from the weights of {start}.")
+        elif self.model.large_embeddings is not None:
+            for name, share in self.model.large_embeddings.load_pretrained().items():
+                _say(f"Table {name}: {share:.1%} of its rows start from a snapshot.")
         iterator = self._batches(resumed)
         self._started = time.monotonic()
         self._logged = (self._started, self._done())
@@ -262,6 +268,11 @@ class Trainer:
         read = functools.partial(
             read_batches, self._ranker.train_data, self._ranker.tasks, Mode.TRAIN
         )
+        large, options = self.model.large_embeddings, None
+        if large is not None and self._settings.strategy == "tpu":
+            read = _with_rows(read, large)
+            # The embedding cores take their input from the host.
+            options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
         batch_size = self._settings.batch_size
         if self._strategy.num_replicas_in_sync == 1:
             return iter(read(batch_size, seed=seed))
@@ -271,7 +282,8 @@ class Trainer:
                     context.get_per_replica_batch_size(batch_size),
                     shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
                     seed=seed,
-                )
+                ),
+                options,
             )
         )
 
@@ -283,6 +295,8 @@ class Trainer:
         examples = self._settings.batch_size * self._settings.gradient_accumulation
         replicas = self._strategy.num_replicas_in_sync
         rates = self._optimizer.learning_rates(step - 1)
+        large = self.model.large_embeddings
+        norms = {} if large is None else large.norms()
         self._logs.write(
             "train",
             step,
@@ -293,6 +307,7 @@ class Trainer:
                     f"task_weight/{task}": weight
                     for task, weight in self._balancing.learned().items()
                 },
+                **{f"embedding_norm/{table}": norm for table, norm in norms.items()},
                 "speed/steps_per_second": steps_per_second,
                 "speed/examples_per_second": steps_per_second * examples,
                 "speed/examples_per_second_per_replica": (
@@ -360,6 +375,15 @@ class Trainer:
             self._checkpoints.write_best(metadata["best"])
         _say(f"Going on from {path}.")
         return metadata["finished"]
+
+
+def _with_rows(read: Callable[..., tf.data.Dataset], tables: EmbeddingTables):
+    """`read` whose batches hold the tables' rows in place of ids."""
+
+    def to_rows(features, labels, weights):
+        return {**features, **tables.rows_of(features)}, labels, weights
+
+    return lambda *where, **how: read(*where, **how).map(to_rows)
 
 
 def _say(text: str) -> None:

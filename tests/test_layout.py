@@ -34,7 +34,7 @@ ORDER = [
         "mmoe",
         "position_debias",
     ],
-    ["ple"],
+    ["ple", "large_embeddings"],
     ["score", "calibrators"],
     ["model"],
     ["pointwise_loss", "pairwise_loss", "task_balancing"],
