@@ -20,7 +20,7 @@ Read in this order; no module imports one below it:
     calibration, early_stopping, best_checkpoint, continuous_evaluation
                         what follows from an evaluation
     settings            what a config file says, as one object per command
-    training_step, training, serving_model   from settings to checkpoints and SavedModels
+    training_step, training, serving_model   settings -> checkpoints and SavedModels
     train, evaluate, calibrate, export, synthetic, convert, inspect    the commands
 
 Beside them: record_checks, record_probe and read_errors say what is wrong with data;
