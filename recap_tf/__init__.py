@@ -20,7 +20,8 @@ Read in this order; no module imports one below it:
     calibration, early_stopping, best_checkpoint, continuous_evaluation
                         what follows from an evaluation
     settings            what a config file says, as one object per command
-    training_step, training, serving_model   settings -> checkpoints and SavedModels
+    training_input, training_step, training    settings -> checkpoints
+    serving_model       a trained model -> a SavedModel
     train, evaluate, calibrate, export, synthetic, convert, inspect    the commands
 
 Beside them: record_checks, record_probe and read_errors say what is wrong with data;
