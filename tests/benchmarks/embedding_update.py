@@ -19,7 +19,7 @@ import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 import numpy as np
 import tensorflow as tf
 
-from recap_tf.core.embedding_tables import EmbeddingTables, TableSpec
+from recap_tf.core.embedding_tables import EmbeddingTables
 from recap_tf.core.optimizers import Adam, GroupedOptimizer
 from recap_tf.core.row_optimizers import (
     LazyAdam,
@@ -28,6 +28,7 @@ from recap_tf.core.row_optimizers import (
     SparseFTRL,
     SparseSGD,
 )
+from recap_tf.core.table_spec import TableSpec
 from recap_tf.mlp import MLP
 
 OPTIMIZERS = (SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL)
