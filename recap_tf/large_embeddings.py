@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import gin
 import tf_keras as keras
 
-from recap_tf.core.embedding_tables import EmbeddingTables, TableSpec
+from recap_tf.core.embedding_tables import EmbeddingTables
+from recap_tf.core.table_spec import TableSpec
 from recap_tf.embeddings import STORED_EMBEDDINGS
 
 

@@ -2,10 +2,9 @@
 
 import contextlib
 import dataclasses
-import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 import tensorflow as tf
 import tf_keras as keras
@@ -15,17 +14,16 @@ from recap_tf import input as records_input
 from recap_tf.best_checkpoint import best_evaluated, parse_watched
 from recap_tf.core import checkpoints, evaluation_marks, files, loop
 from recap_tf.core.command import UserError
-from recap_tf.core.embedding_tables import EmbeddingTables
 from recap_tf.core.logs import Logs
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
 from recap_tf.early_stopping import Best
 from recap_tf.evaluation import Evaluator
 from recap_tf.evaluation_report import Report, format_table
-from recap_tf.input import Mode, Shard, read_batches
 from recap_tf.metric_choice import SCORE
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
+from recap_tf.training_input import TrainingInput
 from recap_tf.training_step import TrainingStep
 from recap_tf.validation_sets import EvaluateSettings
 
@@ -128,6 +126,14 @@ class Trainer:
             clip_norm=settings.clip_norm,
             seed=settings.seed,
         )
+        self._input = TrainingInput(
+            ranker.train_data,
+            ranker.tasks,
+            settings.batch_size,
+            settings.seed,
+            self._strategy,
+            self.model.large_embeddings if settings.strategy == "tpu" else None,
+        )
         state = {"optimizer": self._optimizer, "step": self._step}
         if self._balancing.variables:
             state["task_balancing"] = self._balancing
@@ -145,7 +151,6 @@ class Trainer:
         self._logs = Logs(settings.save_dir)
         self._best: Best | None = None
         self._report: tuple[int, Report] | None = None
-        self._position: Iterator | None = None
         self._seconds_before = 0.0
 
     def run(self, stop: Stop) -> Outcome:
@@ -171,7 +176,10 @@ class Trainer:
         elif self.model.large_embeddings is not None:
             for name, share in self.model.large_embeddings.load_pretrained().items():
                 _say(f"Table {name}: {share:.1%} of its rows start from a snapshot.")
-        iterator = self._batches(resumed)
+        iterator = self._input.start(
+            self._done(),
+            lambda one: self._checkpoints.restore_position(resumed, one),
+        )
         self._started = time.monotonic()
         self._logged = (self._started, self._done())
         done = loop.run_loop(
@@ -253,40 +261,6 @@ class Trainer:
         events.append(loop.Event(every, lambda step, _: self._save(step)))
         return events
 
-    def _batches(self, resumed: str | None) -> Iterator:
-        data, seed = self._ranker.train_data, self._settings.seed
-        one = self._strategy.num_replicas_in_sync == 1
-        if one and data.data_service is None:
-            self._position = iterator = self._iterator(seed)
-            if resumed is None or self._checkpoints.restore_position(resumed, iterator):
-                return iterator
-        # Where the position is not saved, a resumed run shuffles anew, lest it see the
-        # first records again in the same order.
-        return self._iterator(seed + self._done())
-
-    def _iterator(self, seed: int) -> Iterator:
-        read = functools.partial(
-            read_batches, self._ranker.train_data, self._ranker.tasks, Mode.TRAIN
-        )
-        large, options = self.model.large_embeddings, None
-        if large is not None and self._settings.strategy == "tpu":
-            read = _with_rows(read, large)
-            # The embedding cores take their input from the host.
-            options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
-        batch_size = self._settings.batch_size
-        if self._strategy.num_replicas_in_sync == 1:
-            return iter(read(batch_size, seed=seed))
-        return iter(
-            self._strategy.distribute_datasets_from_function(
-                lambda context: read(
-                    context.get_per_replica_batch_size(batch_size),
-                    shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
-                    seed=seed,
-                ),
-                options,
-            )
-        )
-
     def _log(self, step: int, losses: Mapping[str, float]) -> None:
         now = time.monotonic()
         before, step_before = self._logged
@@ -355,7 +329,7 @@ class Trainer:
         self._checkpoints.save(
             step,
             config=self._config,
-            position=self._position,
+            position=self._input.position,
             metadata={
                 "active_seconds": self._active_seconds(),
                 "best": self._best and dataclasses.asdict(self._best),
@@ -375,15 +349,6 @@ class Trainer:
             self._checkpoints.write_best(metadata["best"])
         _say(f"Going on from {path}.")
         return metadata["finished"]
-
-
-def _with_rows(read: Callable[..., tf.data.Dataset], tables: EmbeddingTables):
-    """`read` whose batches hold the tables' rows in place of ids."""
-
-    def to_rows(features, labels, weights):
-        return {**features, **tables.rows_of(features)}, labels, weights
-
-    return lambda *where, **how: read(*where, **how).map(to_rows)
 
 
 def _say(text: str) -> None:

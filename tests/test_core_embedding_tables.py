@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core import embedding_tables
-from recap_tf.core.embedding_tables import EmbeddingTables, TableSpec
+from recap_tf.core.embedding_tables import EmbeddingTables
 from recap_tf.core.open_vocabulary import OpenVocabulary
 from recap_tf.core.optimizers import Adam, GroupedOptimizer
 from recap_tf.core.row_optimizers import (
@@ -21,6 +21,7 @@ from recap_tf.core.row_optimizers import (
     SparseSGD,
 )
 from recap_tf.core.schedules import LinearRampToConstant
+from recap_tf.core.table_spec import TableSpec
 
 # Bags of four examples: two ids, none, one twice, none.
 BAGS = tf.SparseTensor(
@@ -307,7 +308,8 @@ import recap_tf, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-from recap_tf.core.embedding_tables import EmbeddingTables, TableSpec
+from recap_tf.core.embedding_tables import EmbeddingTables
+from recap_tf.core.table_spec import TableSpec
 from recap_tf.core.open_vocabulary import OpenVocabulary
 from recap_tf.core.row_optimizers import *
 from recap_tf.core.strategy import make_strategy

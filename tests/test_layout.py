@@ -45,7 +45,7 @@ ORDER = [
     ["evaluation", "calibration_report"],
     ["calibration", "continuous_evaluation"],
     ["early_stopping"],
-    ["settings", "training_step"],
+    ["settings", "training_step", "training_input"],
     ["training", "serving_model"],
 ]
 

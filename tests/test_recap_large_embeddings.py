@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from recap_tf import evaluate, export, train
 from recap_tf.core.command import user_message
-from recap_tf.core.embedding_tables import TableSpec
 from recap_tf.core.optimizers import grouped_optimizer
+from recap_tf.core.table_spec import TableSpec
 from recap_tf.embeddings import SmallEmbeddings
 from recap_tf.features import Log1pAbs
 from recap_tf.large_embeddings import LargeEmbeddings
@@ -223,6 +223,7 @@ sys.exit(run_command(lambda _: train.main(sys.argv[1:])))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hashed", [True, False])
 def test_mirrored(folder, tmp_path, hashed):
     overrides = [

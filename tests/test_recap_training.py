@@ -117,7 +117,7 @@ def test_the_whole_job(trained, capsys):
     report = json.loads((folder / "run" / "evaluation.json").read_text())
     assert report["step"] == 60
     ranker = _load(arguments)
-    assert set(report["sets"]["train"]) == set(ranker.tasks)
+    assert set(report["sets"]["train"]) == {*ranker.tasks, "score"}
     assert set(report["sets"]["favorited"]) == {TASK}
     assert report["sets"]["train"][TASK]["examples"] == 1200
     assert report["sets"]["train"][TASK]["auroc"] > 0.6

@@ -19,7 +19,7 @@ import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 import numpy as np
 import tensorflow as tf
 
-from recap_tf.core.embedding_tables import EmbeddingTables, TableSpec
+from recap_tf.core.embedding_tables import EmbeddingTables
 from recap_tf.core.optimizers import Adam, GroupedOptimizer
 from recap_tf.core.row_optimizers import (
     LazyAdam,
@@ -28,11 +28,13 @@ from recap_tf.core.row_optimizers import (
     SparseFTRL,
     SparseSGD,
 )
+from recap_tf.core.table_spec import TableSpec
 from recap_tf.mlp import MLP
 
 OPTIMIZERS = (SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL)
 BATCHES = 32
-ROUNDS = 12
+# Short turns, so that what else the machine does meets both sides alike.
+TURNS, STEPS = 120, 4
 
 
 class Side:
@@ -77,8 +79,8 @@ class Side:
         self.optimizer.apply_gradients(zip(gradients, weights, strict=True))
         return loss
 
-    def run(self, steps: int, measured: bool) -> None:
-        for step in range(steps):
+    def run(self, steps: int, measured: bool, first: int = 0) -> None:
+        for step in range(first, first + steps):
             started = time.perf_counter()
             self.train(tf.constant(step)).numpy()
             if measured:
@@ -89,9 +91,9 @@ def measure(arguments, optimizer) -> None:
     sides = [Side(arguments, rows, optimizer) for rows in arguments.rows]
     for side in sides:
         side.run(BATCHES, measured=False)
-    for _ in range(ROUNDS):
+    for turn in range(TURNS):
         for side in sides:
-            side.run(BATCHES, measured=True)
+            side.run(STEPS, measured=True, first=turn * STEPS)
     small, large = (float(np.median(side.seconds)) for side in sides)
     print(
         f"{optimizer.__name__:16} {small * 1e3:7.2f} ms {large * 1e3:7.2f} ms "
