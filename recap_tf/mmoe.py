@@ -53,6 +53,20 @@ class ExpertGate(keras.layers.Layer):
         return super().get_config() | {"experts": self.experts}
 
 
+def serve_tasks(layer: keras.layers.Layer, count: int) -> None:
+    """Tells `layer`, which has `num_tasks`, that it serves `count` tasks.
+
+    Raises:
+        ValueError: it was told another number before.
+    """
+    if layer.num_tasks not in (None, count):
+        raise ValueError(
+            f"{type(layer).__name__}.num_tasks must be {count}, the model's tasks; "
+            f"leave it out. Received: {layer.num_tasks}"
+        )
+    layer.num_tasks = count
+
+
 def check_num_tasks(layer: keras.layers.Layer) -> None:
     """Raises if nobody has told `layer` how many tasks there are."""
     if layer.num_tasks is None or layer.num_tasks < 1:

@@ -12,6 +12,7 @@ from recap_tf.calibrators import Calibrators
 from recap_tf.core.layers import LayerOrFactory, make_layer
 from recap_tf.embeddings import STORED_EMBEDDINGS
 from recap_tf.fields import DENSE, SHARED, Fields, apply
+from recap_tf.mmoe import serve_tasks
 
 FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
 Sharing = Literal["share_none", "share_all", "share_partial"]
@@ -155,7 +156,7 @@ class RankingModel(keras.Model):
         }
         self.backbone = make_layer(backbone)
         if hasattr(self.backbone, "num_tasks"):
-            self.backbone.num_tasks = len(tasks)
+            serve_tasks(self.backbone, len(tasks))
         self.towers = {
             labels.identifier(task): make_layer(towers.get(task, tower))
             for task in tasks

@@ -14,7 +14,7 @@ from recap_tf.core.layers import (
     make_layer,
 )
 from recap_tf.fields import SHARED, Fields, apply, as_fields
-from recap_tf.mmoe import ExpertGate, check_num_tasks, check_widths
+from recap_tf.mmoe import ExpertGate, check_num_tasks, check_widths, serve_tasks
 
 
 @gin.register
@@ -24,21 +24,20 @@ class CGC(keras.layers.Layer):
 
         S_t      = [experts of task t applied to x_t, shared experts applied to x_s]
         output_t = softmax(W_t x_t) . S_t
-        output_s = softmax(W_s x_s) . [S_1, ..., S_T without repeats]  (shared_gate)
+        output_s = softmax(W_s x_s) . [all tasks' experts, shared experts]
 
     (Tang et al., "Progressive layered extraction", RecSys 2020, eq. 1 to 6). Alone it
-    is a backbone: all x are the same, and there is no output_s. `PLE` stacks it.
+    is a backbone: all x are the same, and there is no output_s. `PLE` stacks it, and
+    sets `shared_gate` where the next level needs an output_s.
 
     Call: name -> (batch, width), or (batch, F), or a list of x_1 .. x_T, x_s ->
-    a list of output_1 .. output_T (batch, U), with `shared_gate` then output_s.
+    a list of output_1 .. output_T (batch, U), and output_s.
 
     Args:
         task_experts: factories of one task's experts; each is called once per task.
         shared_experts: the networks of all tasks, or factories of them. All experts
             end in the same number of units.
         num_tasks: T. `RankingModel` and `PLE` set it.
-        shared_gate: also make output_s, which the next layer's shared experts read.
-            `PLE` sets it.
     """
 
     takes_fields = True
@@ -48,7 +47,6 @@ class CGC(keras.layers.Layer):
         task_experts: Sequence[Callable[[], keras.layers.Layer]],
         shared_experts: Sequence[LayerOrFactory],
         num_tasks: int | None = None,
-        shared_gate: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -64,7 +62,7 @@ class CGC(keras.layers.Layer):
                 f"experts. Received: {list(task_experts)}"
             )
         self.num_tasks = num_tasks
-        self.shared_gate = shared_gate
+        self.shared_gate = False
         self.shared_experts = [make_layer(expert) for expert in shared_experts]
         self._factories = tuple(task_experts)
 
@@ -130,9 +128,13 @@ class CGC(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        shared_gate = config.pop("shared_gate")
         shared = [layer_from_config(one) for one in config.pop("shared_experts")]
         own = [_factory(one) for one in config.pop("task_experts")]
-        return cls(task_experts=own, shared_experts=shared, **config)
+        layer = cls(task_experts=own, shared_experts=shared, **config)
+        # Keras builds a loaded level before the `PLE` around it could set this.
+        layer.shared_gate = shared_gate
+        return layer
 
 
 def _factory(config: Mapping) -> Callable[[], keras.layers.Layer]:
@@ -181,7 +183,7 @@ class PLE(keras.layers.Layer):
     def build(self, shapes):
         check_num_tasks(self)
         for level in self.levels:
-            level.num_tasks = self.num_tasks
+            serve_tasks(level, self.num_tasks)
             level.shared_gate = level is not self.levels[-1]
         super().build(shapes)
 

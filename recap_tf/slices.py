@@ -1,6 +1,7 @@
 """Parts of a validation set that are reported on their own: new users, short videos."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import gin
@@ -49,10 +50,13 @@ class Slice:
             )
         if self.in_range is not None:
             low, high = self.in_range
-            if None not in (low, high) and not low < high:
+            bounds = [bound for bound in (low, high) if bound is not None]
+            if not all(map(math.isfinite, bounds)) or (
+                len(bounds) == 2 and not low < high
+            ):
                 raise ValueError(
                     f"Slice.in_range of slice {self.name!r} must be (low, high) with "
-                    f"low < high. Received: {self.in_range}"
+                    f"low < high, None for no bound. Received: {self.in_range}"
                 )
 
     def check(self, spec: tf.TensorSpec) -> None:
@@ -75,6 +79,12 @@ class Slice:
                 f"{'string' if text else 'number'}, as {self.feature!r} holds "
                 f"{'bytes' if text else spec.dtype.name}. Received: {self.equals!r}"
             )
+        fraction = isinstance(self.equals, float) and not self.equals.is_integer()
+        if fraction and not spec.dtype.is_floating:
+            raise ValueError(
+                f"Slice.equals of slice {self.name!r} must be a whole number, as "
+                f"{self.feature!r} holds {spec.dtype.name}. Received: {self.equals}"
+            )
 
     def mask(self, features: Mapping[str, tf.Tensor], name: str) -> tf.Tensor:
         """Which examples are in the slice, (batch,) bool.
@@ -88,16 +98,22 @@ class Slice:
             values = values[:, self.column]
         if values.dtype == tf.string:
             return values == tf.constant(self.equals)
-        # A bound rounds as the values did: 0.7 in float32 is less than 0.7 in float64.
-        # Whole numbers meet fractional bounds in float64.
-        dtype = values.dtype if values.dtype.is_floating else tf.float64
-        values = tf.cast(values, dtype)
+        whole = not values.dtype.is_floating
+        if whole:
+            # Ids use all of their 64 bits, which no floating-point number does.
+            values = tf.cast(values, tf.int64)
+
+        def constant(bound: float) -> tf.Tensor:
+            # A bound rounds as the values did: 0.7 in float32 is less than in float64.
+            # No whole number lies between a fraction and the next whole number.
+            return tf.constant(math.ceil(bound) if whole else bound, values.dtype)
+
         if self.equals is not None:
-            return values == tf.cast(self.equals, dtype)
+            return values == constant(self.equals)
         low, high = self.in_range
-        inside = ~tf.math.is_nan(tf.cast(values, tf.float32))
+        inside = values == values  # False for NaN.
         if low is not None:
-            inside &= values >= tf.cast(low, dtype)
+            inside &= values >= constant(low)
         if high is not None:
-            inside &= values < tf.cast(high, dtype)
+            inside &= values < constant(high)
         return inside

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from recap_tf.core.calibration_error import CalibrationError
 
@@ -54,6 +55,20 @@ def test_agreement_with_numpy_on_weights_and_ties(digits):
     # The weights are kept in float32.
     np.testing.assert_allclose(metric.result(), expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(metric.table()["prediction"], means, rtol=1e-6)
+
+
+def test_error_where_the_true_differences_are_0_is_that_of_a_bootstrap():
+    rng = np.random.default_rng(31)
+    n, replicates = 2000, 400
+    predictions = rng.beta(2, 5, size=[n, 1])
+    labels = rng.uniform(size=[n, 1]) < predictions
+    counts = rng.multinomial(n, np.full(n, 1 / n), replicates).T
+    resamples = CalibrationError(tasks=replicates)
+    columns = [np.tile(a, [1, replicates]) for a in (labels, predictions)]
+    resamples.update_state(*columns, counts)
+    found = np.std(tf.function(resamples.result)())
+    claimed = float(one(labels, predictions).standard_error())
+    assert claimed == pytest.approx(found, rel=0.15)
 
 
 def test_the_table_of_bins():

@@ -174,6 +174,26 @@ def test_merging_in_any_order(kind):
         np.testing.assert_allclose(values[0], whole.result(), rtol=1e-10)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_error_is_the_derivative_by_the_weights(kind, smoothing):
+    # d value / d w by differences; predictions far from calibrated even when scaled.
+    rng = np.random.default_rng(26)
+    n, step = 30, 1e-3
+    labels, weights = rng.integers(0, 2, n), rng.uniform(1, 2, n)
+    predictions = rng.uniform(0.02, 0.4, n) ** 2
+    columns = [np.tile(a[:, np.newaxis], [1, 2 * n]) for a in (labels, predictions)]
+    moved = np.concatenate([np.eye(n), -np.eye(n)], axis=1) * step
+    metric = kind(tasks=2 * n, label_smoothing=smoothing)
+    metric.update_state(*columns, weights[:, np.newaxis] + moved)
+    values = metric.result().numpy()
+    slopes = (values[:n] - values[n:]) / (2 * step)
+    expected = np.sqrt(np.sum((weights * slopes) ** 2) * n / (n - 1))
+    metric = kind(label_smoothing=smoothing)
+    metric.update_state(labels, predictions, weights)
+    assert float(metric.standard_error()) == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_reset_starts_anew(kind):
     metric, fresh = kind(tasks=1), kind(tasks=1)

@@ -8,7 +8,7 @@ import pytest
 
 from recap_tf.best_checkpoint import best_evaluated, parse_watched
 from recap_tf.continuous_evaluation import Follower
-from recap_tf.core import checkpoints, evaluation_marks
+from recap_tf.core import checkpoints, evaluation_marks, files
 from recap_tf.core.command import UserError
 from recap_tf.evaluation_report import Measured
 from recap_tf.input import Records
@@ -219,3 +219,23 @@ def test_best_and_follow_want_the_folder_of_a_run(evaluated):
     with pytest.raises(UserError, match="--best needs the folder of a run as --check"):
         save_dir_of(path, "--best")
     assert save_dir_of(f"{evaluated}/", "--best") == evaluated
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_a_mark_never_brings_a_deleted_checkpoint_back(tmp_path, monkeypatch, when):
+    path = _save(tmp_path, 5)
+    written = []
+    write = files.write_text
+
+    def write_late(name, text):
+        written.append(name)
+        shutil.rmtree(path)
+        write(name, text)
+
+    monkeypatch.setattr(files, "write_text", write_late)
+    if when == "before":
+        shutil.rmtree(path)
+    with pytest.raises(evaluation_marks.CheckpointGone):
+        evaluation_marks.mark_evaluated(str(path), "other", {})
+    assert len(written) == (when == "during")
+    assert not path.exists()

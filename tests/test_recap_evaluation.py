@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from recap_tf import input as records_input
 from recap_tf.evaluation import Evaluator
+from recap_tf.evaluation_input import EvaluationInput
 from recap_tf.features import Log1pAbs
 from recap_tf.input import Records
 from recap_tf.mlp import MLP
@@ -34,6 +35,7 @@ def records(tmp_path):
         Feature("like", "int64_list", 1),
         Feature("meta.user", "int64_list", 1),
         Feature("country", "bytes_list", 1),
+        Feature("session", "bytes_list", 1),
         Feature("clicks", "int64_list", -1),
         Feature("meta.absent", "int64_list", 1),
     ]
@@ -44,6 +46,7 @@ def records(tmp_path):
         "like": index % 2,
         "meta.user": index // 5,
         "country": [[b"de"]] * 4 + [[b"fr"]] * 6,
+        "session": [[f"session {i}".encode()] for i in range(10)],
     }
     with tf.io.TFRecordWriter(str(tmp_path / "records")) as writer:
         for record in serialize_examples(arrays):
@@ -124,6 +127,15 @@ def test_slices_of_what_the_model_reads_and_of_what_it_does_not(records):
         "german": (4, 2),
         "second_user": (5, 3),
     }
+
+
+def test_what_is_read_for_groups_is_not_for_the_model(records):
+    settings = EvaluateSettings(which_metrics=["gauc"], group_feature="session")
+    named = ValidationSet(name="v", records=records)
+    batch = next(iter(EvaluationInput(named, settings).batches(["like"])))
+    assert set(batch.features) == {"continuous"}
+    assert batch.groups.dtype == tf.int64
+    assert len(set(batch.groups.numpy())) == 10
 
 
 @pytest.mark.parametrize("group", ["meta.user", "country"])

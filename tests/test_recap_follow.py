@@ -123,6 +123,7 @@ def test_a_trainer_that_waits_and_an_evaluator(config, tmp_path, capsys):
         "gauc",
         "ndcg@3",
     }
+    assert set(last["sets"]["other"]) == {"like"}
     assert 0 < last["slices"]["other"]["low"]["like"]["examples"] < 60
     assert last["standard_errors"]["validation"]["like"]["gauc"] > 0
     export.main(

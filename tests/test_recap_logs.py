@@ -113,6 +113,21 @@ def test_engagements_that_came_late_do_not_count(log):
     assert reported == manifest["sets"]["validation"]["tasks"][TASKS[0]]["positives"]
 
 
+def test_a_slice_by_the_extracted_position(log):
+    folder, arguments = log
+    [validation] = _ranker(arguments).validation_sets
+    top = int(np.sum(_raw(validation.records.paths())[DISCRETE][:, 5] < 3))
+    report = json.loads((folder / "run" / "evaluation.json").read_text())
+    assert 0 < top < 2000
+    assert top in _numbers(report)
+
+
+def _numbers(report) -> set[float]:
+    if isinstance(report, dict):
+        return set().union(*map(_numbers, report.values()))
+    return {report} if isinstance(report, float | int) else set()
+
+
 def test_evaluate_says_the_same_again(log, tmp_path):
     folder, arguments = log
     out = tmp_path / "metrics.json"

@@ -51,7 +51,7 @@ def _measure(which, score_weights, slices=(), masks=(), tasks=None):
         ),
         "score": tf.constant([0.9, 0.2, -1.0, 0.1]),
     }
-    labels = tf.constant([[1, 0], [0, 0], [1, 1], [0, 0]])
+    labels = tf.constant([[1, 0], [0, 1], [1, 1], [0, 0]])
     masks = np.reshape(np.array(masks, bool), [len(slices), 4])
     groups = tf.constant([7, 7, 8, 8], tf.int64)
     measurements.update(outputs, labels, tf.ones([4, 2]), tf.constant(masks), groups)
@@ -63,8 +63,8 @@ def test_the_score_is_reported_like_a_task():
     found = _measure(which, {"like": 1.0, "report": -2.0})[EVERYTHING]
     assert set(found) == {"like", "report", "score"}
     score = {name: measured.value for name, measured in found["score"].items()}
-    # Its truth: 1, 0, 1 - 2 = -1, 0. Engaged with positive weight: rows 0 and 2.
-    assert score["ctr"] == pytest.approx(0.0)
+    # Its truth: 1, -2, 1 - 2 = -1, 0. Engaged with positive weight: rows 0 and 2.
+    assert score["ctr"] == pytest.approx(-0.5)
     assert score["pctr"] == pytest.approx(0.05)
     assert "rce" not in score and "rce" in found["like"]
     assert score["positives"] == 2
@@ -94,7 +94,7 @@ def test_slices_hold_their_examples_alone():
     assert found[EVERYTHING]["like"]["examples"].value == 4
     assert found["first"]["like"]["examples"].value == 2
     assert found["first"]["like"]["ctr"].value == pytest.approx(0.5)
-    assert found["first"]["report"]["ctr"].value == 0
+    assert found["first"]["report"]["ctr"].value == pytest.approx(0.5)
     assert found["first"]["score"]["examples"].value == 2
     assert found["none"]["like"]["examples"].value == 0
     assert math.isnan(found["none"]["like"]["gauc"].value)

@@ -16,7 +16,7 @@ from recap_tf import evaluate, train
 from recap_tf.core import files
 from recap_tf.core.command import UserError
 from recap_tf.record_writer import serialize_examples
-from recap_tf.report import report_writer
+from recap_tf.report import page_file
 from recap_tf.schema import Feature, write_schema
 
 ROWS = 1200
@@ -235,7 +235,7 @@ def test_a_write_broken_off_leaves_the_old_page(page, tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.tf.io.gfile, "rename", broken_off)
     with pytest.raises(KeyboardInterrupt):
-        report_writer.publish(str(tmp_path / "index.html"), "half a page")
+        page_file.publish(str(tmp_path / "index.html"), "half a page")
     assert (tmp_path / "index.html").read_text() == page[0]
     assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
 

@@ -12,7 +12,7 @@ from recap_tf.core.logs import Logs
 from recap_tf.evaluation_report import Measured
 from recap_tf.inspection.survey import summarize
 from recap_tf.record_writer import serialize_examples
-from recap_tf.report import report_rows
+from recap_tf.report import report_rows, report_writer
 from recap_tf.report.curves import Scored
 from recap_tf.report.curves_section import task_curves
 from recap_tf.report.drawing import axes, chart, label, percent
@@ -100,6 +100,21 @@ def test_before_and_after_calibration_are_told_apart():
         _row("v", "x"), "x", {"calibrated": scored["calibrated"]}, "#000"
     )
     assert "as trained" not in only
+
+
+@pytest.mark.parametrize(
+    "stages, expected",
+    [
+        ({"a": 0.1, "b": 0.1, "c": 0.1}, ["c"]),
+        ({"a": 0.2, "b": 0.1, "c": 0.1}, ["a", "c"]),
+        ({"a": 0.2, "b": 0.3, "c": 0.1}, ["a", "b", "c"]),
+        ({"a": math.nan, "c": math.nan}, ["c"]),
+    ],
+    ids=["nothing changes", "sampling", "sampling and calibrators", "no numbers"],
+)
+def test_stages_that_change_nothing_are_not_drawn(stages, expected):
+    arrays = {name: np.full(3, value) for name, value in stages.items()}
+    assert list(report_writer.without_repeats(arrays)) == expected
 
 
 def test_logs_are_read_back_and_a_resumed_step_counts_once(tmp_path):

@@ -36,6 +36,13 @@ def test_a_bound_rounds_as_the_feature_does():
     assert _mask(values, equals=0.1) == [True, False, False]
 
 
+def test_ids_are_compared_to_the_last_bit():
+    ids = tf.constant([[2**60], [2**60 + 1]], tf.int64)
+    assert _mask(ids, equals=2**60 + 1) == [False, True]
+    assert _mask(ids, in_range=(None, 2**60 + 1)) == [True, False]
+    assert _mask(tf.constant([[True], [False]]), equals=1) == [True, False]
+
+
 def test_bytes_and_single_columns():
     assert _mask(tf.constant([["de"], ["fr"]]), equals="fr") == [False, True]
     assert _mask(tf.constant([5, 6], tf.int64), equals=6) == [False, True]
@@ -47,7 +54,8 @@ def test_bytes_and_single_columns():
         ({"name": "all", "equals": 1}, "Slice.name must not be 'all'"),
         ({}, "'s' needs exactly one of equals and in_range. Received: equals=None"),
         ({"equals": 1, "in_range": (0, 1)}, "needs exactly one of equals and in_range"),
-        ({"in_range": (2, 2)}, "must be .low, high. with low < high. Received: .2, 2."),
+        ({"in_range": (float("nan"), 1)}, "Slice.in_range of slice 's' must be .low"),
+        ({"in_range": (2, 2)}, "low < high, None for no bound. Received: .2, 2."),
     ],
 )
 def test_bad_slices(settings, message):
@@ -68,6 +76,7 @@ def test_bad_slices(settings, message):
             {"equals": "a"},
             "equals of slice 's' must be a number, as 'f' holds",
         ),
+        ("int64", {"equals": 1.5}, "must be a whole number, as 'f' holds int64. Rec"),
         ("string", {"equals": 1}, "must be a string, as 'f' holds bytes. Received: 1"),
         ("string", {"in_range": (0, 1)}, "in_range of slice 's' needs numbers"),
     ],

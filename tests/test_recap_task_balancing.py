@@ -158,15 +158,16 @@ def _grad_norm_by_hand(weights, norms, ratios, alpha, rate):
     return new * len(new) / new.sum()
 
 
-def test_grad_norm_two_updates():
-    model, alpha, rate = _linear_model(), 1.5, 0.2
+@pytest.mark.parametrize("alpha", [0.0, 1.5, 12.0])
+def test_grad_norm_updates(alpha):
+    model, rate = _linear_model(), 0.2
     loss = MultiTaskLoss(
         reduction="sum",
         task_balancing=lambda tasks: GradNorm(tasks, alpha, learning_rate=rate),
     )
     step, balancing = _step(model, loss, learning_rate=0.5)
     weights, initial = np.ones(3), None
-    for seed in range(2):
+    for seed in range(4):
         batch = _batch(seed)
         before = _Numpy(model, batch)
         report = step.on_replica([batch])
@@ -245,6 +246,29 @@ def test_the_order_is_another_at_every_step():
     products = tf.constant(gradients @ gradients.T)
     found = {tuple(np.round(projected(products, [0, step]), 4)) for step in range(20)}
     assert len(found) > 3
+
+
+def test_every_step_draws_its_order():
+    # One label for all tasks, towers 120 degrees apart and of other lengths: each
+    # gradient conflicts with both others.
+    features, labels, weights = _batch()
+    batch = (features, tf.repeat(labels[:, :1], 3, axis=1), weights)
+    model = _linear_model()
+    start = model.backbone.kernel.numpy()
+    found = set()
+    for at in range(8):
+        model.backbone.kernel.assign(start)
+        towers = (
+            [[1.0], [0.0], [0.0]],
+            [[-1.0], [1.7], [0.0]],
+            [[-2.0], [-3.4], [0.0]],
+        )
+        for task, kernel in zip(TASKS, towers, strict=True):
+            model.towers[task].kernel.assign(kernel)
+        step, _ = _step(model, MultiTaskLoss(task_balancing=PCGrad), at=at)
+        step.on_replica([batch])
+        found.add(tuple(np.round(model.backbone.kernel.numpy().ravel(), 5)))
+    assert len(found) > 2
 
 
 def test_two_conflicting_gradients_by_hand():
@@ -498,7 +522,6 @@ def test_pcgrad_leaves_what_belongs_to_one_task_of_the_backbone_alone():
         np.concatenate([np.ravel(one) for one in task])
         for task in _task_gradients(model, batch, shared)
     ]
-    # The order is drawn anew for every step.
     orders = np.argsort(tf.random.stateless_uniform([3, 3], [7, 5]).numpy(), axis=1)
     before = [weight.numpy() for weight in [*backbone.gates, *shared]]
     step.on_replica([batch])

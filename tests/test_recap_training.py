@@ -117,7 +117,7 @@ def test_the_whole_job(trained, capsys):
     report = json.loads((folder / "run" / "evaluation.json").read_text())
     assert report["step"] == 60
     ranker = _load(arguments)
-    assert set(report["sets"]["train"]) == set(ranker.tasks)
+    assert set(report["sets"]["train"]) == {*ranker.tasks, "score"}
     assert set(report["sets"]["favorited"]) == {TASK}
     assert report["sets"]["train"][TASK]["examples"] == 1200
     assert report["sets"]["train"][TASK]["auroc"] > 0.6
@@ -321,7 +321,7 @@ def _balanced(by: str) -> list[str]:
     return [
         "--set=recap.ranker.loss=@MultiTaskLoss()",
         f"--set=MultiTaskLoss.task_balancing=@{by}",
-        "--set=recap.ranker.validation_sets=[]",
+        "--set=recap.evaluate.steps=1",
     ]
 
 
@@ -376,7 +376,7 @@ def test_pairs_within_a_user(data, tmp_path):
         "--set=PairwiseLogistic.factor=0.5",
     ]
     arguments = [*_arguments(data, tmp_path, steps=4), *pairwise]
-    arguments.append("--set=recap.ranker.validation_sets=[]")
+    arguments.append("--set=recap.evaluate.steps=1")
     message = r"PairwiseLogistic.group_feature = 'meta.user_id' is not among the feat"
     with pytest.raises(ValueError, match=message):
         train.main(arguments)

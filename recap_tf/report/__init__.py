@@ -5,10 +5,11 @@ Read in this order; no module imports one below it:
     report_settings     how much of the data is looked at
     markup, drawing     HTML elements; charts as inline SVG
     row_sample          some rows of a stream, drawn at random
-    measurements        what an evaluation measured, row by row
+    report_rows         an evaluation's numbers as flat rows
     curves              labels and predictions -> the points of a task's curves
     feature_groups, importance      which features the model lives on
     training_logs, data_statistics  how it was trained, and on what
     *_section           each part of the page
-    report_writer       the page, and how it gets where it belongs
+    page_file           the page as a file
+    report_writer       what is computed for the page, and its parts
 """

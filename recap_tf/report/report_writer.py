@@ -3,7 +3,6 @@
 import datetime
 import posixpath
 from collections.abc import Mapping
-from importlib import resources
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +21,7 @@ from recap_tf.report import (
     importance_section,
     metrics_section,
     model_section,
+    page_file,
     summary_section,
     training_section,
 )
@@ -46,7 +46,6 @@ from recap_tf.settings import Ranker
 from recap_tf.validation_sets import ValidationSet
 
 PAGE = "index.html"
-_GENERATOR = '<meta name="generator" content="recap_tf.evaluate">'
 _BATCH_SIZE = 1024
 
 
@@ -83,7 +82,7 @@ class ReportWriter:
                 f"sets {list(self._sets)}.{did_you_mean(chosen, self._sets)}"
             )
         self._path = posixpath.join(folder, PAGE)
-        _check_ours(self._path)
+        page_file.check_ours(self._path)
         files.check_writable("--report", folder)
         self._ranker, self._model, self._checkpoint = ranker, model, checkpoint
         self._settings = settings
@@ -110,7 +109,7 @@ class ReportWriter:
 
     def write(self, report: Report) -> str:
         """Writes the page about `report`; returns its path."""
-        publish(self._path, self._page(report))
+        page_file.publish(self._path, self._page(report))
         return self._path
 
     def _page(self, report: Report) -> str:
@@ -125,7 +124,9 @@ class ReportWriter:
             "Data": self._data(),
             "Model": model_section.model_section(self._model, self._config()),
         }
-        return _html(f"Ranker at step {step:,}", self._head(step, rows), parts)
+        return page_file.html_page(
+            f"Ranker at step {step:,}", self._head(step, rows), parts
+        )
 
     def _head(self, step: int, rows: list[ReportRow]) -> Markup:
         now = datetime.datetime.now(datetime.UTC)
@@ -210,14 +211,13 @@ class ReportWriter:
 
         ratio = self._model.calibration_ratios[row.task]
         trained = kept["probabilities"][:, task]
-        stages = {
-            "as trained": trained,
-            "sampling undone": labels.calibrate(trained, ratio),
-            "calibrated": kept["calibrated_probabilities"][:, task],
-        }
+        stages = {"as trained": trained}
+        if ratio != 1.0:
+            stages["sampling undone"] = labels.calibrate(trained, ratio)
+        stages["calibrated"] = kept["calibrated_probabilities"][:, task]
         scored = {
             stage: Scored(kept["labels"][:, task], kept["weights"][:, task], predicted)
-            for stage, predicted in _without_repeats(stages).items()
+            for stage, predicted in without_repeats(stages).items()
         }
         return task_curves(row, title, scored, self._colors[row.task])
 
@@ -312,7 +312,7 @@ class ReportWriter:
         return texts
 
 
-def _without_repeats(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def without_repeats(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The stages without those that the next one leaves as they are."""
     kept: dict[str, np.ndarray] = {}
     for stage, values in reversed(stages.items()):
@@ -320,44 +320,3 @@ def _without_repeats(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if following is None or not np.allclose(values, following, 1e-5, 0, True):
             kept[stage] = values
     return dict(reversed(kept.items()))
-
-
-def publish(path: str, page: str) -> None:
-    """Puts a page where it belongs, whole or not at all.
-
-    Raises:
-        UserError: something that is no report lies there.
-    """
-    _check_ours(path)
-    files.write_text(path, page)
-
-
-def _check_ours(path: str) -> None:
-    """Raises UserError if there is a file at `path` that no report of ours wrote."""
-    if not tf.io.gfile.exists(path):
-        return
-    with tf.io.gfile.GFile(path, "rb") as file:
-        if _GENERATOR.encode() not in file.read(4096):
-            raise UserError(
-                f"{path} exists and is not a report of recap_tf.evaluate; give "
-                "--report another folder."
-            )
-
-
-def _html(title: str, head: Markup, parts: Mapping[str, Markup]) -> str:
-    style = resources.files("recap_tf.report").joinpath("page.css").read_text("utf-8")
-    links = [element("a", name, href=f"#{name.lower()}") for name in parts]
-    sections = [
-        element("section", element("h2", name), content, id=name.lower())
-        for name, content in parts.items()
-    ]
-    return (
-        "<!doctype html>\n"
-        + '<html lang="en"><head><meta charset="utf-8">'
-        + _GENERATOR
-        + '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        + element("title", title)
-        + f"<style>\n{style}</style></head><body>\n"
-        + "\n".join([head, element("nav", links), element("main", sections)])
-        + "\n</body></html>\n"
-    )
