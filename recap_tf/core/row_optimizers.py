@@ -91,6 +91,17 @@ class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
     def as_tpu(self, learning_rate):
         return _on_tpu.Adagrad(learning_rate, self._initial_accumulator_value)
 
+    def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
+        # Keras's fused op waits for one row of memory after the other; gathering
+        # fetches ahead.
+        key = (var.device, var.dtype.base_dtype)
+        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        slot = self.get_slot(var, "accumulator")
+        sums = tf.gather(slot, indices) + tf.square(grad)
+        slot.scatter_update(tf.IndexedSlices(sums, indices))
+        change = state["lr_t"] * grad / (tf.sqrt(sums) + state["epsilon"])
+        return var.scatter_sub(tf.IndexedSlices(change, indices))
+
     def get_config(self):
         names = ("learning_rate", "initial_accumulator_value", "name")
         return _only(super().get_config(), *names)
