@@ -6,18 +6,28 @@ Read in this order; no module imports one below it:
     labels              the tasks, and how each data set was sampled
     record_files        which files a data set consists of, and whether they are whole
     preprocess, input   record files -> batches of (features, labels, weights)
+    fields              the named parts of a network's input
     features            the preprocessors: raw columns -> one dense vector
-    mlp, mask_net, embeddings    the parts of the network
+    mlp, mask_net, dcn, dlrm    networks, each a backbone, a tower or an expert
+    mmoe, ple           mixtures of experts: a vector of its own for each task
+    embeddings, large_embeddings, position_debias    ids -> vectors
+    score, calibrators  probabilities -> the final score; post-hoc calibration maps
     model               features -> one logit per task
-    losses              logits, labels, weights -> one number to minimise
-    validation_sets, evaluation, early_stopping    how good the model is
+    pointwise_loss, pairwise_loss, losses    logits, labels, weights -> task losses
+    task_balancing, grad_norm, pcgrad        task losses -> gradients
+    validation_sets, slices, metric_choice   what to evaluate, on which examples
+    evaluation, evaluation_report            how good the model is
+    calibration, early_stopping, best_checkpoint, continuous_evaluation
+                        what follows from an evaluation
     settings            what a config file says, as one object per command
-    training, serving_model      from settings to checkpoints and SavedModels
-    train, evaluate, export, synthetic, convert, inspect    the commands
+    training_input, training_step, training    settings -> checkpoints
+    serving_model       a trained model -> a SavedModel
+    train, evaluate, calibrate, export, synthetic, convert, inspect    the commands
 
 Beside them: record_checks, record_probe and read_errors say what is wrong with data;
 `synthesis` makes data up, `conversion` makes records of tables, `inspection` looks at
-records. Commands are leaves: nothing imports them.
+records, `report` makes a page of an evaluation. Commands are leaves: nothing imports
+them.
 
 What the graph embeddings share with the ranker lives in `recap_tf.core`.
 """

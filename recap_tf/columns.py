@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import posixpath
 from typing import Any
 
 import tensorflow as tf
@@ -162,6 +163,12 @@ def read_columns(path: str) -> Columns:
             f"{path} is not a column file of recap_tf.convert. "
             f"Received: {type(error).__name__}: {error}"
         ) from error
+
+
+def read_columns_beside(schema: str) -> Columns | None:
+    """The columns.json in the folder of the schema file `schema`, if there is one."""
+    path = posixpath.join(posixpath.dirname(schema), "columns.json")
+    return read_columns(path) if tf.io.gfile.exists(path) else None
 
 
 def _lines(value: Any) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import gin
 
+from recap_tf.best_checkpoint import Watched
 from recap_tf.core.command import UserError
-from recap_tf.evaluation import METRICS, Report
+from recap_tf.evaluation_report import Report
 
 
 @gin.register
@@ -20,42 +21,42 @@ class EarlyStopping:
 
     Args:
         validation_set: the set's name.
-        metric: a column of the evaluation table.
+        metric: one of recap.evaluate.which_metrics.
         tasks: the metric is averaged over these; none for all of the set.
         patience: evaluations without a new best before training ends.
-        larger_is_better: of the metric.
+        larger_is_better: of the metric; none for what is known of it.
     """
 
     validation_set: str
     metric: str = "auroc"
     tasks: Sequence[str] | None = None
     patience: int = 3
-    larger_is_better: bool = True
+    larger_is_better: bool | None = None
 
     def __post_init__(self):
         if self.patience < 1:
             raise ValueError(
                 f"EarlyStopping.patience must be at least 1. Received: {self.patience}"
             )
-        if self.metric not in METRICS:
-            raise ValueError(
-                f"EarlyStopping.metric must be one of {list(METRICS)}. "
-                f"Received: {self.metric!r}"
-            )
+        self.watched.check("EarlyStopping.metric")
 
-    def check(self, reported: dict[str, Sequence[str]]) -> None:
-        """Raises ValueError unless `reported`, set -> tasks, has what is watched."""
-        if self.validation_set not in reported:
-            raise ValueError(
-                f"EarlyStopping.validation_set must be one of {sorted(reported)}. "
-                f"Received: {self.validation_set!r}"
-            )
-        for task in self.tasks or ():
-            if task not in reported[self.validation_set]:
-                raise ValueError(
-                    f"EarlyStopping.tasks names {task!r}, which validation set "
-                    f"{self.validation_set!r} does not report."
-                )
+    @property
+    def watched(self) -> Watched:
+        return Watched(
+            validation_set=self.validation_set,
+            metric=self.metric,
+            tasks=self.tasks,
+            larger_is_better=self.larger_is_better,
+        )
+
+    def check(self, reported: dict[str, Sequence[str]], metrics: Sequence[str]) -> None:
+        """Raises ValueError unless what is watched will be measured.
+
+        Args:
+            reported: set -> tasks.
+            metrics: what is measured of them.
+        """
+        self.watched.check_reported("EarlyStopping", reported, metrics)
 
     def value(self, report: Report) -> float:
         """The watched number.
@@ -63,16 +64,14 @@ class EarlyStopping:
         Raises:
             UserError: it has no value, for want of positives or negatives.
         """
-        tasks = report[self.validation_set]
-        values = [tasks[task][self.metric] for task in self.tasks or tasks]
-        mean = sum(values) / len(values)
-        if math.isnan(mean):
+        value = self.watched.value(report)
+        if math.isnan(value):
             raise UserError(
                 f"EarlyStopping: {self.metric} has no value on "
                 f"{self.validation_set!r}: a task there has no positives or no "
                 "negatives. Name the others in EarlyStopping.tasks."
             )
-        return mean
+        return value
 
 
 @dataclasses.dataclass
@@ -95,8 +94,7 @@ def judge(
 ) -> tuple[Best, bool]:
     """The best evaluation including this one, and whether training ends."""
     value = rule.value(report)
-    sign = 1 if rule.larger_is_better else -1
-    if best is None or sign * value > sign * best.value:
+    if best is None or rule.watched.is_better(value, best.value):
         return Best(step, value), False
     best = dataclasses.replace(best, evaluations_since=best.evaluations_since + 1)
     return best, best.evaluations_since >= rule.patience

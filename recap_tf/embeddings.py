@@ -54,6 +54,8 @@ class SmallEmbeddings(keras.layers.Layer):
         embedding_dim: width of the tables of `columns`; a table of fewer rows gets
             its number of rows.
         initializer: how the rows start.
+        l2: adds l2 * (sum of squares of the rows that an example looks up) to its
+            loss. Rows that are not looked up do not decay.
     """
 
     def __init__(
@@ -62,9 +64,12 @@ class SmallEmbeddings(keras.layers.Layer):
         columns: str | None = None,
         embedding_dim: int = 16,
         initializer: str = "uniform",
+        l2: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if l2 < 0:
+            raise ValueError(f"SmallEmbeddings.l2 cannot be negative. Received: {l2}")
         if (tables is None) == (columns is None):
             raise ValueError(
                 "SmallEmbeddings needs exactly one of tables and columns. Received: "
@@ -77,6 +82,7 @@ class SmallEmbeddings(keras.layers.Layer):
                 EmbeddingTable(name=name, **table) for name, table in tables.items()
             ]
         self.initializer = initializer
+        self.l2 = l2
 
     def build(self, shape):
         for table in self.tables:
@@ -95,11 +101,14 @@ class SmallEmbeddings(keras.layers.Layer):
         }
         super().build(shape)
 
-    def call(self, discrete, per_table=False):
+    def call(self, discrete, per_table=False, training=None):
         vectors = {
             table.name: tf.gather(self.rows[table.name], _ids(discrete, table))
             for table in self.tables
         }
+        if training and self.l2:
+            squares = [tf.reduce_sum(v**2, axis=-1) for v in vectors.values()]
+            self.add_loss(self.l2 * tf.reduce_mean(tf.add_n(squares)))
         return vectors if per_table else tf.concat(list(vectors.values()), axis=-1)
 
     def get_config(self):
@@ -109,6 +118,7 @@ class SmallEmbeddings(keras.layers.Layer):
         return super().get_config() | {
             "tables": tables,
             "initializer": self.initializer,
+            "l2": self.l2,
         }
 
 

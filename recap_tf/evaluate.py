@@ -1,39 +1,129 @@
-"""Evaluates a checkpoint of a ranker on its validation sets.
+"""Evaluates checkpoints of a ranker on its validation sets.
 
-python -m recap_tf.evaluate --config configs/recap.gin --checkpoint runs/recap
+    python -m recap_tf.evaluate --config configs/recap.gin --checkpoint runs/recap
+
+With --follow, every checkpoint of a training that goes on meanwhile, as it appears;
+without post-hoc calibrators, which training fits to its last checkpoint alone.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 
 from recap_tf import trained
+from recap_tf.continuous_evaluation import Follower
 from recap_tf.core import checkpoints, files
-from recap_tf.core.command import run_command
-from recap_tf.evaluation import Evaluator, as_json, format_table
+from recap_tf.core.command import UserError, run_command
+from recap_tf.evaluation import Evaluator
+from recap_tf.evaluation_report import Report, as_json, format_table
 from recap_tf.read_errors import explained
+from recap_tf.report.report_settings import ReportSettings
+from recap_tf.report.report_writer import ReportWriter
 from recap_tf.validation_sets import EvaluateSettings
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m recap_tf.evaluate",
-        description="Evaluates a checkpoint of a ranker on its validation sets.",
+        description="Evaluates checkpoints of a ranker on its validation sets.",
     )
     trained.add_arguments(parser)
     parser.add_argument("--json", metavar="FILE", help="also write the metrics here")
+    parser.add_argument(
+        "--report",
+        metavar="DIR",
+        help="also write a page to look at, DIR/index.html: curves, importance of "
+        "features, training, data",
+    )
+    parser.add_argument(
+        "--follow",
+        action="store_true",
+        help="evaluate every checkpoint below the save_dir as it appears, until the "
+        "last one of the training; what is evaluated is marked and not done again",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="with --follow, in place of recap.evaluate.timeout_seconds: how long to "
+        "wait for the next checkpoint",
+    )
+    parser.add_argument(
+        "--without-calibrators",
+        action="store_true",
+        help="leave out the post-hoc calibrators that the checkpoint has",
+    )
     arguments = parser.parse_args(argv)
-    ranker, model, path = trained.load_trained(arguments)
+    if arguments.follow:
+        if arguments.report:
+            raise UserError("--report is of one checkpoint, --follow of all.")
+        _follow(arguments)
+        return
+    if arguments.timeout is not None:
+        raise UserError("--timeout is for --follow alone.")
+    ranker, model, path = trained.load_trained(
+        arguments, calibrated=not arguments.without_calibrators
+    )
     evaluator = Evaluator(model, ranker.validation_sets, EvaluateSettings())
     data = [named.records for named in ranker.validation_sets]
+    writer = None
+    if arguments.report:
+        writer = ReportWriter(arguments.report, ranker, model, path, ReportSettings())
     with explained(data, ranker.tasks):
-        report = evaluator.evaluate()
+        report = evaluator.evaluate(writer and writer.observe)
     step = checkpoints.step_of(path)
     print(f"Step {step}, {path}\n{format_table(report)}")
-    if arguments.json:
-        text = json.dumps(as_json(step, report), indent=1) + "\n"
-        files.write_text(arguments.json, text)
+    print(f"Post-hoc calibrators: {model.calibrators or 'none'}.")
+    _write_json(arguments.json, step, report)
+    if writer is not None:
+        print(f"Report: {writer.write(report)}")
+
+
+def _follow(arguments: argparse.Namespace) -> None:
+    save_dir = trained.save_dir_of(arguments.checkpoint, "--follow")
+    if arguments.best is not None:
+        raise UserError("--follow evaluates every checkpoint; leave out --best.")
+    if arguments.timeout is not None and not arguments.timeout > 0:
+        raise UserError(f"--timeout must be above 0. Received: {arguments.timeout}")
+    ranker, model = trained.load_untrained(arguments)
+    settings = EvaluateSettings()
+    if arguments.timeout is not None:
+        settings = dataclasses.replace(settings, timeout_seconds=arguments.timeout)
+    if not ranker.validation_sets:
+        raise UserError("--follow: recap.ranker.validation_sets is empty.")
+
+    def show(step: int, report: Report) -> None:
+        print(f"Step {step}\n{format_table(report)}", flush=True)
+        _write_json(arguments.json, step, report)
+
+    follower = Follower(
+        save_dir,
+        lambda path: checkpoints.restore_model(path, model),
+        Evaluator(model, ranker.validation_sets, settings),
+        ranker.validation_sets,
+        settings.timeout_seconds,
+        _say,
+        show,
+    )
+    data = [named.records for named in ranker.validation_sets]
+    with explained(data, ranker.tasks):
+        try:
+            follower.run()
+        except KeyboardInterrupt:
+            _say("\nThe same command goes on with the sets that are not yet done.")
+            raise
+    _say(f"The training below {save_dir} is finished; all of it is evaluated.")
+
+
+def _write_json(path: str | None, step: int, report: Report) -> None:
+    if path:
+        files.write_text(path, json.dumps(as_json(step, report), indent=1) + "\n")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

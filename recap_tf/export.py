@@ -36,6 +36,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("Calibration ratio r that is baked in, p * r / (1 - p + r * p):")
     for task, ratio in model.calibration_ratios.items():
         print(f"  {task}: {ratio:g}")
+    if model.calibrators is not None:
+        print("Post-hoc calibrators that are baked in after it:")
+        for task, one in model.calibrators.maps.items():
+            print(f"  {task}: {one}; fitted on {model.calibrators.fitted_on[task]}")
+    if model.score_weights:
+        print("Score weights, unless a request brings its own:")
+        for task, weight in model.score_weights.items():
+            print(f"  {task}: {weight:g}")
 
 
 if __name__ == "__main__":

@@ -31,10 +31,25 @@ class Fields:
             self._flat = parts[0] if len(parts) == 1 else tf.concat(parts, axis=-1)
         return self._flat
 
+    @property
+    def dense(self) -> "Fields":
+        """The parts that are no embeddings."""
+        return Fields({n: p for n, p in self.parts.items() if n in (DENSE, SHARED)})
+
+    @property
+    def embeddings(self) -> dict[str, tf.Tensor]:
+        """The parts that are embeddings."""
+        return {n: p for n, p in self.parts.items() if n not in (DENSE, SHARED)}
+
     def with_shared(self, shared: tf.Tensor) -> "Fields":
         """These parts followed by a backbone's output, in its dtype."""
         parts = {name: tf.cast(part, shared.dtype) for name, part in self.parts.items()}
         return Fields(parts | {SHARED: shared})
+
+
+def as_fields(inputs: Mapping[str, tf.Tensor] | tf.Tensor) -> Fields:
+    """What a layer that takes fields was called with; one flat tensor is dense."""
+    return Fields(inputs if isinstance(inputs, Mapping) else {DENSE: inputs})
 
 
 def takes_fields(layer: keras.layers.Layer) -> bool:

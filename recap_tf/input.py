@@ -15,6 +15,7 @@ from recap_tf.record_files import DatedFolders
 from recap_tf.schema import VARIABLE, Schema, read_schema
 
 AUTOTUNE = tf.data.AUTOTUNE
+FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
 
 
 class Mode(enum.Enum):
@@ -116,8 +117,16 @@ class Records:
         return paths[: self.num_files_to_keep]
 
     def names(self) -> dict[str, str]:
-        """Name in the records -> name inside the model, of all features read."""
+        """Name in the records -> name inside the model, of all features handed on."""
         return dict(self.features) | {name: name for name in self.extra_features}
+
+    def label_features(self) -> dict[str, bool]:
+        """Features read for the labels' sake alone, see `Step.label_features`."""
+        found = {}
+        for step in self.preprocess:
+            found |= step.label_features()
+        known = self.names().values()
+        return {name: always for name, always in found.items() if name not in known}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,15 +244,16 @@ def _parsed_batch(
     mode: Mode,
     serialized: tf.Tensor,
 ) -> Batch | Features:
-    wanted = [] if mode is Mode.INFERENCE else tasks
+    made_of = records.label_features()
+    wanted = [] if mode is Mode.INFERENCE else [*tasks, *made_of]
     parsed = tf.io.parse_example(
         serialized, parsing_spec(schema, [*records.names(), *wanted])
     )
     features = rename(records, parsed)
     if mode is Mode.INFERENCE:
         return serving_features(records, features)
-    for name, bits in records.masked_mantissa_bits.items():
-        features[name] = preprocess.mask_mantissa(features[name], bits)
+    features = preprocess.mask_features(features, records.masked_mantissa_bits)
+    features |= {name: parsed[name] for name in made_of}
     labels = tf.concat([parsed[task] for task in tasks], axis=1)
     labels.set_shape([serialized.shape[0], len(tasks)])
     check = tf.debugging.Assert(
@@ -260,7 +270,9 @@ def _parsed_batch(
     for step in steps:
         if mode is Mode.TRAIN or not step.training_only:
             batch = step(batch, tasks)
-    return batch
+    features, labels, weights = batch
+    kept = {name: value for name, value in features.items() if name not in made_of}
+    return kept, labels, weights
 
 
 def parsing_spec(schema: Schema, names: Sequence[str]) -> dict:
@@ -289,30 +301,34 @@ def rename(records: Records, parsed: Mapping[str, tf.Tensor]) -> Features:
 
 def serving_features(records: Records, features: Features) -> Features:
     """What training does to features alone, for a model that scores new ones."""
-    features = dict(features)
-    for name, bits in records.masked_mantissa_bits.items():
-        features[name] = preprocess.mask_mantissa(features[name], bits)
+    features = preprocess.mask_features(dict(features), records.masked_mantissa_bits)
     for step in preprocess.in_order(records.preprocess):
         features = step.serve(features)
     return features
 
 
-def raw_feature_specs(records: Records) -> dict[str, tf.TensorSpec]:
-    """Name inside the model -> (batch, length) spec, as the records hold it."""
+def raw_feature_specs(records: Records) -> dict[str, FeatureSpec]:
+    """Name inside the model -> (batch, length) spec, as the records hold it; sparse
+    where the length varies."""
     schema = read_schema(records.schema)
-    return {
-        own: tf.TensorSpec([None, schema[name].length], schema[name].tensor_dtype, own)
-        for name, own in records.names().items()
-        if schema[name].length != VARIABLE
-    }
+    specs = {}
+    for name, own in records.names().items():
+        length, dtype = schema[name].length, schema[name].tensor_dtype
+        if length == VARIABLE:
+            specs[own] = tf.SparseTensorSpec([None, None], dtype)
+        else:
+            specs[own] = tf.TensorSpec([None, length], dtype, own)
+    return specs
 
 
-def feature_specs(records: Records) -> dict[str, tf.TensorSpec]:
+def feature_specs(records: Records) -> dict[str, FeatureSpec]:
     """Name inside the model -> (batch, ...) spec, after preprocessing."""
     traced = tf.function(lambda raw: serving_features(records, raw))
     outputs = traced.get_concrete_function(raw_feature_specs(records))
     return {
-        name: tf.TensorSpec(value.shape, value.dtype, name)
+        name: tf.SparseTensorSpec([None, None], value.dtype)
+        if isinstance(value, tf.SparseTensor)
+        else tf.TensorSpec(value.shape, value.dtype, name)
         for name, value in outputs.structured_outputs.items()
     }
 

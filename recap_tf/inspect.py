@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from recap_tf.columns import Columns, read_columns
+from recap_tf.columns import Columns, read_columns_beside
 from recap_tf.core import files
 from recap_tf.core.command import UserError, run_command
 from recap_tf.inspection.report import print_summary
@@ -68,9 +68,7 @@ def _schema_and_columns(
         path = next(iter(splits.values()))[0]
         print(f"No schema.json: taken from the first records of {path}.")
         return inferred_schema(path), None
-    columns = posixpath.join(posixpath.dirname(schema), "columns.json")
-    known = read_columns(columns) if tf.io.gfile.exists(columns) else None
-    return read_schema(schema), known
+    return read_schema(schema), read_columns_beside(schema)
 
 
 if __name__ == "__main__":

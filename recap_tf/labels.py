@@ -88,3 +88,11 @@ def calibrate(probability: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
     Dropping negatives multiplies the odds p / (1 - p) by 1 / r; this undoes it.
     """
     return probability * ratio / (1.0 - probability + ratio * probability)
+
+
+def calibrated_log_odds(logit: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
+    """log(p / (1 - p)) of `calibrate(sigmoid(logit), ratio)`: logit + log(ratio).
+
+    Exact where the probability itself is 0 or 1 in float32.
+    """
+    return logit + tf.math.log(ratio)

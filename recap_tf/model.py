@@ -7,11 +7,14 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf import labels
+from recap_tf import labels, score
+from recap_tf.calibrators import Calibrators
 from recap_tf.core.layers import LayerOrFactory, make_layer
 from recap_tf.embeddings import STORED_EMBEDDINGS
 from recap_tf.fields import DENSE, SHARED, Fields, apply
+from recap_tf.mmoe import serve_tasks
 
+FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
 Sharing = Literal["share_none", "share_all", "share_partial"]
 BACKBONE = "backbone"
 """The group of all weights that are not a task's own."""
@@ -49,22 +52,29 @@ class RankingModel(keras.Model):
         inputs  = concat(preprocessor(continuous, binary), large_embeddings(...),
                          small_embeddings(discrete), layer_norm(user_embedding),
                          layer_norm(user_eng_embedding), layer_norm(author_embedding),
-                         position_debias(discrete))
+                         position_debias(discrete or the feature it names))
         shared  = inputs                              share_none
                 | backbone(inputs)                    share_all
                 | concat(inputs, backbone(inputs))    share_partial
         logit_t = affine_t(tower_t(shared));  p_t = sigmoid(logit_t)
         calibrated_t = p_t * r_t / (1 - p_t + r_t * p_t)
+        score   = sum_t score_weights_t * calibrated_t
+
+    Where `calibrators` has a map for the task, calibrated_t is what the map makes of
+    its log odds. They are not weights: set them before the model is called.
 
     A backbone may make one vector for all tasks or, as `MMoE` and `PLE` do, a list of
     one for each task. Backbones and towers see the concatenation or, if they ask for
     it, its parts by name; see `recap_tf.fields`.
 
     Call: {"continuous": (batch, C), and any of "binary" (batch, B), "discrete"
-    (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E)}
+    (batch, D), "user_embedding", "user_eng_embedding", "author_embedding" (batch, E),
+    and what `large_embeddings` looks up}
     -> {"logits", "probabilities", "calibrated_probabilities"}, each (batch, tasks)
-    float32, and on request "backbone", what the towers saw. Features that the model
-    does not know are ignored.
+    float32; "score", (batch,) float32, if there are score_weights; and on request
+    "backbone", what the towers saw. Features that the model does not know are ignored.
+    `return_task_logits=True` adds "task_logits", a list of the logits' columns,
+    (batch, 1) each: gradients of one stay in its own tower.
 
     Args:
         tasks: names, in the order of the outputs' columns.
@@ -83,6 +93,8 @@ class RankingModel(keras.Model):
             the backbone from learning it.
         affine_maps: task -> another start for its map.
         calibration_ratios: task -> r; 1 where not listed.
+        score_weights: task -> what its probability counts for in the final score, 0
+            where not listed; none at all for no score.
         output_backbone: also return what the towers saw.
     """
 
@@ -100,6 +112,7 @@ class RankingModel(keras.Model):
         affine_map: tuple[float, float] | None = None,
         affine_maps: Mapping[str, tuple[float, float]] = {},
         calibration_ratios: Mapping[str, float] = {},
+        score_weights: Mapping[str, float] = {},
         output_backbone: bool = False,
         **kwargs,
     ):
@@ -111,6 +124,7 @@ class RankingModel(keras.Model):
             ("calibration_ratios", calibration_ratios),
         ):
             labels.check_known(f"RankingModel.{setting}", named, tasks)
+        score.check_score_weights("RankingModel.score_weights", score_weights, tasks)
         if (backbone is None) != (sharing == "share_none"):
             raise ValueError(
                 "RankingModel.backbone must be given with share_all and "
@@ -123,10 +137,17 @@ class RankingModel(keras.Model):
         self.calibration_ratios = {
             task: float(calibration_ratios.get(task, 1.0)) for task in tasks
         }
+        self.score_weights = (
+            {task: float(score_weights.get(task, 0.0)) for task in tasks}
+            if score_weights
+            else {}
+        )
+        self.calibrators: Calibrators | None = None
         self.preprocessor = make_layer(preprocessor)
         self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
         self.position_debias = make_layer(position_debias)
+        self._check_positions_are_hidden()
         self.embedding_norms = {
             name: keras.layers.LayerNormalization(
                 epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm"
@@ -135,7 +156,7 @@ class RankingModel(keras.Model):
         }
         self.backbone = make_layer(backbone)
         if hasattr(self.backbone, "num_tasks"):
-            self.backbone.num_tasks = len(tasks)
+            serve_tasks(self.backbone, len(tasks))
         self.towers = {
             labels.identifier(task): make_layer(towers.get(task, tower))
             for task in tasks
@@ -147,29 +168,47 @@ class RankingModel(keras.Model):
             if start is not None
         }
 
-    def call(self, inputs, training=None):
+    def call(self, inputs, training=None, return_task_logits=False):
         seen = self._towers_inputs(self._fields(inputs, training), training)
-        logits = tf.concat(
-            [
-                self._logit(task, one, training)
-                for task, one in zip(self.tasks, seen, strict=True)
-            ],
-            axis=-1,
-        )
+        task_logits = [
+            self._logit(task, one, training)
+            for task, one in zip(self.tasks, seen, strict=True)
+        ]
+        logits = tf.concat(task_logits, axis=-1)
         probabilities = tf.sigmoid(logits)
-        ratios = [self.calibration_ratios[task] for task in self.tasks]
+        calibrated = self._calibrated(logits, probabilities)
         outputs = {
             "logits": logits,
             "probabilities": probabilities,
-            "calibrated_probabilities": labels.calibrate(
-                probabilities, tf.constant(ratios, tf.float32)
-            ),
+            "calibrated_probabilities": calibrated,
         }
+        if return_task_logits:
+            outputs["task_logits"] = task_logits
+        if self.score_weights:
+            weights = [self.score_weights[task] for task in self.tasks]
+            outputs["score"] = score.weighted_score(
+                calibrated, tf.constant(weights, tf.float32)
+            )
         if self.output_backbone:
             different = list(dict.fromkeys(seen))
             flat = tf.concat([one.flat for one in different], axis=-1)
             outputs["backbone"] = tf.cast(flat, tf.float32)
         return outputs
+
+    def _calibrated(self, logits: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+        calibrated = labels.calibrate(probabilities, self._ratios())
+        if self.calibrators is None:
+            return calibrated
+        return self.calibrators(self.tasks, self.log_odds(logits), calibrated)
+
+    def log_odds(self, logits: tf.Tensor) -> tf.Tensor:
+        """Of the probabilities calibrated for the sampling rates: what `calibrators`
+        take and are fitted on, (batch, tasks)."""
+        return labels.calibrated_log_odds(logits, self._ratios())
+
+    def _ratios(self) -> tf.Tensor:
+        ratios = [self.calibration_ratios[task] for task in self.tasks]
+        return tf.constant(ratios, tf.float32)
 
     def _fields(self, inputs, training) -> Fields:
         dense = {
@@ -183,27 +222,45 @@ class RankingModel(keras.Model):
         parts = {}
         if self.preprocessor is not None:
             parts[DENSE] = self.preprocessor(dense, training=training)
+        vectors = {name: inputs[name] for name in STORED_EMBEDDINGS if name in inputs}
         if self.large_embeddings is not None:
-            parts |= self.large_embeddings(inputs, training=training)
+            for name, vector in self.large_embeddings(
+                inputs, training=training
+            ).items():
+                (vectors if name in STORED_EMBEDDINGS else parts)[name] = vector
         if self.small_embeddings is not None:
-            discrete = self._discrete("small_embeddings", inputs)
-            vectors = self.small_embeddings(discrete, per_table=True)
-            parts |= {f"small/{name}": vector for name, vector in vectors.items()}
+            discrete = self._feature("small_embeddings", "discrete", inputs)
+            small = self.small_embeddings(discrete, per_table=True, training=training)
+            parts |= {f"small/{name}": vector for name, vector in small.items()}
         for name, norm in self.embedding_norms.items():
-            if name in inputs:
-                parts[name] = norm(tf.cast(inputs[name], tf.float32))
+            if name in vectors:
+                parts[name] = norm(tf.cast(vectors[name], tf.float32))
         if self.position_debias is not None:
-            discrete = self._discrete("position_debias", inputs)
-            parts["position"] = self.position_debias(discrete, training=training)
+            name = self.position_debias.feature
+            positions = self._feature("position_debias", name, inputs)
+            parts["position"] = self.position_debias(positions, training=training)
         return Fields({name: tf.cast(part, tf.float32) for name, part in parts.items()})
 
-    def _discrete(self, setting: str, inputs) -> tf.Tensor:
-        if "discrete" not in inputs:
+    def _feature(self, setting: str, name: str, inputs) -> tf.Tensor:
+        if name not in inputs:
             raise ValueError(
-                f"RankingModel.{setting} looks up `discrete`, which is not "
+                f"RankingModel.{setting} looks up `{name}`, which is not "
                 f"among the features: {sorted(inputs)}."
             )
-        return inputs["discrete"]
+        return inputs[name]
+
+    def _check_positions_are_hidden(self) -> None:
+        # A table of positions would stay when the position counts as unknown.
+        if self.position_debias is None or self.position_debias.feature != "discrete":
+            return
+        column = self.position_debias.position_feature_index
+        for table in getattr(self.small_embeddings, "tables", ()):
+            if table.column == column:
+                raise ValueError(
+                    f"SmallEmbeddings' table {table.name!r} must not read column "
+                    f"{column} of `discrete`: it is "
+                    "PositionDebias.position_feature_index, and unknown when serving."
+                )
 
     def _towers_inputs(self, fields: Fields, training) -> list[Fields]:
         """What each task's tower sees; the same object where it is the same."""
@@ -229,7 +286,7 @@ class RankingModel(keras.Model):
 
     def parameter_groups(self) -> dict[str, list[tf.Variable]]:
         """Task -> the trainable weights of its tower and affine map; "backbone" ->
-        all others."""
+        all others but large tables, which have optimizers of their own."""
         groups: dict[str, list[tf.Variable]] = {BACKBONE: []}
         own = set()
         for task in self.tasks:
@@ -238,6 +295,8 @@ class RankingModel(keras.Model):
             if name in self.affine_maps:
                 groups[task] += self.affine_maps[name].trainable_weights
             own.update(weight.ref() for weight in groups[task])
+        if self.large_embeddings is not None:
+            own.update(w.ref() for w in self.large_embeddings.trainable_weights)
         groups[BACKBONE] = [w for w in self.trainable_weights if w.ref() not in own]
         return groups
 
@@ -245,8 +304,9 @@ class RankingModel(keras.Model):
 def create_ranking_model(
     model: Callable[..., RankingModel],
     tasks: Sequence[str],
-    feature_specs: Mapping[str, tf.TensorSpec],
+    feature_specs: Mapping[str, FeatureSpec],
     calibration_ratios: Mapping[str, float] = {},
+    score_weights: Mapping[str, float] = {},
 ) -> RankingModel:
     """Makes a ranking model with all its weights.
 
@@ -255,13 +315,16 @@ def create_ranking_model(
         tasks: see `RankingModel`.
         feature_specs: feature -> its (batch, ...) spec, see `input.feature_specs`.
         calibration_ratios: see `RankingModel`.
+        score_weights: see `RankingModel`.
     """
-    made = model(tasks=tasks, calibration_ratios=calibration_ratios)
+    made = model(
+        tasks=tasks, calibration_ratios=calibration_ratios, score_weights=score_weights
+    )
     # One pass over a row of zeros makes the weights. Within a function, nothing of
     # it is computed.
     tf.function(lambda features: made(features, training=False)).get_concrete_function(
         {
-            name: tf.TensorSpec([1, *spec.shape[1:]], spec.dtype)
+            name: type(spec)([1, *spec.shape[1:]], spec.dtype)
             for name, spec in feature_specs.items()
         }
     )

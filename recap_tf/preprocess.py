@@ -41,6 +41,15 @@ class Step:
         """What the step does to features alone; nothing, unless overridden."""
         return features
 
+    def label_features(self) -> dict[str, bool]:
+        """Features that make labels, as times of engagements do -> whether every
+        record should have one. They are read for the step, and are no input of a
+        model that is served, where nobody knows them."""
+        return {}
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        """Raises ValueError if the step names a task that is not in `tasks`."""
+
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +61,8 @@ class DownsampleNegatives(Step):
 
         (batch_multiplier * B - P) / (B - P)
 
-    the number of negatives each stands for. If P > B, surplus positives are dropped
+    the number of negatives each stands for; so a loss is about batch_multiplier times
+    that of a batch that was not downsampled. If P > B, surplus positives are dropped
     and the log says so: choose a smaller multiplier then.
 
     Args:
@@ -72,11 +82,14 @@ class DownsampleNegatives(Step):
                 f"{self.batch_multiplier}"
             )
 
-    def __call__(self, batch, tasks):
-        features, labels, weights = batch
+    def check_tasks(self, tasks):
         task_labels.check_known(
             "DownsampleNegatives.engagements", self.engagements, tasks
         )
+
+    def __call__(self, batch, tasks):
+        features, labels, weights = batch
+        self.check_tasks(tasks)
         columns = [tasks.index(task) for task in self.engagements]
         positive = tf.reduce_any(tf.gather(labels, columns, axis=1) == 1, axis=1)
         read = labels.shape[0] or tf.shape(labels)[0]
@@ -97,7 +110,7 @@ class DownsampleNegatives(Step):
         )
         stands_for = tf.where(tf.gather(positive, rows), 1.0, factor)
         return (
-            {name: tf.gather(value, rows) for name, value in features.items()},
+            {name: _take(value, rows) for name, value in features.items()},
             tf.gather(labels, rows),
             tf.gather(weights, rows) * stands_for[:, tf.newaxis],
         )
@@ -175,9 +188,13 @@ class RectifyLabels(Step):
 
         label stays 1 if impressed - served < window and engaged - served < window
 
+    The features it names are read for it, under their names in the records, and not
+    handed on; where `Records.features` or `extra_features` hold one, it stays.
+
     Args:
-        served, impressed: features with those times, in ms.
-        engaged: task -> the feature with the time of its engagement, in ms.
+        served, impressed: features with those times, one integer, in ms.
+        engaged: task -> the feature with the time of its engagement, in ms; missing
+            where there was none.
         window_hours: the longest time that still counts, exclusive.
     """
 
@@ -187,11 +204,26 @@ class RectifyLabels(Step):
     window_hours: float = 3.0
     order = 4
 
+    def __post_init__(self):
+        if not self.window_hours > 0.0:
+            raise ValueError(
+                "RectifyLabels.window_hours must be above 0. Received: "
+                f"{self.window_hours}"
+            )
+
+    def label_features(self):
+        engaged = dict.fromkeys(self.engaged.values(), False)
+        return engaged | {self.served: True, self.impressed: True}
+
+    def check_tasks(self, tasks):
+        task_labels.check_known("RectifyLabels.engaged", self.engaged, tasks)
+
     def __call__(self, batch, tasks):
         features, labels, weights = batch
-        task_labels.check_known("RectifyLabels.engaged", self.engaged, tasks)
-        named = [self.served, self.impressed, *self.engaged.values()]
-        _check_features("RectifyLabels", named, features)
+        self.check_tasks(tasks)
+        for name in self.label_features():
+            _check_features("RectifyLabels", [name], features)
+            _check_time(name, features[name])
         window = int(self.window_hours * _MS_PER_HOUR)
 
         def since_served(name: str) -> tf.Tensor:
@@ -244,13 +276,50 @@ def in_order(steps: Sequence[Step]) -> list[Step]:
     return sorted(steps, key=lambda step: step.order)
 
 
-def mask_mantissa(x: tf.Tensor, bits: int) -> tf.Tensor:
+def mask_mantissa(
+    x: tf.Tensor | tf.SparseTensor, bits: int
+) -> tf.Tensor | tf.SparseTensor:
     """float32 `x` with the lowest `bits` bits of every pattern set to 0.
 
     x & (2^32 - 2^bits): tries out a lower precision without changing the type.
     """
+    if isinstance(x, tf.SparseTensor):
+        return x.with_values(mask_mantissa(x.values, bits))
     pattern = tf.bitcast(x, tf.int32)
     return tf.bitcast(tf.bitwise.bitwise_and(pattern, -(1 << bits)), tf.float32)
+
+
+def _take(x: tf.Tensor | tf.SparseTensor, rows: tf.Tensor):
+    if isinstance(x, tf.SparseTensor):
+        return tf.gather(tf.RaggedTensor.from_sparse(x), rows).to_sparse()
+    return tf.gather(x, rows)
+
+
+def _check_time(name: str, x: tf.Tensor | tf.SparseTensor) -> None:
+    # float32 would round a time in ms to minutes.
+    one = x.shape.rank == 1 or (x.shape.rank == 2 and x.shape[1] == 1)
+    if not one or not x.dtype.is_integer:
+        raise ValueError(
+            f"RectifyLabels takes the feature {name!r} for a time in ms, one int64. "
+            f"Received: {x.dtype.name} of shape {x.shape}"
+        )
+
+
+def mask_features(features: Features, bits: Mapping[str, int]) -> Features:
+    """`features`, those in `bits` with as many low bits of each value set to 0.
+
+    Raises:
+        ValueError: one of them is not there, or not float32.
+    """
+    _check_features("Records.masked_mantissa_bits", bits, features)
+    for name in bits:
+        if features[name].dtype != tf.float32:
+            raise ValueError(
+                f"Records.masked_mantissa_bits[{name!r}] must be a feature of floats. "
+                f"Received: {features[name].dtype.name}"
+            )
+    masked = {name: mask_mantissa(features[name], n) for name, n in bits.items()}
+    return features | masked
 
 
 def _check_features(setting: str, named, features: Features) -> None:

@@ -12,6 +12,8 @@ from recap_tf.record_checks import first_fault
 from recap_tf.schema import read_schema
 
 _OWN_CHECK = re.compile(r"(?:ValueError: |assertion failed: )(.+)")
+# tf.debugging.Assert puts brackets around each thing that it was given to say.
+_BRACKETED = re.compile(r"^\[(.+?)\](?= |$)")
 
 
 @contextlib.contextmanager
@@ -30,9 +32,9 @@ def explained(data: Sequence[Records], tasks: Sequence[str]) -> Iterator[None]:
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         for records in data:
             schema = read_schema(records.schema)
-            names = [*records.names(), *tasks]
+            names = [*records.names(), *records.label_features(), *tasks]
             if fault := first_fault(records.paths(), schema, names, labels=tasks):
                 raise UserError(fault) from error
         if own := _OWN_CHECK.search(str(error)):
-            raise UserError(own[1]) from error
+            raise UserError(_BRACKETED.sub(r"\1", own[1])) from error
         raise

@@ -38,10 +38,12 @@ class DatedFolders:
     missing: int = 0
 
     def __post_init__(self):
-        if self.length < 1:
-            raise ValueError(
-                f"DatedFolders.length must be at least 1. Received: {self.length}"
-            )
+        for name, least in (("length", 1), ("missing", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"DatedFolders.{name} must be at least {least}. Received: "
+                    f"{getattr(self, name)}"
+                )
         self._end()
 
     def _end(self) -> datetime.datetime:
@@ -54,26 +56,40 @@ class DatedFolders:
                 f"Received: {self.end!r}"
             ) from None
 
+    def moments(self, beyond: int = 0) -> list[datetime.datetime]:
+        """When each day or hour begins, oldest first, and so many more after `end`."""
+        step = _STEPS[len(self.end.split("/"))]
+        backs = reversed(range(-beyond, self.length))
+        return [self._end() - back * step for back in backs]
+
+    def folder(self, moment: datetime.datetime) -> str:
+        """The folder of the day or hour that begins at `moment`."""
+        form = _FORMATS[len(self.end.split("/"))]
+        return posixpath.join(self.root, moment.strftime(form))
+
     def paths(self) -> list[str]:
         """The files, oldest folder first.
 
         Raises:
-            ValueError: more folders than `missing` are missing or empty.
+            ValueError: more folders than `missing` are missing or empty, or all are.
         """
-        parts = len(self.end.split("/"))
         found, absent = [], []
-        for back in reversed(range(self.length)):
-            moment = self._end() - back * _STEPS[parts]
-            folder = posixpath.join(self.root, moment.strftime(_FORMATS[parts]))
+        for folder in map(self.folder, self.moments()):
             files = sorted(tf.io.gfile.glob(posixpath.join(folder, "*.gz")))
             found += files
             if not files:
                 absent.append(folder)
         if len(absent) > self.missing:
+            unit = _UNITS[len(self.end.split("/"))]
             raise ValueError(
-                f"DatedFolders: {len(absent)} of {self.length} {_UNITS[parts]} below "
+                f"DatedFolders: {len(absent)} of {self.length} {unit} below "
                 f"{self.root} are missing or empty, {self.missing} tolerated. The "
                 f"first is {absent[0]}."
+            )
+        if not found:
+            raise ValueError(
+                f"DatedFolders: all of the {self.length} folders below {self.root} are "
+                f"missing or empty. The last is {absent[-1]}."
             )
         return found
 

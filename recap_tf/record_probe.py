@@ -31,7 +31,8 @@ def probe(records: Records, tasks: Sequence[str]) -> list[str]:
         UserError: no record of the data set holds a feature or label; or a feature is
             missing from more than `missing_tolerance` of the records.
     """
-    names = [*records.names(), *tasks]
+    made_of = records.label_features()
+    names = [*records.names(), *made_of, *tasks]
     schema = read_schema(records.schema)
     for name in names:
         schema[name]  # Raises for a name that is not in it.
@@ -55,7 +56,7 @@ def probe(records: Records, tasks: Sequence[str]) -> list[str]:
     if absent:
         _search_everywhere(paths, absent)
     found = []
-    for name in records.names():
+    for name in [*records.names(), *(name for name in made_of if made_of[name])]:
         missing = 1.0 - present[name] / count
         if missing > records.missing_tolerance:
             raise UserError(

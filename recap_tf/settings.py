@@ -3,34 +3,55 @@
 recap.ranker    what is trained: tasks, data, model, loss, optimizer
 recap.train     how long, where to, how often things happen on the way
 recap.evaluate  how an evaluation reads its sets
+recap.report    how much of the data a report looks at
+recap.calibrate how post-hoc calibrators are fitted
 recap.export    where a trained model goes
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import gin
 
 # Imported for their names in configs.
 from recap_tf import (  # noqa: F401
+    calibration,
+    dcn,
+    dlrm,
     embeddings,
     features,
+    grad_norm,
     labels,
+    large_embeddings,
     mask_net,
     mlp,
+    mmoe,
+    pcgrad,
+    ple,
+    position_debias,
     preprocess,
 )
+from recap_tf.best_checkpoint import parse_watched
 from recap_tf.core.optimizers import GroupedOptimizer
 from recap_tf.core.strategy import StrategyName
 from recap_tf.early_stopping import EarlyStopping
 from recap_tf.input import Records
 from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
+from recap_tf.report import report_settings  # noqa: F401
+from recap_tf.score import check_score_weights
 from recap_tf.synthetic_data import SyntheticData
 from recap_tf.validation_sets import ValidationSet
 
-ROOTS = ("recap.ranker", "recap.train", "recap.evaluate", "recap.export")
+ROOTS = (
+    "recap.ranker",
+    "recap.train",
+    "recap.evaluate",
+    "recap.report",
+    "recap.calibrate",
+    "recap.export",
+)
 
 
 @gin.configurable("ranker", module="recap")
@@ -45,6 +66,8 @@ class Ranker:
         model: makes the model; see `recap_tf.model.create_ranking_model`.
         optimizer: makes the optimizer from the model's `parameter_groups()`.
         loss: of all tasks.
+        score_weights: task -> what its calibrated probability counts for in the final
+            score; 0 where not listed, none at all for no score.
         precision: what matrix products compute in. Weights are float32 in both.
         synthetic_data: if given, data that training makes first, where it is missing.
     """
@@ -55,6 +78,7 @@ class Ranker:
     model: Callable[..., RankingModel]
     optimizer: Callable[..., GroupedOptimizer]
     loss: MultiTaskLoss = dataclasses.field(default_factory=MultiTaskLoss)
+    score_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     precision: Literal["float32", "bfloat16"] = "float32"
     synthetic_data: SyntheticData | None = None
 
@@ -71,10 +95,14 @@ class Ranker:
             labels.check_known(setting, named.tasks or (), self.tasks)
             setting = f"sampling_rates of validation set {named.name!r}"
             labels.check_known(setting, named.records.sampling_rates, self.tasks)
+        for records in [self.train_data, *(s.records for s in self.validation_sets)]:
+            for step in records.preprocess:
+                step.check_tasks(self.tasks)
         setting = "recap.ranker.train_data's sampling_rates"
         labels.check_known(setting, self.train_data.sampling_rates, self.tasks)
-        labels.check_known(
-            "MultiTaskLoss.pos_weights", self.loss.pos_weights, self.tasks
+        self.loss.check_tasks(self.tasks)
+        check_score_weights(
+            "recap.ranker.score_weights", self.score_weights, self.tasks
         )
 
 
@@ -89,13 +117,22 @@ class TrainSettings:
         batch_size: examples per batch over all replicas.
         steps: updates, counted from the first start.
         gradient_accumulation: batches whose mean gradient makes one update.
+        clip_norm: upper limit of the norm of an update's gradient, over all weights of
+            the model together; none for no limit.
         initial_checkpoint_dir: start from these weights, at step 0 (warm start).
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many stay; none for all.
+        keep_best: "SET/METRIC" or "SET/METRIC/TASK"; of the evaluated checkpoints the
+            best by this stays besides, for `--best`.
         log_every: steps between entries in TensorBoard.
         evaluate_every: steps between evaluations of the validation sets; one more is
             made at the end. None for that one only.
         early_stopping: ends training before `steps`.
+        wait_for_evaluator: leave all evaluation to `recap_tf.evaluate --follow`, which
+            runs beside the training; needs evaluate_every = None. Checkpoints stay
+            until they are evaluated, and the training ends, and exports, when the last
+            one is; see recap.evaluate.timeout_seconds.
+        calibrate: fit post-hoc calibrators at the end, as recap.calibrate says.
         strategy: "one_device", "mirrored", "multi_worker" or "tpu".
         tpu: name or address of the TPU.
         seed: of the initial weights, of dropout and of the order of the data.
@@ -106,12 +143,16 @@ class TrainSettings:
     batch_size: int
     steps: int = 1_000_000
     gradient_accumulation: int = 1
+    clip_norm: float | None = None
     initial_checkpoint_dir: str | None = None
     checkpoint_every: int = 1000
     checkpoints_to_keep: int | None = None
+    keep_best: str | None = None
     log_every: int = 1000
     evaluate_every: int | None = 5000
     early_stopping: EarlyStopping | None = None
+    wait_for_evaluator: bool = False
+    calibrate: bool = False
     strategy: StrategyName = "one_device"
     tpu: str = ""
     seed: int = 0
@@ -125,9 +166,20 @@ class TrainSettings:
         for name in ("evaluate_every", "checkpoints_to_keep"):
             if getattr(self, name) is not None:
                 _check_at_least_one("recap.train", name, getattr(self, name))
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(
+                f"recap.train.clip_norm must be more than 0. Received: {self.clip_norm}"
+            )
         if self.early_stopping is not None and self.evaluate_every is None:
             raise ValueError(
                 "recap.train.early_stopping needs recap.train.evaluate_every."
+            )
+        if self.keep_best is not None:
+            parse_watched(self.keep_best, "recap.train.keep_best")
+        if self.wait_for_evaluator and self.evaluate_every is not None:
+            raise ValueError(
+                "recap.train.wait_for_evaluator needs recap.train.evaluate_every = "
+                f"None: the evaluator does that work. Received: {self.evaluate_every}"
             )
 
 

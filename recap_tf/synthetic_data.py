@@ -21,9 +21,11 @@ from recap_tf.schema import Schema
 from recap_tf.synthesis.examples import ExampleSource, label_names
 from recap_tf.synthesis.features import make_columns
 from recap_tf.synthesis.hidden_model import fit_hidden_model
+from recap_tf.synthesis.log import Period, SyntheticLog, periods
 from recap_tf.synthesis.report import SyntheticSet, describe_set, format_set
 
 MANIFEST = "synthetic.json"
+_OLD = 60.0  # degrees between the old ranker's taste and the labels'
 _VERSION = 1  # another one when the same settings come to give other data
 
 
@@ -45,6 +47,7 @@ class SyntheticData:
         used_columns: feature inside the model -> how many of its first columns the
             model sees, all where not listed; the labels depend on no others.
         vocabulary_size: ids of categorical features are below it.
+        log: makes the training set a log, in dated folders, with times.
     """
 
     folder: str
@@ -58,6 +61,7 @@ class SyntheticData:
     candidates: tuple[int, int] = (5, 30)
     used_columns: Mapping[str, int] = dataclasses.field(default_factory=dict)
     vocabulary_size: int = 100
+    log: SyntheticLog | None = None
 
     def __post_init__(self):
         for kind in ("", "validation_"):
@@ -68,6 +72,11 @@ class SyntheticData:
                     f"SyntheticData.{kind}files must be at least 1 and at most "
                     f"{kind}examples. Received: {number} files for {examples} examples"
                 )
+        if self.log is not None and self.files < self.log.length:
+            raise ValueError(
+                f"SyntheticData.files must be at least the {self.log.length} folders "
+                f"of SyntheticLog.length. Received: {self.files}"
+            )
         listed = {f"natural_rates[{t!r}]": r for t, r in self.natural_rates.items()}
         for setting, rate in ({"default_rate": self.default_rate} | listed).items():
             if not 0.0 < rate < 1.0:
@@ -104,6 +113,7 @@ def make_data(
     """Makes `data.folder`, or nothing if the same data is there already.
 
         <folder>/<set>/part-00000-of-00016.tfrecord.gz
+        <folder>/<set>/2026/03/07/part-...                    a set that is dated
         <folder>/synthetic.json
 
     The folder appears when all of it is complete. The same settings give the same
@@ -120,7 +130,8 @@ def make_data(
         The manifest, as in synthetic.json:
         {"settings": {...}, "sets": {set: {"examples", "files", "tasks": {task:
         {"positives", "sampling_rates", "best_auroc"}}}}}; best_auroc, that of the true
-        log-odds, is None where all labels are equal.
+        log-odds, is None where all labels are equal. In a log both are of engagements
+        in time.
 
     Raises:
         FileExistsError: the folder holds something else.
@@ -146,7 +157,7 @@ def make_data(
                     pool.submit(
                         _write_file, source, part, made.sampling_rates, progress, stop
                     )
-                    for part in _parts(aside, name, made, data.seed)
+                    for part in _parts(aside, name, made, data)
                 ]
                 for name, made in sets.items()
             }
@@ -181,15 +192,29 @@ def _example_source(data, schema, names, tasks) -> ExampleSource:
         label: data.natural_rates.get(label, data.default_rate)
         for label in label_names(schema, tasks)
     }
+    known = list(rates)
+    if data.log is not None:
+        data.log.check(schema, known)
+        known += data.log.features()
     columns = make_columns(
-        schema, names, rates, data.used_columns, data.vocabulary_size, data.seed
+        schema, names, known, data.used_columns, data.vocabulary_size, data.seed
     )
+    drifts = data.log is not None and data.log.drift
+    ranked = data.log is not None and data.log.position is not None
+
+    def model(seed: int):
+        return fit_hidden_model(columns, rates, seed)
+
+    hidden = model(data.seed)
     return ExampleSource(
         order=list(schema),
         labels=list(rates),
         columns=columns,
-        model=fit_hidden_model(columns, rates, data.seed),
+        model=hidden,
         candidates=data.candidates,
+        log=data.log,
+        before=model(data.seed + 1) if drifts else None,
+        old_ranker=hidden.turned(model(data.seed + 2), _OLD) if ranked else None,
     )
 
 
@@ -198,13 +223,20 @@ class _Part:
     path: str
     examples: int
     seed: Sequence[int]
+    period: Period | None
 
 
-def _parts(folder: str, name: str, made: SyntheticSet, seed: int) -> Iterator[_Part]:
-    paths = record_writer.part_paths(posixpath.join(folder, name), made.files)
-    for i, path in enumerate(paths):
+def _parts(
+    folder: str, name: str, made: SyntheticSet, data: SyntheticData
+) -> Iterator[_Part]:
+    *dated, after = [("", None)] if data.log is None else periods(data.log)
+    for i in range(made.files):
+        within, period = dated[i * len(dated) // made.files] if made.dated else after
+        file = record_writer.part_name(i, made.files)
+        path = posixpath.join(folder, name, within, file)
         start, end = (made.examples * k // made.files for k in (i, i + 1))
-        yield _Part(path, end - start, [seed, zlib.crc32(name.encode()), i])
+        seed = [data.seed, zlib.crc32(name.encode()), i]
+        yield _Part(path, end - start, seed, period)
 
 
 def _write_file(
@@ -218,7 +250,7 @@ def _write_file(
     rng = np.random.default_rng(part.seed)
     logits, labels = [], []
     with record_writer.open_record_files([part.path]) as output:
-        for batch in source.draw(rng, part.examples, rates):
+        for batch in source.draw(rng, part.examples, rates, part.period):
             if stop.is_set():
                 raise concurrent.futures.CancelledError
             output.write(
@@ -238,12 +270,17 @@ def _settings(data, schema, names, tasks, sets) -> dict:
         # Of these, the folder does not matter and the sets have the others.
         own.pop(key)
         own.pop(f"validation_{key}", None)
+    parts = {name: dataclasses.asdict(made) for name, made in sets.items()}
+    if data.log is None:
+        own.pop("log")
+        for part in parts.values():
+            part.pop("dated")
     settings = own | {
         "version": _VERSION,
         "schema": [dataclasses.astuple(feature) for feature in schema.values()],
         "names": dict(names),
         "tasks": list(tasks),
-        "sets": {name: dataclasses.asdict(made) for name, made in sets.items()},
+        "sets": parts,
     }
     return json.loads(json.dumps(settings))
 

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable
 
 from recap_tf.core.command import UserError
-from recap_tf.evaluation import Report
+from recap_tf.evaluation_report import Report
 from recap_tf.schema import read_schema
 from recap_tf.settings import Ranker
+from recap_tf.slices import EVERYTHING
 from recap_tf.synthetic_data import SyntheticData, SyntheticSet, make_data
 
 TRAIN = "train"
@@ -20,6 +21,7 @@ def synthetic_sets(ranker: Ranker, data: SyntheticData) -> dict[str, SyntheticSe
             examples=data.examples,
             files=data.files,
             sampling_rates=ranker.train_data.sampling_rates,
+            dated=data.log is not None,
         )
     }
     for named in ranker.validation_sets:
@@ -73,15 +75,18 @@ def reached_lines(manifest: dict, report: Report) -> list[str]:
     The training set is left out; what a model has seen it may rank better than that.
     """
     lines = []
-    for name, tasks in report.items():
+    for name, slices in report.items():
         made = manifest["sets"].get(name, {"tasks": {}})["tasks"]
-        for task, values in tasks.items():
+        for task, measured in slices[EVERYTHING].items():
             best = made.get(task, {}).get("best_auroc")
-            if name == TRAIN or best is None or math.isnan(values["auroc"]):
+            if name == TRAIN or best is None or "auroc" not in measured:
                 continue
-            share = (values["auroc"] - 0.5) / (best - 0.5)
+            auroc = measured["auroc"].value
+            if math.isnan(auroc):
+                continue
+            share = (auroc - 0.5) / (best - 0.5)
             lines.append(
-                f"{name}, {task}: AUROC {values['auroc']:.4f}, {share:.0%} of the way "
+                f"{name}, {task}: AUROC {auroc:.4f}, {share:.0%} of the way "
                 f"from 0.5 to the best reachable {best:.4f}"
             )
     return lines

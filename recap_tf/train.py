@@ -4,20 +4,31 @@ python -m recap_tf.train --config configs/recap.gin
 """
 
 import argparse
+import dataclasses
 import json
 import posixpath
 import sys
 from collections.abc import Sequence
 
 from recap_tf import record_probe, settings
+from recap_tf.calibration import (
+    CalibrateSettings,
+    fit_calibrators,
+    has_calibrators,
+    write_calibrators,
+)
+from recap_tf.calibration_report import format_comparisons
 from recap_tf.core import checkpoints, config, files
-from recap_tf.core.command import run_command
+from recap_tf.core.command import UserError, run_command
 from recap_tf.core.stopping import catch_signals
-from recap_tf.evaluation import as_json, format_table
+from recap_tf.evaluation import Evaluator
+from recap_tf.evaluation_report import as_json, format_table
+from recap_tf.model import RankingModel
 from recap_tf.read_errors import explained
 from recap_tf.serving_model import export_model
+from recap_tf.settings import Ranker
 from recap_tf.synthetic_sets import make_synthetic_data, reached_lines
-from recap_tf.training import Trainer
+from recap_tf.training import Outcome, Trainer
 from recap_tf.validation_sets import EvaluateSettings
 
 
@@ -37,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     ranker = settings.Ranker()
     train, evaluate = settings.TrainSettings(), EvaluateSettings()
     export = settings.ExportSettings()
+    calibrate = CalibrateSettings() if train.calibrate else None
+    if calibrate is not None:
+        calibrate.chosen_sets(ranker.tasks, ranker.validation_sets)
     in_force = config.operative()
     manifest = None
     if ranker.synthetic_data is not None:
@@ -61,7 +75,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{train.save_dir} is finished at step {outcome.step}; nothing to do. To "
             "train on, raise recap.train.steps; to start anew, change its save_dir."
         )
+        if train.calibrate and not has_calibrators(outcome.checkpoint):
+            _say(f"{outcome.checkpoint} has no calibrators: use recap_tf.calibrate.")
         return
+    if calibrate is not None:
+        with explained(data, ranker.tasks):
+            outcome = _calibrated(outcome, trainer.model, ranker, calibrate, evaluate)
     step = checkpoints.step_of(outcome.checkpoint)
     path = posixpath.join(train.save_dir, "evaluation.json")
     files.write_text(path, json.dumps(as_json(step, outcome.report), indent=1) + "\n")
@@ -73,6 +92,32 @@ def main(argv: Sequence[str] | None = None) -> None:
             trainer.model, ranker.train_data, export.folder, step, None
         )
         print(f"Exported to {version}")
+
+
+def _calibrated(
+    outcome: Outcome,
+    model: RankingModel,
+    ranker: Ranker,
+    calibrate: CalibrateSettings,
+    evaluate: EvaluateSettings,
+) -> Outcome:
+    """Gives `model` and the checkpoint post-hoc calibrators; the outcome with them."""
+    sets = ranker.validation_sets
+    try:
+        calibrators, comparisons = fit_calibrators(
+            model, sets, calibrate, evaluate.batch_size, _say
+        )
+    except UserError as error:
+        raise UserError(
+            f"{error} Training is complete; recap_tf.calibrate, evaluate and export "
+            f"take {outcome.checkpoint}."
+        ) from error
+    write_calibrators(outcome.checkpoint, calibrators, comparisons)
+    print(f"Calibrators, before -> after:\n{format_comparisons(comparisons)}")
+    model.calibrators = calibrators
+    # Anew: the trainer's evaluator has the model without them in its graph.
+    report = Evaluator(model, sets, evaluate).evaluate()
+    return dataclasses.replace(outcome, report=report)
 
 
 def _say(text: str) -> None:

@@ -1,25 +1,30 @@
 """Trains a ranker: builds it, feeds it, saves it, and says how it does."""
 
+import contextlib
 import dataclasses
-import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf import early_stopping
+from recap_tf import early_stopping, evaluation_log
 from recap_tf import input as records_input
-from recap_tf.core import checkpoints, files, loop
+from recap_tf.best_checkpoint import best_evaluated, parse_watched
+from recap_tf.core import checkpoints, evaluation_marks, files, loop
+from recap_tf.core.command import UserError
 from recap_tf.core.logs import Logs
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
 from recap_tf.early_stopping import Best
-from recap_tf.evaluation import Evaluator, Report, format_table
-from recap_tf.input import Mode, Shard, read_batches
+from recap_tf.evaluation import Evaluator
+from recap_tf.evaluation_report import Report, format_table
+from recap_tf.metric_choice import SCORE
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
+from recap_tf.training_input import TrainingInput
+from recap_tf.training_step import TrainingStep
 from recap_tf.validation_sets import EvaluateSettings
 
 
@@ -32,7 +37,14 @@ def build_model(ranker: Ranker) -> RankingModel:
         ranker.tasks,
         records_input.feature_specs(ranker.train_data),
         records_input.calibration_ratios(ranker.train_data, ranker.tasks),
+        ranker.score_weights,
     )
+
+
+def reported_tasks(ranker: Ranker) -> dict[str, list[str]]:
+    """Validation set -> the tasks, and the score, that its evaluation reports."""
+    everything = [*ranker.tasks, *([SCORE] if ranker.score_weights else [])]
+    return {s.name: list(s.tasks or everything) for s in ranker.validation_sets}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,29 +88,69 @@ class Trainer:
             tf.config.experimental.enable_op_determinism()
         if settings.early_stopping is not None:
             settings.early_stopping.check(
-                {s.name: s.tasks or ranker.tasks for s in ranker.validation_sets}
+                reported_tasks(ranker), evaluate.which_metrics
+            )
+        if settings.keep_best is not None:
+            parse_watched(settings.keep_best).check_reported(
+                "recap.train.keep_best", reported_tasks(ranker), evaluate.which_metrics
+            )
+        self._set_names = [named.name for named in ranker.validation_sets]
+        if settings.wait_for_evaluator and not self._set_names:
+            raise ValueError(
+                "recap.train.wait_for_evaluator: there is nothing to evaluate, "
+                "recap.ranker.validation_sets is empty."
             )
         self._ranker, self._settings, self._config = ranker, settings, config
         self._eager = eager
         self._strategy = make_strategy(settings.strategy, settings.tpu)
         per_replica_batch_size(settings.batch_size, self._strategy)
+        ranker.loss.check_features(records_input.feature_specs(ranker.train_data))
         files.check_writable("recap.train.save_dir", settings.save_dir)
         with self._strategy.scope():
             self.model = build_model(ranker)
+            self._balancing = ranker.loss.balancing(self.model)
             self._optimizer = ranker.optimizer(self.model.parameter_groups())
+            self._optimizer.add_groups(self._balancing.optimizers())
+            if self.model.large_embeddings is not None:
+                self._optimizer.add_groups(self.model.large_embeddings.optimizers())
             self._optimizer.create_slots()
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
+        self._train_step = TrainingStep(
+            self.model,
+            ranker.loss,
+            self._balancing,
+            self._optimizer,
+            self._step,
+            self._strategy,
+            gradient_accumulation=settings.gradient_accumulation,
+            clip_norm=settings.clip_norm,
+            seed=settings.seed,
+        )
+        self._input = TrainingInput(
+            ranker.train_data,
+            ranker.tasks,
+            settings.batch_size,
+            settings.seed,
+            self._strategy,
+            self.model.large_embeddings if settings.strategy == "tpu" else None,
+        )
+        state = {"optimizer": self._optimizer, "step": self._step}
+        if self._balancing.variables:
+            state["task_balancing"] = self._balancing
         self._checkpoints = checkpoints.Checkpoints(
             settings.save_dir,
             self.model,
-            {"optimizer": self._optimizer, "step": self._step},
+            state,
             settings.checkpoints_to_keep,
+            self._spared,
         )
-        self._evaluator = Evaluator(self.model, ranker.validation_sets, evaluate)
+        self._evaluate_settings = evaluate
+        self._evaluator = None
+        if not settings.wait_for_evaluator:
+            self._evaluator = Evaluator(self.model, ranker.validation_sets, evaluate)
         self._logs = Logs(settings.save_dir)
         self._best: Best | None = None
         self._report: tuple[int, Report] | None = None
-        self._position: Iterator | None = None
         self._seconds_before = 0.0
 
     def run(self, stop: Stop) -> Outcome:
@@ -110,19 +162,30 @@ class Trainer:
         if resumed is not None:
             finished = self._restore(resumed)
             if finished or self._done() >= settings.steps:
+                # Killed before it could say so, it would let an evaluator wait.
+                checkpoints.mark(resumed, final=True)
+                if self._awaits_evaluation(resumed):
+                    return self._wait_for_evaluator(resumed, stop)
                 path = checkpoints.choose_checkpoint(settings.save_dir)
                 return Outcome(self._done(), path)
+            checkpoints.mark(resumed, final=False)
         elif settings.initial_checkpoint_dir is not None:
             start = checkpoints.choose_checkpoint(settings.initial_checkpoint_dir)
             checkpoints.restore_model(start, self.model)
             _say(f"Starting from the weights of {start}.")
-        iterator = self._batches(resumed)
+        elif self.model.large_embeddings is not None:
+            for name, share in self.model.large_embeddings.load_pretrained().items():
+                _say(f"Table {name}: {share:.1%} of its rows start from a snapshot.")
+        iterator = self._input.start(
+            self._done(),
+            lambda one: self._checkpoints.restore_position(resumed, one),
+        )
         self._started = time.monotonic()
         self._logged = (self._started, self._done())
         done = loop.run_loop(
             self._train_step,
             iterator,
-            ["loss", *(f"loss/{task}" for task in self.model.tasks)],
+            self._train_step.names,
             first=self._done(),
             last=settings.steps,
             events=self._events(),
@@ -134,21 +197,55 @@ class Trainer:
             self._checkpoints.wait()
             path = checkpoints.checkpoint_path(settings.save_dir, done)
             return Outcome(done, path, interrupted=True)
-        return self._finish(done)
+        return self._finish(done, stop)
 
-    def _finish(self, done: int) -> Outcome:
-        report = self._evaluate(done)
+    def _finish(self, done: int, stop: Stop) -> Outcome:
+        report = None if self._evaluator is None else self._evaluate(done)
         self._save(done)
         self._checkpoints.wait()
         last = checkpoints.checkpoint_path(self._settings.save_dir, done)
         # Ended early: starting again does nothing, although steps are left.
-        checkpoints.mark(last, finished=done < self._settings.steps)
+        checkpoints.mark(last, finished=done < self._settings.steps, final=True)
+        if report is None:
+            self._logs.flush()
+            return self._wait_for_evaluator(last, stop)
+        evaluation_log.mark(last, done, report)
         chosen = checkpoints.choose_checkpoint(self._settings.save_dir)
         if chosen != last:
             checkpoints.restore_model(chosen, self.model)
             report = self._evaluator.evaluate()
         self._logs.flush()
         return Outcome(done, chosen, report)
+
+    def _awaits_evaluation(self, path: str) -> bool:
+        """Whether an evaluator is still to see the checkpoint in folder `path`."""
+        waits = self._settings.wait_for_evaluator
+        return waits and bool(evaluation_marks.unmarked(path, self._set_names))
+
+    def _spared(self, old: list[str]) -> set[str]:
+        """Which of the old checkpoints are still needed."""
+        spared = {path for path in old if self._awaits_evaluation(path)}
+        if self._settings.keep_best is not None:
+            watched = parse_watched(self._settings.keep_best)
+            # Until one is evaluated, there is no best one.
+            with contextlib.suppress(UserError):
+                spared.add(best_evaluated(self._settings.save_dir, watched)[0])
+        return spared
+
+    def _wait_for_evaluator(self, last: str, stop: Stop) -> Outcome:
+        """How the run ended, once the evaluator has seen the checkpoint in `last`."""
+        _say(f"Waiting for recap_tf.evaluate --follow to evaluate {last}.")
+        done = evaluation_marks.wait_until_marked(
+            self._settings.save_dir,
+            last,
+            self._set_names,
+            self._evaluate_settings.timeout_seconds,
+            stopped=lambda: bool(stop),
+        )
+        if not done:
+            return Outcome(self._done(), last, interrupted=True)
+        report = evaluation_log.read_report(last, self._set_names)
+        return Outcome(self._done(), last, report)
 
     def _done(self) -> int:
         return int(self._step.numpy())
@@ -164,68 +261,6 @@ class Trainer:
         events.append(loop.Event(every, lambda step, _: self._save(step)))
         return events
 
-    # There is no control flow on tensors in a step for autograph to convert.
-    @tf.autograph.experimental.do_not_convert
-    def _train_step(self, iterator: Iterator) -> tf.Tensor:
-        """One update; returns the loss and the tasks' losses, (1 + tasks,)."""
-        parts = self._settings.gradient_accumulation
-        batches = [iterator.get_next() for _ in range(parts)]
-        losses = self._strategy.run(self._replica_step, args=(batches,))
-        self._step.assign_add(1)
-        return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
-
-    def _replica_step(self, batches) -> tf.Tensor:
-        weights = self.model.trainable_weights
-        total, losses = None, []
-        for features, labels, example_weights in batches:
-            with tf.GradientTape() as tape:
-                logits = self.model(features, training=True)["logits"]
-                loss, task_losses = self._ranker.loss(
-                    self.model.tasks, labels, logits, example_weights
-                )
-                share = self._share_of_gradient() * loss
-            gradients = tape.gradient(share, weights)
-            losses.append(tf.concat([[loss], task_losses], axis=0))
-            total = gradients if total is None else _add(total, gradients)
-        self._optimizer.apply_gradients(zip(total, weights, strict=True))
-        return tf.add_n(losses) / len(losses)
-
-    def _share_of_gradient(self) -> float:
-        # The optimizer adds the replicas' gradients up. A mean over the batch then
-        # wants a mean over replicas, a sum over the batch a sum; accumulated batches
-        # are always averaged.
-        replicas = self._strategy.num_replicas_in_sync
-        mean = self._ranker.loss.task_reduction == "mean"
-        return 1.0 / (self._settings.gradient_accumulation * (replicas if mean else 1))
-
-    def _batches(self, resumed: str | None) -> Iterator:
-        data, seed = self._ranker.train_data, self._settings.seed
-        one = self._strategy.num_replicas_in_sync == 1
-        if one and data.data_service is None:
-            self._position = iterator = self._iterator(seed)
-            if resumed is None or self._checkpoints.restore_position(resumed, iterator):
-                return iterator
-        # Where the position is not saved, a resumed run shuffles anew, lest it see the
-        # first records again in the same order.
-        return self._iterator(seed + self._done())
-
-    def _iterator(self, seed: int) -> Iterator:
-        read = functools.partial(
-            read_batches, self._ranker.train_data, self._ranker.tasks, Mode.TRAIN
-        )
-        batch_size = self._settings.batch_size
-        if self._strategy.num_replicas_in_sync == 1:
-            return iter(read(batch_size, seed=seed))
-        return iter(
-            self._strategy.distribute_datasets_from_function(
-                lambda context: read(
-                    context.get_per_replica_batch_size(batch_size),
-                    shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
-                    seed=seed,
-                )
-            )
-        )
-
     def _log(self, step: int, losses: Mapping[str, float]) -> None:
         now = time.monotonic()
         before, step_before = self._logged
@@ -234,12 +269,19 @@ class Trainer:
         examples = self._settings.batch_size * self._settings.gradient_accumulation
         replicas = self._strategy.num_replicas_in_sync
         rates = self._optimizer.learning_rates(step - 1)
+        large = self.model.large_embeddings
+        norms = {} if large is None else large.norms()
         self._logs.write(
             "train",
             step,
             {
                 **losses,
                 **{f"learning_rate/{group}": rate for group, rate in rates.items()},
+                **{
+                    f"task_weight/{task}": weight
+                    for task, weight in self._balancing.learned().items()
+                },
+                **{f"embedding_norm/{table}": norm for table, norm in norms.items()},
                 "speed/steps_per_second": steps_per_second,
                 "speed/examples_per_second": steps_per_second * examples,
                 "speed/examples_per_second_per_replica": (
@@ -256,13 +298,9 @@ class Trainer:
         if self._report is not None and self._report[0] == step:
             return self._report[1]
         report = self._evaluator.evaluate()
-        for name, tasks in report.items():
-            values = {
-                f"{metric}/{task}": value
-                for task, metrics in tasks.items()
-                for metric, value in metrics.items()
-            }
-            self._logs.write(name, step, values)
+        for name, found in report.items():
+            evaluation_log.write_curves(self._logs, step, name, found)
+        evaluation_log.write_history(self._settings.save_dir, step, report)
         self._report = (step, report)
         return report
 
@@ -286,15 +324,19 @@ class Trainer:
         return end
 
     def _save(self, step: int) -> None:
+        evaluated = self._report is not None and self._report[0] == step
+        marks = evaluation_log.marks_as_texts(*self._report) if evaluated else {}
         self._checkpoints.save(
             step,
             config=self._config,
-            position=self._position,
+            position=self._input.position,
             metadata={
                 "active_seconds": self._active_seconds(),
                 "best": self._best and dataclasses.asdict(self._best),
                 "finished": False,
+                "final": False,
             },
+            texts=marks,
         )
 
     def _restore(self, path: str) -> bool:
@@ -307,13 +349,6 @@ class Trainer:
             self._checkpoints.write_best(metadata["best"])
         _say(f"Going on from {path}.")
         return metadata["finished"]
-
-
-def _add(total, gradients):
-    return [
-        tf.convert_to_tensor(a) + tf.convert_to_tensor(b)
-        for a, b in zip(total, gradients, strict=True)
-    ]
 
 
 def _say(text: str) -> None:

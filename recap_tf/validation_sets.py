@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import gin
 
+from recap_tf import metric_choice
 from recap_tf.input import Records
+from recap_tf.slices import Slice
 
 
 @gin.register
@@ -63,15 +65,25 @@ def set_name(task: str) -> str:
 @gin.configurable("evaluate", module="recap")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateSettings:
-    """How an evaluation reads its sets.
+    """How an evaluation reads its sets, and what it measures.
 
     Args:
         batch_size: examples per batch.
         steps: batches of each set; negative for the whole set.
+        which_metrics: names of the metrics; see `recap_tf.metric_choice`.
+        slices: parts of every set to report on their own.
+        group_feature: the feature that tells users or requests apart, an integer or
+            bytes, by its name in the records; for metrics of groups (gauc, ndcg@k).
+        timeout_seconds: how long an evaluator waits for the next checkpoint, and a
+            trainer for its evaluator, before it gives up.
     """
 
     batch_size: int = 1024
     steps: int = 16384
+    which_metrics: Sequence[str] = metric_choice.DEFAULT
+    slices: Sequence[Slice] = ()
+    group_feature: str | None = None
+    timeout_seconds: float = 3600.0
 
     def __post_init__(self):
         if self.batch_size < 1:
@@ -84,3 +96,15 @@ class EvaluateSettings:
                 "recap.evaluate.steps must be positive, or negative for the whole "
                 "set. Received: 0"
             )
+        if self.timeout_seconds <= 0:
+            raise ValueError(
+                "recap.evaluate.timeout_seconds must be positive. Received: "
+                f"{self.timeout_seconds}"
+            )
+        metric_choice.check(self.which_metrics, "recap.evaluate.which_metrics")
+        names = [one.name for one in self.slices]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"recap.evaluate.slices holds {name!r} more than once."
+                )

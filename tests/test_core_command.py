@@ -30,6 +30,13 @@ def _no_space():
     raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
 
+def _in_graph():
+    def check():
+        raise UserError("no such vocabulary")
+
+    tf.function(check)()
+
+
 TABLES = {"city": {"column": 4, "num_embeddings": 5, "embedding_dim": 2}}
 
 
@@ -41,10 +48,11 @@ TABLES = {"city": {"column": 4, "num_embeddings": 5, "embedding_dim": 2}}
             lambda: tf.function(SmallEmbeddings(tables=TABLES))(np.zeros((1, 1), int)),
             "Embedding table 'city' reads column 4 of `discrete`",
         ),
+        (_in_graph, "no such vocabulary"),
         (_no_space, "/data/x: the disk is full"),
         (lambda: os.stat("/nowhere/x"), "/nowhere/x: No such file or directory"),
     ],
-    ids=["a check", "a check in a graph", "full disk", "no file"],
+    ids=["a check", "a check in a graph", "another one", "full disk", "no file"],
 )
 def test_a_users_mistake_is_one_line(call, message):
     line = user_message(_caught(call))

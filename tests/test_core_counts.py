@@ -24,3 +24,9 @@ def test_counts_take_an_example_in_or_out_but_do_not_weigh_it():
         positives.update_state(labels, sample_weight=weights)
     np.testing.assert_array_equal(examples.result(), [4, 4])
     np.testing.assert_array_equal(positives.result(), [2, 2])
+
+
+def test_the_error_of_a_count_is_its_root():
+    count = ExampleCount(tasks=2)
+    count.update_state([[1, 1]] * 9, sample_weight=[[5.0, 0.0]] * 9)
+    np.testing.assert_array_equal(count.standard_error(), [3, np.nan])

@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.entropy import NRCE, RCE
+from recap_tf.core.entropy import NRCE, RCE, NormalizedEntropy
 
-KINDS = {"rce": RCE, "nrce": NRCE}
+KINDS = {"rce": RCE, "nrce": NRCE, "ne": NormalizedEntropy}
 
 
 def entropy(rate):
@@ -31,6 +32,40 @@ def test_rce_by_hand(labels, predictions, expected):
     rce = RCE()
     rce.update_state(labels, predictions)
     assert float(rce.result()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_normalized_entropy_by_hand():
+    entropy_ratio = NormalizedEntropy()
+    entropy_ratio.update_state([1, 0, 0, 0], [0.5] * 4)
+    assert float(entropy_ratio.result()) == pytest.approx(math.log(2) / entropy(0.25))
+
+
+def test_agreement_with_sklearn_on_weights_and_ties():
+    rng = np.random.default_rng(25)
+    n = 100_000
+    predictions = rng.beta(1, 20, size=[n, 1]).round(3).clip(1e-3)
+    labels = rng.uniform(size=[n, 1]) < predictions * 0.8
+    weights = rng.exponential(size=[n, 1])
+    rce, entropy_ratio = RCE(tasks=1), NormalizedEntropy(tasks=1)
+    for rows in np.split(np.arange(n), [10, 70_000]):
+        for metric in (rce, entropy_ratio):
+            metric.update_state(labels[rows], predictions[rows], weights[rows])
+    rate = np.full(n, np.average(labels, weights=weights))
+    losses = [
+        sklearn.metrics.log_loss(labels, p, sample_weight=weights[:, 0])
+        for p in (predictions[:, 0], rate)
+    ]
+    expected = losses[0] / losses[1]
+    np.testing.assert_allclose(entropy_ratio.result(), [expected], rtol=0, atol=1e-6)
+    # The field's RCE adds an epsilon inside the logarithms: another formula.
+    q = predictions[:, 0]
+    y, w, e = labels[:, 0], weights[:, 0], 1e-7
+    losses = [
+        -np.average(np.where(y, np.log(p + e), np.log(1 - p + e)), weights=w)
+        for p in (q, rate)
+    ]
+    expected = 100 * (1 - losses[0] / losses[1])
+    np.testing.assert_allclose(rce.result(), [expected], rtol=0, atol=1e-6)
 
 
 def test_rce_counts_a_weight_as_repetition():
@@ -137,6 +172,26 @@ def test_merging_in_any_order(kind):
     np.testing.assert_allclose(values, np.tile(values[0], [6, 1]), rtol=1e-10)
     if kind is RCE:
         np.testing.assert_allclose(values[0], whole.result(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_error_is_the_derivative_by_the_weights(kind, smoothing):
+    # d value / d w by differences; predictions far from calibrated even when scaled.
+    rng = np.random.default_rng(26)
+    n, step = 30, 1e-3
+    labels, weights = rng.integers(0, 2, n), rng.uniform(1, 2, n)
+    predictions = rng.uniform(0.02, 0.4, n) ** 2
+    columns = [np.tile(a[:, np.newaxis], [1, 2 * n]) for a in (labels, predictions)]
+    moved = np.concatenate([np.eye(n), -np.eye(n)], axis=1) * step
+    metric = kind(tasks=2 * n, label_smoothing=smoothing)
+    metric.update_state(*columns, weights[:, np.newaxis] + moved)
+    values = metric.result().numpy()
+    slopes = (values[:n] - values[n:]) / (2 * step)
+    expected = np.sqrt(np.sum((weights * slopes) ** 2) * n / (n - 1))
+    metric = kind(label_smoothing=smoothing)
+    metric.update_state(labels, predictions, weights)
+    assert float(metric.standard_error()) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

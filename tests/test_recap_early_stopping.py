@@ -5,28 +5,31 @@ import math
 import pytest
 
 from recap_tf.early_stopping import Best, EarlyStopping, judge
+from recap_tf.evaluation_report import Measured
 
 
-def _report(auroc, rce=0.0):
-    tasks = {"like": {"auroc": auroc, "rce": rce}, "reply": {"auroc": 0.5, "rce": rce}}
-    return {"v": tasks}
+def _report(auroc):
+    tasks = {
+        task: {"auroc": Measured(value), "log_loss": Measured(value)}
+        for task, value in {"like": auroc, "reply": 0.5}.items()
+    }
+    return {"v": {"all": tasks | {"score": {"auroc": Measured(0.0)}}}}
 
 
 @pytest.mark.parametrize(
-    "larger_is_better, values, best_step, ended_at",
+    "settings, values, best_step, ended_at",
     [
-        (True, [0.6, 0.7, 0.7, 0.65, 0.9], 2, 4),
-        (True, [0.6, 0.5, 0.7, 0.6, 0.8], 5, None),
-        (False, [0.6, 0.5, 0.7, 0.55, 0.4], 2, 4),
+        ({}, [0.6, 0.7, 0.7, 0.65, 0.9], 2, 4),
+        ({}, [0.6, 0.5, 0.7, 0.6, 0.8], 5, None),
+        ({"metric": "log_loss"}, [0.6, 0.5, 0.7, 0.55, 0.4], 2, 4),
+        ({"larger_is_better": False}, [0.6, 0.5, 0.7, 0.55, 0.4], 2, 4),
     ],
-    ids=["a tie is no new best", "patience starts anew", "smaller is better"],
+    ids=["a tie is no new best", "patience starts anew", "known", "said"],
 )
 def test_ends_after_two_evaluations_without_a_new_best(
-    larger_is_better, values, best_step, ended_at
+    settings, values, best_step, ended_at
 ):
-    rule = EarlyStopping(
-        validation_set="v", patience=2, larger_is_better=larger_is_better
-    )
+    rule = EarlyStopping(validation_set="v", patience=2, **settings)
     best, ended = None, None
     for step, value in enumerate(values, start=1):
         best, end = judge(rule, best, step, _report(value))
@@ -48,9 +51,10 @@ def test_watches_the_mean_of_the_named_tasks():
     "settings, message",
     [
         ({"patience": 0}, "EarlyStopping.patience must be at least 1. Received: 0"),
-        ({"metric": "auc"}, "EarlyStopping.metric must be one of .*Received: 'auc'"),
+        ({"metric": "gini"}, "EarlyStopping.metric names the metric 'gini', which is"),
+        ({"metric": "ctr"}, "EarlyStopping.metric: of two values of 'ctr' neither is"),
     ],
-    ids=["patience", "metric"],
+    ids=["patience", "metric", "neither is better"],
 )
 def test_bad_settings(settings, message):
     with pytest.raises(ValueError, match=message):
@@ -58,11 +62,21 @@ def test_bad_settings(settings, message):
 
 
 def test_a_set_or_task_that_is_not_reported():
-    reported = {"v": ["like"]}
-    with pytest.raises(ValueError, match=r"validation_set must be one of \['v'\]"):
-        EarlyStopping(validation_set="w").check(reported)
-    with pytest.raises(ValueError, match="tasks names 'reply', which validation set"):
-        EarlyStopping(validation_set="v", tasks=["reply"]).check(reported)
+    reported = {"v": ["like", "score"]}
+    which = ["auroc", "rce"]
+    EarlyStopping(validation_set="v", tasks=["score"]).check(reported, which)
+    with pytest.raises(ValueError, match=r"validation set must be one of \['v'\]"):
+        EarlyStopping(validation_set="w").check(reported, which)
+    with pytest.raises(ValueError, match="validation set 'v' does not report 'reply'"):
+        EarlyStopping(validation_set="v", tasks=["reply"]).check(reported, which)
+    with pytest.raises(ValueError, match=r"one of recap.evaluate.which_metrics, \['au"):
+        EarlyStopping(validation_set="v", metric="nrce").check(reported, which)
+    with pytest.raises(
+        ValueError, match="EarlyStopping: 'rce' says nothing about the score"
+    ):
+        EarlyStopping(validation_set="v", metric="rce", tasks=["score"]).check(
+            reported, which
+        )
 
 
 def test_a_metric_without_a_value():

@@ -419,10 +419,15 @@ def test_bad_settings(folder, settings, message):
             "1 of 3 days below .* missing or empty, 0 tolerated.*2022/03/03",
         ),
         ({"length": 0}, "DatedFolders.length must be at least 1"),
+        ({"missing": -1}, "DatedFolders.missing must be at least 0. Received: -1"),
+        (
+            {"end": "2021/03/04", "length": 2, "missing": 2},
+            "all of the 2 folders below .* are missing or empty. The last.*2021/03/04",
+        ),
         ({"end": "2022-03-04"}, "DatedFolders.end must be YYYY/MM/DD"),
         ({"end": "2022/13/01"}, "Received: '2022/13/01'"),
     ],
-    ids=["missing", "length", "form", "month"],
+    ids=["missing", "length", "negative", "all missing", "form", "month"],
 )
 def test_bad_dated_folders(dated, settings, message):
     settings = {"end": "2022/03/04", "length": 1} | settings

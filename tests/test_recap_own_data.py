@@ -31,7 +31,10 @@ def table(tmp_path_factory):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--ids", "city,user_id", "--numeric", "age", "--validation-share", "0.2"],
+        [
+            *("--ids", "city,user_id", "--numeric", "age"),
+            *("--validation-share", "0.2", "--group", "user_id"),
+        ],
         ["--ids", "city", "--numeric", "", "--exclude", "age,vector"],
         ["--ids", "", "--numeric", "age", "--embeddings", "user_embedding=vector"],
     ],
@@ -59,5 +62,6 @@ def test_a_converted_table_trains_as_it_is(table, tmp_path, flags):
     if "--validation-share" in flags:
         assert report["sets"]["validation"]["click"]["examples"] == 0.2 * ROWS
         assert report["sets"]["validation"]["click"]["auroc"] > 0.8
+        assert report["sets"]["validation"]["click"]["gauc"] > 0.8
     else:
         assert report["sets"] == {}

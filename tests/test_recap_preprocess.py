@@ -71,6 +71,24 @@ def test_downsampling_to_a_batch_of_one():
     assert (features["x"], labels, weights) == ([[2]], [[1]], [[1.0]])
 
 
+def test_downsampling_keeps_the_mean_of_every_task():
+    rng = np.random.default_rng(1)
+    labels = (rng.random((64_000, 2)) < [0.05, 0.2]).astype(int)
+    labels[:, 1] |= labels[:, 0] & (rng.random(64_000) < 0.5)
+    step = DownsampleNegatives(batch_multiplier=10, engagements=["like"])
+    kept, weights = [], []
+    for part in np.split(labels, 100):
+        _, one, weight = step(_batch(labels=part), ["like", "reply"])
+        assert one.shape == (64, 2)
+        kept.append(one)
+        weights.append(weight)
+    weighted = np.sum(np.concatenate(kept) * np.concatenate(weights), axis=0)
+    means = weighted / np.sum(np.concatenate(weights), axis=0)
+    # Of the listed task exactly; of another one as far as chance allows.
+    assert means[0] == pytest.approx(labels[:, 0].mean(), rel=1e-5)
+    assert means[1] == pytest.approx(labels[:, 1].mean(), rel=0.1)
+
+
 def test_surplus_positives_are_told(capfd):
     step = DownsampleNegatives(batch_multiplier=2, engagements=["like"])
     step(_batch(labels=[[1], [1], [1], [0]]), ["like"])
@@ -175,6 +193,26 @@ FEATURES = {"continuous": [[1.0, 2.0]], "binary": [[1]], "at": [[5]]}
             "RectifyLabels.engaged names the task 'b'",
         ),
         (
+            lambda batch: RectifyLabels(
+                served="at", impressed="at", engaged={}, window_hours=0.0
+            ),
+            "RectifyLabels.window_hours must be above 0. Received: 0.0",
+        ),
+        (
+            lambda batch: RectifyLabels(
+                served="continuous", impressed="at", engaged={}
+            )(batch, ["a"]),
+            r"'continuous' for a time in ms, one int64. Received: float32 of .*1, 2",
+        ),
+        (
+            lambda batch: preprocess.mask_features(batch[0], {"binary": 3}),
+            r"masked_mantissa_bits\['binary'\] must be a feature of floats.*int32",
+        ),
+        (
+            lambda batch: preprocess.mask_features(batch[0], {"x": 3}),
+            "masked_mantissa_bits names the feature 'x', which is not read",
+        ),
+        (
             lambda batch: DownsampleNegatives(batch_multiplier=2, engagements=["b"])(
                 batch, ["a"]
             ),
@@ -192,6 +230,10 @@ FEATURES = {"continuous": [[1.0, 2.0]], "binary": [[1]], "at": [[5]]}
         "unknown type",
         "column",
         "rectify task",
+        "window",
+        "time",
+        "masked integers",
+        "masked nothing",
         "downsample task",
         "multiplier",
     ],

@@ -76,6 +76,15 @@ def _state(save_dir) -> dict[str, np.ndarray]:
     }
 
 
+def _tags(save_dir, run) -> set[str]:
+    """The names of the curves in TensorBoard."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(save_dir / "tensorboard" / run))
+    events.Reload()
+    return set(events.Tags()["tensors"])
+
+
 def _assert_same_state(first, second) -> None:
     first, second = _state(first), _state(second)
     assert set(first) == set(second)
@@ -108,7 +117,7 @@ def test_the_whole_job(trained, capsys):
     report = json.loads((folder / "run" / "evaluation.json").read_text())
     assert report["step"] == 60
     ranker = _load(arguments)
-    assert set(report["sets"]["train"]) == set(ranker.tasks)
+    assert set(report["sets"]["train"]) == {*ranker.tasks, "score"}
     assert set(report["sets"]["favorited"]) == {TASK}
     assert report["sets"]["train"][TASK]["examples"] == 1200
     assert report["sets"]["train"][TASK]["auroc"] > 0.6
@@ -135,15 +144,7 @@ def test_evaluate_gives_what_training_reported(trained, tmp_path, capsys):
 
 
 def test_tensorboard_shows_losses_rates_speed_and_metrics(trained):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     folder, _ = trained
-
-    def tags(run):
-        events = EventAccumulator(str(folder / "run" / "tensorboard" / run))
-        events.Reload()
-        return set(events.Tags()["tensors"])
-
     assert {
         "loss",
         f"loss/{TASK}",
@@ -151,8 +152,9 @@ def test_tensorboard_shows_losses_rates_speed_and_metrics(trained):
         f"learning_rate/{TASK}",
         "speed/examples_per_second",
         "speed/active_seconds",
-    } <= tags("train")
-    assert {f"auroc/{TASK}", f"rce/{TASK}"} <= tags("validation")
+    } <= _tags(folder / "run", "train")
+    metrics = {f"auroc/{TASK}", f"rce/{TASK}"}
+    assert metrics <= _tags(folder / "run", "validation")
 
 
 def test_export_scores_like_the_model_without_our_code(trained, tmp_path):
@@ -290,6 +292,7 @@ def test_early_stopping_keeps_and_exports_the_best(data, tmp_path, capsys):
         "--set=EarlyStopping.validation_set='train'",
         # A count does not change, so no evaluation after the first is better.
         "--set=EarlyStopping.metric='examples'",
+        "--set=EarlyStopping.larger_is_better=True",
         "--set=EarlyStopping.patience=2",
     ]
     train.main(
@@ -314,6 +317,76 @@ def test_bfloat16_trains_and_keeps_float32_weights(data, tmp_path):
     assert floats == {np.dtype(np.float32)}
 
 
+def _balanced(by: str) -> list[str]:
+    return [
+        "--set=recap.ranker.loss=@MultiTaskLoss()",
+        f"--set=MultiTaskLoss.task_balancing=@{by}",
+        "--set=recap.evaluate.steps=1",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["UncertaintyWeighting", "GradNorm", "PCGrad"])
+def test_balanced_tasks_resume_bit_equal(data, tmp_path, by):
+    for name, stops in {"whole": (6,), "parts": (3, 6)}.items():
+        for steps in stops:
+            # As in a process of its own: layers' names, from which TensorFlow takes
+            # the order of sums, count on within one.
+            keras.backend.clear_session()
+            arguments = _arguments(
+                data,
+                tmp_path / name,
+                steps=steps,
+                log_every=2,
+                gradient_accumulation=2,
+                clip_norm=0.5,
+                evaluate_every=None,
+            )
+            train.main([*arguments, *_balanced(by)])
+    _assert_same_state(tmp_path / "whole/run", tmp_path / "parts/run")
+    own = {n: v for n, v in _state(tmp_path / "whole/run").items() if "balancing" in n}
+    tags = _tags(tmp_path / "whole/run", "train")
+    if by == "PCGrad":
+        assert not own
+    else:
+        weights = [v for name, v in own.items() if "SLOT" not in name]
+        assert weights and not any(np.all(v == v[0]) for v in weights)
+        # Adam's moments of them are kept, too.
+        assert any("SLOT" in name for name in own)
+        assert {f"task_weight/{TASK}", "learning_rate/task_balancing"} <= tags
+
+
+def test_going_on_with_another_task_balancing(trained):
+    folder, arguments = trained
+    arguments = [*arguments, "--set=recap.train.steps=70", *_balanced("GradNorm")]
+    with pytest.raises(UserError, match="is of a run with another optimizer or loss"):
+        train.main(arguments)
+    found = checkpoints.list_checkpoints(str(folder / "run"))
+    assert checkpoints.step_of(found[-1]) == 60
+
+
+def test_pairs_within_a_user(data, tmp_path):
+    pairwise = [
+        "--set=recap.ranker.loss=@MultiTaskLoss()",
+        "--set=MultiTaskLoss.pairwise=@PairwiseLogistic()",
+        "--set=PairwiseLogistic.group_feature='meta.user_id'",
+        "--set=PairwiseLogistic.factor=0.5",
+    ]
+    arguments = [*_arguments(data, tmp_path, steps=4), *pairwise]
+    arguments.append("--set=recap.evaluate.steps=1")
+    message = r"PairwiseLogistic.group_feature = 'meta.user_id' is not among the feat"
+    with pytest.raises(ValueError, match=message):
+        train.main(arguments)
+    train.main([*arguments, "--set=Records.extra_features=['meta.user_id']"])
+    assert f"pairs/{TASK}" in _tags(tmp_path / "run", "train")
+
+
+def test_clip_norm_must_be_positive(data, tmp_path):
+    message = r"recap.train.clip_norm must be more than 0. Received: 0.0"
+    with pytest.raises(ValueError, match=message):
+        train.main(_arguments(data, tmp_path, clip_norm=0.0))
+
+
 @pytest.mark.slow
 def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
     """As it has to for a TPU; and computes the same there, but for dropout."""
@@ -326,7 +399,7 @@ def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
         batch = next(
             iter(read_batches(ranker.train_data, ranker.tasks, Mode.TRAIN, 64, seed=1))
         )
-        step = tf.function(trainer._replica_step, jit_compile=compiled)
+        step = tf.function(trainer._train_step.on_replica, jit_compile=compiled)
         results.append([step([batch]).numpy() for _ in range(3)])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-3)
     assert results[0][0][0] != results[0][2][0]

@@ -4,6 +4,7 @@ import json
 
 from recap_tf.columns import Columns
 from recap_tf.conversion.row_records import schema_features
+from recap_tf.metric_choice import DEFAULT
 
 VALIDATION_LINE = 'validation/Records.files = "{here}/validation-*.tfrecord.gz"'
 WITHOUT_VALIDATION = (
@@ -53,6 +54,12 @@ def ranker_config(columns: Columns, split: str, *, validation: bool) -> str:
         lines.append("RankingModel.small_embeddings = None")
     if not columns.continuous:
         lines.append("RankingModel.preprocessor = None")
+    if columns.group_feature is not None:
+        lines += [
+            "",
+            f"recap.evaluate.group_feature = {json.dumps(columns.group_feature)}",
+            f"recap.evaluate.which_metrics = {_list([*DEFAULT, 'gauc'])}",
+        ]
     lines += ["", 'recap.train.save_dir = "{here}/run"', ""]
     return "\n".join(lines)
 

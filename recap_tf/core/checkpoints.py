@@ -5,14 +5,16 @@ save_dir/checkpoints/step-00001000/    appears complete or not at all
     position.index, position.data-*    where the input was; only of one worker
     config.gin                         the settings in force
     checkpoint.json                    step, active seconds, shapes of the weights
+    evaluation-SET.json                what an evaluation on SET found
 """
 
 import collections
+import contextlib
 import json
 import posixpath
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -47,9 +49,13 @@ def list_checkpoints(save_dir: str) -> list[str]:
     return [
         posixpath.join(folder, name)
         for name in names
-        if _NAME.fullmatch(name)
-        and tf.io.gfile.exists(posixpath.join(folder, name, _METADATA))
+        if _NAME.fullmatch(name) and is_complete(posixpath.join(folder, name))
     ]
+
+
+def is_complete(path: str) -> bool:
+    """Whether folder `path` holds a whole checkpoint, not one half-deleted."""
+    return tf.io.gfile.exists(posixpath.join(path, _METADATA))
 
 
 def choose_checkpoint(path: str) -> str:
@@ -63,7 +69,7 @@ def choose_checkpoint(path: str) -> str:
         UserError: there is none.
     """
     if _NAME.search(path.rstrip("/")):
-        if tf.io.gfile.exists(posixpath.join(path, _METADATA)):
+        if is_complete(path):
             return path.rstrip("/")
         raise UserError(f"{path} holds no complete checkpoint.")
     best = read_best(path)
@@ -146,6 +152,7 @@ class Checkpoints:
         model: its weights are compared before they are restored.
         state: what else goes into the checkpoint, name -> trackable.
         keep: how many checkpoints stay; the best one stays besides. None for all.
+        spared: which of the old checkpoints' folders stay besides.
     """
 
     def __init__(
@@ -154,6 +161,7 @@ class Checkpoints:
         model: tf.Module,
         state: Mapping[str, Any],
         keep: int | None = None,
+        spared: Callable[[list[str]], Collection[str]] = lambda old: (),
     ):
         if keep is not None and keep < 1:
             raise ValueError(
@@ -161,6 +169,7 @@ class Checkpoints:
             )
         self.save_dir = save_dir
         self.keep = keep
+        self._spared = spared
         self._model = model
         self._checkpoint = tf.train.Checkpoint(model=model, **state)
         self._written = threading.Event()
@@ -168,12 +177,14 @@ class Checkpoints:
         self._error: BaseException | None = None
 
     def remove_unfinished(self) -> None:
-        """Deletes what a killed run left half-written."""
+        """Deletes what a killed run left half-written or half-deleted."""
         folder = posixpath.join(self.save_dir, "checkpoints")
         if tf.io.gfile.isdir(folder):
             for name in tf.io.gfile.listdir(folder):
-                if name.startswith(".partial-"):
-                    tf.io.gfile.rmtree(posixpath.join(folder, name.rstrip("/")))
+                path = posixpath.join(folder, name.rstrip("/"))
+                half = _NAME.search(path) and not is_complete(path)
+                if name.startswith(".partial-") or half:
+                    tf.io.gfile.rmtree(path)
 
     def save(
         self,
@@ -182,6 +193,7 @@ class Checkpoints:
         config: str,
         position: Any = None,
         metadata: Mapping[str, Any] | None = None,
+        texts: Mapping[str, str] = {},
     ) -> None:
         """Starts writing a checkpoint; waits for the one before it.
 
@@ -192,6 +204,7 @@ class Checkpoints:
             config: the settings in force, as text.
             position: the input's iterator, if its position can be saved.
             metadata: further entries of checkpoint.json.
+            texts: further files, name -> text.
         """
         self.wait()
         path = checkpoint_path(self.save_dir, step)
@@ -216,7 +229,8 @@ class Checkpoints:
 
         def finish(_):
             try:
-                files.write_text(posixpath.join(aside, "config.gin"), config)
+                for name, text in ({"config.gin": config} | dict(texts)).items():
+                    files.write_text(posixpath.join(aside, name), text)
                 files.write_text(
                     posixpath.join(aside, _METADATA), json.dumps(described, indent=1)
                 )
@@ -271,17 +285,32 @@ class Checkpoints:
         if self.keep is None:
             return
         best = read_best(self.save_dir)
-        spared = checkpoint_path(self.save_dir, best["step"]) if best else None
-        for path in list_checkpoints(self.save_dir)[: -self.keep]:
-            if path != spared:
-                tf.io.gfile.rmtree(path)
+        chosen = checkpoint_path(self.save_dir, best["step"]) if best else None
+        old = list_checkpoints(self.save_dir)[: -self.keep]
+        for path in set(old) - {chosen, *self._spared(old)}:
+            _delete(path)
+
+
+def _delete(path: str) -> None:
+    # First what makes it a checkpoint, so that nobody takes half of one for a whole.
+    tf.io.gfile.remove(posixpath.join(path, _METADATA))
+    # An evaluator may write into the folder at this moment; it cleans up after itself.
+    with contextlib.suppress(tf.errors.OpError):
+        tf.io.gfile.rmtree(path)
 
 
 def _read(checkpoint: tf.train.Checkpoint, prefix: str) -> None:
     status = checkpoint.read(prefix)
     # All that is here must be there. The converse holds but for TensorFlow's own
     # counter of saves, about which it would warn.
-    status.assert_existing_objects_matched().expect_partial()
+    try:
+        status.assert_existing_objects_matched().expect_partial()
+    except AssertionError as error:
+        raise UserError(
+            f"The checkpoint {posixpath.dirname(prefix)} is of a run with another "
+            "optimizer or loss, whose state this one cannot go on from. Change "
+            "save_dir; initial_checkpoint_dir starts from its weights."
+        ) from error
 
 
 def _read_json(path: str) -> dict[str, Any]:

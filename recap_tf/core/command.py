@@ -66,11 +66,13 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         reason = _DISK.get(error.errno, error.strerror)
         return f"{error.filename}: {reason}" if error.filename else str(reason)
-    if type(error).__module__.startswith("tensorflow"):
-        return _disk_message(str(error))
     text = str(error)
+    quoted = _IN_GRAPH.findall(text) if "in user code:" in text else []
+    if type(error).__module__.startswith("tensorflow"):
+        # Autograph raises an error of its own in place of a UserError.
+        return quoted[-1] if quoted else _disk_message(text)
     if isinstance(error, (ValueError, TypeError, FileNotFoundError)):
-        if "in user code:" in text and (quoted := _IN_GRAPH.findall(text)):
+        if quoted:
             return quoted[-1]
         # Checks in our packages raise these; the same types from deep inside a
         # library are bugs and deserve their traceback.

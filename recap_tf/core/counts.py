@@ -4,7 +4,7 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.task_metric import TaskMetric, plain_python
+from recap_tf.core.task_metric import TaskMetric, plain_python, value_where
 
 
 @gin.register
@@ -15,6 +15,7 @@ class ExampleCount(TaskMetric):
     Call: (labels, predictions, weight), all [batch, tasks] -> [tasks]; the predictions
     are not used. Counts say how far the other values can be trusted, so an example
     counts once however much it weighs: a weight only takes it in (not 0) or out (0).
+    Standard error: the square root, as of a Poisson count; NaN if nothing was counted.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class ExampleCount(TaskMetric):
         counted = self.counted(labels)
         counted = tf.where(weights != 0, counted, tf.zeros_like(counted))
         counted = tf.reduce_sum(counted, axis=0)
-        self.count.assign_add(tf.reshape(counted, self.count.shape))
+        self.count.assign_add(self.per_task(counted))
 
     def counted(self, labels: tf.Tensor) -> tf.Tensor:
         return tf.ones_like(labels)
@@ -47,6 +48,10 @@ class ExampleCount(TaskMetric):
 
     def result(self) -> tf.Tensor:
         return tf.identity(self.count)
+
+    def standard_error(self) -> tf.Tensor:
+        count = tf.cast(self.count, tf.float64)
+        return value_where(count > 0, tf.sqrt(count))
 
 
 @gin.register

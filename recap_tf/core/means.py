@@ -4,21 +4,17 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.task_metric import TaskMetric, plain_python, value_where
+from recap_tf.core.moments import FunctionOfMeans, WeightedMoments
+from recap_tf.core.task_metric import plain_python, value_where
 
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class WeightedMean(TaskMetric):
+class WeightedMean(WeightedMoments):
     """Mean of the values seen so far, weighted; NaN before any weight.
 
-        weight_sum <- weight_sum + sum(w)
-        mean       <- mean + sum(w * (value - mean)) / weight_sum
-
-    Call: values [batch, tasks], sample_weight -> [tasks]. The update adds small
-    differences to the mean instead of keeping a sum, so nothing grows with the number
-    of examples but `weight_sum`. A value of weight 0 changes nothing, even if it is
-    NaN. Source: Welford 1962; West 1979 (weighted); merging: Chan et al. 1979.
+    Call: values [batch, tasks], sample_weight -> [tasks]. How it is accumulated and
+    the standard error (NaN below two examples): see `WeightedMoments`.
     """
 
     def __init__(
@@ -28,32 +24,29 @@ class WeightedMean(TaskMetric):
         dtype: str = "float64",
     ):
         super().__init__(tasks=tasks, name=name, dtype=dtype)
-        self.mean = self.add_state("mean")
-        self.weight_sum = self.add_state("weight_sum")
+
+    @property
+    def mean(self) -> tf.Tensor:
+        """[tasks]; 0 before any weight."""
+        return self.means[0]
 
     @plain_python
     def update_state(
         self, values: tf.Tensor, sample_weight: tf.Tensor | None = None
     ) -> None:
         values, weights = self.inputs(sample_weight, values=values)
-        batch_sum = tf.reduce_sum(weights, axis=0)
-        total = self.weight_sum + tf.reshape(batch_sum, self.weight_sum.shape)
-        # Dividing the weights, not the sum, keeps values near the largest number of
-        # the dtype from overflowing.
-        share = tf.math.divide_no_nan(weights, total)
-        difference = values - self.mean
-        step = tf.reduce_sum(tf.math.multiply_no_nan(difference, share), axis=0)
-        self.mean.assign_add(tf.reshape(step, self.mean.shape))
-        self.weight_sum.assign(total)
-
-    def merge_one(self, metric: "WeightedMean") -> None:
-        total = self.weight_sum + metric.weight_sum
-        share = tf.math.divide_no_nan(metric.weight_sum, total)
-        self.mean.assign_add((metric.mean - self.mean) * share)
-        self.weight_sum.assign(total)
+        self.add([values], weights)
 
     def result(self) -> tf.Tensor:
-        return value_where(self.weight_sum > 0, self.mean)
+        return super().result()[0]
+
+    def standard_error(self) -> tf.Tensor:
+        return super().standard_error()[0]
+
+    def get_config(self):
+        config = super().get_config()
+        del config["values"]
+        return config
 
 
 @gin.register
@@ -107,11 +100,14 @@ class PCTR(WeightedMean):
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class CalibrationRatio(TaskMetric):
+class CalibrationRatio(FunctionOfMeans):
     """PCTR / CTR: 1 is calibrated, 2 predicts twice too much; NaN without positives.
 
-    Call: (labels, probabilities, weight), all [batch, tasks] -> [tasks].
+    Call: (labels, probabilities, weight), all [batch, tasks] -> [tasks]. Standard
+    error: delta method for the ratio of the two means.
     """
+
+    values = 2
 
     def __init__(
         self,
@@ -120,12 +116,6 @@ class CalibrationRatio(TaskMetric):
         dtype: str = "float64",
     ):
         super().__init__(tasks=tasks, name=name, dtype=dtype)
-        self.ctr = CTR(tasks, dtype=dtype)
-        self.pctr = PCTR(tasks, dtype=dtype)
-
-    @property
-    def parts(self) -> list[TaskMetric]:
-        return [self.ctr, self.pctr]
 
     @plain_python
     def update_state(
@@ -134,9 +124,11 @@ class CalibrationRatio(TaskMetric):
         predictions: tf.Tensor,
         sample_weight: tf.Tensor | None = None,
     ) -> None:
-        for part in self.parts:
-            part.update_state(labels, predictions, sample_weight)
+        labels, predictions, weights = self.inputs(
+            sample_weight, labels=labels, predictions=predictions
+        )
+        self.moments.add([labels, predictions], weights)
 
-    def result(self) -> tf.Tensor:
-        ratio = tf.math.divide_no_nan(self.pctr.mean, self.ctr.mean)
-        return value_where(self.ctr.mean > 0, ratio)
+    def value(self, means: tf.Tensor) -> tf.Tensor:
+        label, prediction = tf.unstack(means)
+        return value_where(label > 0, tf.math.divide_no_nan(prediction, label))

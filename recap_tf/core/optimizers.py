@@ -84,6 +84,16 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         )
         self._group_names = tuple(groups)
 
+    def add_groups(
+        self, groups: Mapping[str, tuple[Optimizer, Sequence[tf.Variable]]]
+    ) -> None:
+        """Takes further weights on, each group with an optimizer of its own."""
+        for name, (optimizer, weights) in groups.items():
+            number = len(self._optimizers_and_vars)
+            self._track_trackable(optimizer, name=f"Optimizer{number}")
+            self._optimizers_and_vars.append((optimizer, _constant(weights)))
+            self._group_names += (name,)
+
     def create_slots(self) -> None:
         """Makes all state now, so that a checkpoint can be restored into it."""
         for optimizer, weights in self._optimizers_and_vars:

@@ -9,6 +9,17 @@ The state is kept in float64 on the host: in float32 a sum of weights stops grow
 2**24 examples of weight 1, and the columns of a batch are too small for the wider type
 to cost anything. Running means of replicas do not add up, so the metrics are updated
 outside of `strategy.run`, with the values of all replicas put together.
+
+`standard_error` says how far `result` may be off because the examples are a sample:
+what would come out of drawing as many examples again and again from where these came
+from, each drawn with its weight. To first order that is
+
+    se^2 = n / (n - 1) * sum over examples of (w * d value / d w)^2
+
+for each of our metrics (the delta method; for the area under the ROC curve it is DeLong
+1988; in general the infinitesimal jackknife, Efron 1982, ch. 6). No metric assumes that
+weights stand for repeated examples. What comes in groups (users, requests, lists) is
+drawn by group.
 """
 
 from collections.abc import Iterable
@@ -29,6 +40,9 @@ class TaskMetric(keras.metrics.Metric):
         dtype: in which the state is kept and computed.
     """
 
+    needs_groups = False
+    """Whether `update_state` also wants `groups`, int64 [batch]."""
+
     def __init__(
         self,
         tasks: int | None = None,
@@ -39,6 +53,23 @@ class TaskMetric(keras.metrics.Metric):
             raise ValueError(f"tasks must be at least 1, or None. Received: {tasks}")
         super().__init__(name=name, dtype=dtype)
         self.tasks = tasks
+
+    def standard_error(self) -> tf.Tensor:
+        """Of `result`, float64 [tasks]; NaN where there is none. See the module."""
+        raise NotImplementedError(f"{type(self).__name__} has no standard_error.")
+
+    def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """`result` and `standard_error` together, which may cost no more than one."""
+        return self.result(), self.standard_error()
+
+    @property
+    def columns(self) -> int:
+        """How many values the metric has, as the last axis of what it computes."""
+        return self.tasks or 1
+
+    def per_task(self, values: tf.Tensor) -> tf.Tensor:
+        """[..., columns] as shown: without that axis if `tasks` is None."""
+        return values[..., 0] if self.tasks is None else values
 
     @property
     def parts(self) -> list["TaskMetric"]:

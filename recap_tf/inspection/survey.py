@@ -1,6 +1,7 @@
 """What a folder of records holds, and what training would choke on."""
 
 import dataclasses
+import math
 import posixpath
 import re
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ class SplitSummary:
         labels: label -> positives.
         features: feature -> its summary.
         faults: what training would choke on, one line each.
+        whole: whether there are no more records than those.
     """
 
     files: list[str]
@@ -41,6 +43,7 @@ class SplitSummary:
     labels: dict[str, int]
     features: dict[str, FeatureSummary]
     faults: list[str]
+    whole: bool = True
 
     def as_json(self, columns: Columns | None) -> dict[str, Any]:
         return {
@@ -93,8 +96,9 @@ def summarize(
     *,
     labels: Sequence[str] | None,
     columns: Columns | None,
+    most_records: int | None = None,
 ) -> SplitSummary:
-    """Reads all records of a split, in constant memory.
+    """Reads the records of a split, in constant memory.
 
     Args:
         split: its name, for the progress bar.
@@ -102,6 +106,7 @@ def summarize(
         schema: what the records should hold.
         labels: which features must be 0 or 1; None takes those that are.
         columns: names and vocabulary sizes of the dense features' columns.
+        most_records: no further batch is read after so many; none reads all.
     """
     for name in labels or ():
         schema[name]  # raises, with the name, if the schema lacks it
@@ -113,10 +118,16 @@ def summarize(
     records = 0
     sizes = [tf.io.gfile.stat(path).length for path in paths]
     progress = {"unit": "B", "unit_scale": True, "miniters": 0, "mininterval": 0.5}
+    most, whole = math.inf if most_records is None else most_records, True
     with tqdm(total=sum(sizes), desc=split, **progress) as bar:
         for path, size in zip(paths, sizes, strict=True):
+            if not whole:
+                break
             batches = checked_batches(path, schema)
             for batch in _until_fault(batches, path, faults):
+                if records >= most:
+                    whole = False
+                    break
                 records += batch.count
                 for name, summary in summaries.items():
                     outside = summary.add(*batch.features[name])
@@ -140,7 +151,8 @@ def summarize(
     if not records and not faults:
         faults["empty"] = f"{split}: its {len(paths)} files hold no record"
     positives = {name: int(summaries[name].ones.sum()) for name in labels}
-    return SplitSummary(list(paths), records, positives, summaries, [*faults.values()])
+    found = [*faults.values()]
+    return SplitSummary(list(paths), records, positives, summaries, found, whole)
 
 
 def column_names(columns: Columns | None, feature: str) -> list[str] | None:

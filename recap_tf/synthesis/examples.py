@@ -9,6 +9,7 @@ from recap_tf.labels import SamplingRates
 from recap_tf.schema import Schema
 from recap_tf.synthesis.columns import Column, Requests, Values
 from recap_tf.synthesis.hidden_model import HiddenModel, sigmoid
+from recap_tf.synthesis.log import Period, SyntheticLog, draw_positions, draw_times
 
 _VALUES_AT_ONCE = 1 << 21  # few enough to stay in the caches between two operations
 
@@ -20,7 +21,8 @@ class Batch:
     Args:
         features: name in the records -> values, one row per example; labels too.
         present: feature -> (n,) whether a record has it; not listed: all do.
-        logits, labels: (n, labels), true log-odds and what was drawn from them.
+        logits, labels: (n, labels), true log-odds and what was drawn from them; of a
+            log, engagements in time.
     """
 
     features: Mapping[str, Values]
@@ -39,6 +41,9 @@ class ExampleSource:
         columns: how the other features are drawn.
         model: what the labels depend on.
         candidates: fewest and most examples of one request.
+        log: when the examples happen, if that is to be recorded.
+        before: what the labels depended on before, if that drifts.
+        old_ranker: what a log's positions depend on, if there are any.
     """
 
     order: Sequence[str]
@@ -46,11 +51,20 @@ class ExampleSource:
     columns: Mapping[str, Column]
     model: HiddenModel
     candidates: tuple[int, int]
+    log: SyntheticLog | None = None
+    before: HiddenModel | None = None
+    old_ranker: HiddenModel | None = None
 
     def draw(
-        self, rng: np.random.Generator, examples: int, rates: SamplingRates
+        self,
+        rng: np.random.Generator,
+        examples: int,
+        rates: SamplingRates,
+        period: Period | None = None,
     ) -> Iterator[Batch]:
         """Draws `examples` in all, request after request; cuts the last one short.
+
+        With a log they happen within `period`.
 
         Labels are drawn as if natural traffic had been sampled for each task at its
         rates (share of positives kept, share of negatives kept). Keeping an example
@@ -66,20 +80,44 @@ class ExampleSource:
         """
         pairs = [rates.get(label, (1.0, 1.0)) for label in self.labels]
         shift = np.log([positive / negative for positive, negative in pairs])
+        model = self._model_at(period)
         for requests in self._requests(rng, examples):
             drawn = {
                 n: column.draw(rng, requests) for n, column in self.columns.items()
             }
             values = {name: value for name, (value, _) in drawn.items()}
-            logits = self.model.logits(self.columns, values) + shift
-            labels = rng.random(logits.shape) < sigmoid(logits)
+            logits = model.logits(self.columns, values) + shift
+            chances = sigmoid(logits)
+            if period is not None and self.old_ranker is not None:
+                chances = self._looked_at(rng, period, requests, values, logits, shift)
+            labels = rng.random(logits.shape) < chances
             values |= zip(self.labels, labels.T, strict=True)
+            present = {n: mask for n, (_, mask) in drawn.items() if mask is not None}
+            if period is not None:
+                own = dict(zip(self.labels, labels.T, strict=True))
+                times, engaged = draw_times(self.log, rng, period, requests, own)
+                values |= times
+                present |= engaged
             yield Batch(
                 features={name: values[name] for name in self.order},
-                present={n: mask for n, (_, mask) in drawn.items() if mask is not None},
+                present=present,
                 logits=logits,
                 labels=labels,
             )
+
+    def _model_at(self, period: Period | None) -> HiddenModel:
+        if period is None or self.before is None:
+            return self.model
+        return self.model.turned(self.before, self.log.drift * period.age)
+
+    def _looked_at(self, rng, period, requests, values, logits, shift) -> np.ndarray:
+        """Gives `values` positions; returns the labels' chances with them."""
+        score = self.old_ranker.logits(self.columns, values).mean(axis=1)
+        positions, looked = draw_positions(self.log, rng, period, requests, score)
+        values[self.log.position][:, self.log.position_column] = positions
+        natural = sigmoid(logits - shift) * looked[:, np.newaxis]
+        odds = natural / (1.0 - natural) * np.exp(shift)
+        return odds / (1.0 + odds)
 
     def _requests(self, rng, examples: int) -> Iterator[Requests]:
         fewest, most = self.candidates

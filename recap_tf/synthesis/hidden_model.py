@@ -52,6 +52,12 @@ class HiddenModel:
         signals = _project(columns, values, self.projections)
         return self.combine((signals - self.mean) / self.deviation) + self.bias
 
+    def turned(self, other: "HiddenModel", degrees: float) -> "HiddenModel":
+        """This model, its weights turned towards those of `other`."""
+        angle = np.float32(np.deg2rad(degrees))
+        weights = np.cos(angle) * self.weights + np.sin(angle) * other.weights
+        return dataclasses.replace(self, weights=weights)
+
     def combine(self, z: np.ndarray) -> np.ndarray:
         """Standardized signals (n, S) -> log-odds less the bias, (n, tasks)."""
         products = z[:, self.pairs[..., 0]] * z[:, self.pairs[..., 1]]

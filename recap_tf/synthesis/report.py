@@ -20,11 +20,13 @@ class SyntheticSet:
         sampling_rates: task -> (share of positives kept, share of negatives kept) of
             the sampling that the set looks like; all kept where not listed. See
             `ExampleSource.draw`.
+        dated: in dated folders, if the data is a log.
     """
 
     examples: int
     files: int
     sampling_rates: SamplingRates
+    dated: bool = False
 
 
 def describe_set(

@@ -1,0 +1,154 @@
+"""Which of two evaluations is better, and which evaluated checkpoint is the best."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from recap_tf import metric_choice
+from recap_tf.core import checkpoints, evaluation_marks
+from recap_tf.core.command import UserError
+from recap_tf.evaluation_report import Measured, Report, from_json
+from recap_tf.metric_choice import SCORE
+from recap_tf.slices import EVERYTHING
+
+_FORM = "SET/METRIC or SET/METRIC/TASK"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A metric on a validation set, by which evaluations are compared.
+
+    Args:
+        validation_set: the set's name.
+        metric: the metric's name.
+        tasks: it is averaged over these; none for all of the set but the score.
+        larger_is_better: none for what is known of the metric.
+    """
+
+    validation_set: str
+    metric: str
+    tasks: Sequence[str] | None = None
+    larger_is_better: bool | None = None
+
+    def check(self, setting: str) -> None:
+        """Raises ValueError unless there is such a metric and it has a better end."""
+        choice = metric_choice.find(self.metric, setting)
+        if choice.better is None and self.larger_is_better is None:
+            raise ValueError(
+                f"{setting}: of two values of {self.metric!r} neither is better in "
+                "itself. Choose another metric."
+            )
+
+    def check_reported(
+        self, setting: str, reported: Mapping[str, Sequence[str]], which: Sequence[str]
+    ) -> None:
+        """Raises ValueError unless evaluations will have the watched number.
+
+        Args:
+            setting: where the user wrote it.
+            reported: set -> tasks.
+            which: the metrics that are measured.
+        """
+        tasks = reported.get(self.validation_set)
+        if tasks is None:
+            raise ValueError(
+                f"{setting}: the validation set must be one of {sorted(reported)}. "
+                f"Received: {self.validation_set!r}"
+            )
+        if self.metric not in which:
+            raise ValueError(
+                f"{setting}: the metric must be one of recap.evaluate.which_metrics, "
+                f"{list(which)}. Received: {self.metric!r}"
+            )
+        for task in self.tasks or ():
+            if task not in tasks:
+                raise ValueError(
+                    f"{setting}: validation set {self.validation_set!r} does not "
+                    f"report {task!r}."
+                )
+            if task == SCORE and metric_choice.find(self.metric, "").on_score is None:
+                raise ValueError(
+                    f"{setting}: {self.metric!r} says nothing about the score."
+                )
+
+    def value(self, report: Report) -> float:
+        """The watched number; NaN where a task has none."""
+        measured = self.measured(report)
+        return sum(one.value for one in measured.values()) / len(measured)
+
+    def measured(self, report: Report) -> dict[str, Measured]:
+        """Task -> what it was averaged from.
+
+        Raises:
+            KeyError: the set, a task or the metric is not in the report.
+        """
+        tasks = report[self.validation_set][EVERYTHING]
+        of = self.tasks or [task for task in tasks if task != SCORE]
+        return {task: tasks[task][self.metric] for task in of}
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether `value` is better than, not as good as, another."""
+        larger = self.larger_is_better
+        if larger is None:
+            larger = metric_choice.find(self.metric, "").better == "larger"
+        return value > than if larger else value < than
+
+
+def parse_watched(text: str, setting: str = "--best") -> Watched:
+    """What "SET/METRIC" or "SET/METRIC/TASK" means.
+
+    Raises:
+        UserError: it is in another form, or there is no such metric.
+    """
+    parts = text.split("/", 2)
+    if len(parts) < 2 or not all(parts):
+        raise UserError(f"{setting} must be {_FORM}. Received: {text!r}")
+    watched = Watched(validation_set=parts[0], metric=parts[1], tasks=parts[2:] or None)
+    watched.check(setting)
+    return watched
+
+
+def best_evaluated(save_dir: str, watched: Watched) -> tuple[str, float]:
+    """The best of the evaluated checkpoints below `save_dir`, and its value.
+
+    Of equally good ones the earliest.
+
+    Raises:
+        UserError: none was evaluated on the set, or the metric has no value.
+    """
+    found = checkpoints.list_checkpoints(save_dir)
+    if not found:
+        raise UserError(f"There is no complete checkpoint below {save_dir}.")
+    name = watched.validation_set
+    marks = {path: evaluation_marks.read_marks(path) for path in found}
+    evaluated = {path: of[name] for path, of in marks.items() if name in of}
+    if not evaluated:
+        others = sorted({other for of in marks.values() for other in of})
+        have = f"; there are evaluations on {', '.join(others)}" if others else ""
+        raise UserError(
+            f"--best: none of the {len(found)} checkpoints below {save_dir} has been "
+            f"evaluated on {name!r}{have}. python -m recap_tf.evaluate --follow does."
+        )
+    best: tuple[str, float] | None = None
+    for path, mark in evaluated.items():
+        value = _value(watched, from_json(mark), path)
+        if not math.isnan(value) and (
+            best is None or watched.is_better(value, best[1])
+        ):
+            best = (path, value)
+    if best is None:
+        raise UserError(
+            f"--best: {watched.metric} has no value on {name!r} in any checkpoint: a "
+            "task there has no positives or no negatives. Name one that has."
+        )
+    return best
+
+
+def _value(watched: Watched, report: Report, path: str) -> float:
+    try:
+        return watched.value(report)
+    except KeyError as error:
+        raise UserError(
+            f"--best: the evaluation of {path} on {watched.validation_set!r} does not "
+            f"report {error.args[0]!r}."
+        ) from error

@@ -1,0 +1,308 @@
+"""Optimizers of large tables: an update reads and writes the rows of its batch only.
+
+Each is a Keras optimizer, and says how a TPU's embedding cores do the same. Formulas
+are per row of the table; g is the sum of a row's gradients over the batch, t counts
+updates from 1. Rows that a batch does not hold keep their weights and their state.
+"""
+
+from collections.abc import Callable, Mapping
+
+import gin
+import tensorflow as tf
+import tf_keras as keras
+
+from recap_tf.core.optimizers import Adam
+from recap_tf.core.schedules import Schedule
+
+_legacy = keras.optimizers.legacy
+_on_tpu = tf.tpu.experimental.embedding
+
+
+class RowOptimizer:
+    """What all optimizers of this module offer beside Keras's interface."""
+
+    def slot_starts(self) -> Mapping[str, float]:
+        """State kept per row: Keras's name of it -> the value it starts from."""
+        raise NotImplementedError("A row optimizer defines slot_starts().")
+
+    def as_tpu(self, learning_rate: float | Callable[[], tf.Tensor]):
+        """The `tf.tpu.experimental.embedding` optimizer with these settings.
+
+        Raises:
+            ValueError: TPUs have none.
+        """
+        raise NotImplementedError("A row optimizer defines as_tpu().")
+
+    def reset_rows(self, table: tf.Variable, rows: tf.Tensor) -> None:
+        """Forgets what was learned about `rows`, (n,) integers, of `table`."""
+        for name, start in self.slot_starts().items():
+            slot = self.get_slot(table, name)
+            shape = tf.concat([tf.shape(rows), slot.shape[1:]], axis=0)
+            slot.scatter_update(
+                tf.IndexedSlices(tf.fill(shape, tf.cast(start, slot.dtype)), rows)
+            )
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class SparseSGD(RowOptimizer, _legacy.SGD):
+    """w -= lr * g.
+
+    Args:
+        learning_rate: a number or a schedule.
+    """
+
+    def __init__(self, learning_rate: float | Schedule = 0.01, name: str = "SparseSGD"):
+        super().__init__(learning_rate, name=name)
+
+    def slot_starts(self):
+        return {}
+
+    def as_tpu(self, learning_rate):
+        return _on_tpu.SGD(learning_rate)
+
+    def get_config(self):
+        return _only(super().get_config(), "learning_rate", "name")
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
+    """Adagrad (Duchi et al. 2011).
+
+        a += g^2;  w -= lr * g / (sqrt(a) + 1e-7)
+
+    Args:
+        learning_rate: a number or a schedule.
+        initial_accumulator_value: what a starts from.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.01,
+        initial_accumulator_value: float = 0.1,
+        name: str = "SparseAdagrad",
+    ):
+        super().__init__(learning_rate, initial_accumulator_value, name=name)
+
+    def slot_starts(self):
+        return {"accumulator": self._initial_accumulator_value}
+
+    def as_tpu(self, learning_rate):
+        return _on_tpu.Adagrad(learning_rate, self._initial_accumulator_value)
+
+    def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
+        # Keras's fused op waits for one row of memory after the other; gathering
+        # fetches ahead.
+        key = (var.device, var.dtype.base_dtype)
+        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        slot = self.get_slot(var, "accumulator")
+        sums = tf.gather(slot, indices) + tf.square(grad)
+        slot.scatter_update(tf.IndexedSlices(sums, indices))
+        change = state["lr_t"] * grad / (tf.sqrt(sums) + state["epsilon"])
+        return var.scatter_sub(tf.IndexedSlices(change, indices))
+
+    def get_config(self):
+        names = ("learning_rate", "initial_accumulator_value", "name")
+        return _only(super().get_config(), *names)
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
+    """Adagrad with one accumulator per row: a table's state is 1 / dim of its size.
+
+        a += mean(g^2);  w -= lr * g / (sqrt(a) + epsilon)
+
+    Mudigere et al. 2021 (arXiv:2104.05158, section 4.1.4). TPUs do not have it.
+
+    Args:
+        learning_rate: a number or a schedule.
+        initial_accumulator_value: what a starts from.
+        epsilon: added to the root.
+    """
+
+    _HAS_AGGREGATE_GRAD = True
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.01,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        name: str = "RowWiseAdagrad",
+    ):
+        super().__init__(name)
+        if initial_accumulator_value < 0:
+            raise ValueError(
+                "RowWiseAdagrad.initial_accumulator_value cannot be negative. "
+                f"Received: {initial_accumulator_value}"
+            )
+        self._set_hyper("learning_rate", learning_rate)
+        self._set_hyper("decay", 0.0)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+
+    def slot_starts(self):
+        return {"accumulator": self.initial_accumulator_value}
+
+    def as_tpu(self, learning_rate):
+        raise ValueError(
+            "RowWiseAdagrad does not exist on TPUs. Use SparseAdagrad there."
+        )
+
+    def _create_slots(self, var_list):
+        start = keras.initializers.Constant(self.initial_accumulator_value)
+        for var in var_list:
+            self.add_slot(var, "accumulator", start, shape=var.shape[:1])
+
+    def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
+        accumulator = self.get_slot(var, "accumulator")
+        added = tf.reduce_mean(tf.square(grad), axis=-1)
+        accumulator.scatter_add(tf.IndexedSlices(added, indices))
+        root = tf.sqrt(tf.gather(accumulator, indices)) + self.epsilon
+        change = self._rate(var, apply_state) * grad / root[:, tf.newaxis]
+        return var.scatter_sub(tf.IndexedSlices(change, indices))
+
+    def _resource_apply_dense(self, grad, var, apply_state=None):
+        every = tf.range(var.shape[0])
+        return self._resource_apply_sparse(grad, var, every, apply_state)
+
+    def _rate(self, var, apply_state) -> tf.Tensor:
+        key = (var.device, var.dtype.base_dtype)
+        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        return state["lr_t"]
+
+    def get_config(self):
+        return super().get_config() | {
+            "learning_rate": self._serialize_hyperparameter("learning_rate"),
+            "initial_accumulator_value": self.initial_accumulator_value,
+            "epsilon": self.epsilon,
+        }
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class LazyAdam(RowOptimizer, Adam):
+    """Adam whose moments decay only when a row is seen.
+
+        m = beta_1 * m + (1 - beta_1) * g;  v = beta_2 * v + (1 - beta_2) * g^2
+        w -= lr * (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon)
+
+    Keras's Adam decays the moments of every row in every update, which costs as much
+    as the table is large. TPUs add epsilon before the bias correction.
+
+    Args:
+        learning_rate: a number or a schedule.
+        beta_1, beta_2: decay of the first and second moment per update of a row.
+        epsilon: added to the root of the corrected second moment.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        name: str = "LazyAdam",
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, name=name)
+
+    def slot_starts(self):
+        return {"moments": 0.0}
+
+    def as_tpu(self, learning_rate):
+        beta_1, beta_2 = self._exact_betas
+        return _on_tpu.Adam(
+            learning_rate,
+            beta_1,
+            beta_2,
+            self.epsilon,
+            lazy_adam=True,
+            sum_inside_sqrt=False,
+        )
+
+    def _create_slots(self, var_list):
+        # Both moments of a row side by side, [m, v]: fetching one longer row from
+        # somewhere in a large table costs half of fetching two.
+        for var in var_list:
+            rows, dim = var.shape
+            self.add_slot(var, "moments", "zeros", shape=(rows, 2 * dim))
+
+    def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
+        key = (var.device, var.dtype.base_dtype)
+        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        slot = self.get_slot(var, "moments")
+        decay = tf.repeat(
+            tf.stack([state["beta_1_t"], state["beta_2_t"]]), grad.shape[1]
+        )
+        towards = tf.concat([grad, tf.square(grad)], axis=1)
+        moments = decay * tf.gather(slot, indices) + (1.0 - decay) * towards
+        slot.scatter_update(tf.IndexedSlices(moments, indices))
+        m, v = tf.split(moments, 2, axis=1)
+        change = state["lr"] * m / (tf.sqrt(v) + state["epsilon"])
+        return var.scatter_sub(tf.IndexedSlices(change, indices))
+
+    def _resource_apply_dense(self, grad, var, apply_state=None):
+        every = tf.range(var.shape[0])
+        return self._resource_apply_sparse(grad, var, every, apply_state)
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class SparseFTRL(RowOptimizer, _legacy.Ftrl):
+    """FTRL-proximal (McMahan et al. 2013, algorithm 1), with a^-power as rate.
+
+        a' = a + g^2;  z += g - (a'^-power - a^-power) / lr * w;  a = a'
+        w = -(z - sign(z) * l1) / (a^-power / lr + 2 * l2) where |z| > l1, else 0
+
+    The first update of a row forgets most of its initial weights: z starts from 0.
+
+    Args:
+        learning_rate: a number or a schedule.
+        learning_rate_power: at most 0; -0.5 is the paper's.
+        initial_accumulator_value: what a starts from.
+        l1, l2: strengths of the penalties.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 0.01,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        name: str = "SparseFTRL",
+    ):
+        super().__init__(
+            learning_rate,
+            learning_rate_power,
+            initial_accumulator_value,
+            l1,
+            l2,
+            name=name,
+        )
+        self.power, self.l1, self.l2 = learning_rate_power, l1, l2
+
+    def slot_starts(self):
+        return {"accumulator": self._initial_accumulator_value, "linear": 0.0}
+
+    def as_tpu(self, learning_rate):
+        return _on_tpu.FTRL(
+            learning_rate,
+            learning_rate_power=self.power,
+            l1_regularization_strength=self.l1,
+            l2_regularization_strength=self.l2,
+            initial_accumulator_value=self._initial_accumulator_value,
+        )
+
+    def get_config(self):
+        names = ("learning_rate", "initial_accumulator_value", "name")
+        return _only(super().get_config(), *names) | {
+            "learning_rate_power": self.power,
+            "l1": self.l1,
+            "l2": self.l2,
+        }
+
+
+def _only(config: dict, *names: str) -> dict:
+    return {name: config[name] for name in names}

@@ -1,0 +1,36 @@
+"""What the records of each data set hold."""
+
+from collections.abc import Sequence
+
+from recap_tf.columns import Columns
+from recap_tf.input import Records
+from recap_tf.inspection.survey import SplitSummary, summarize
+from recap_tf.schema import Schema, read_schema
+
+
+def survey(
+    name: str,
+    records: Records,
+    tasks: Sequence[str],
+    columns: Columns | None,
+    most_records: int,
+) -> SplitSummary:
+    """Summarizes what a data set reads of its first records.
+
+    Args:
+        name: of the set, for the progress bar.
+        records: the set.
+        tasks: its labels.
+        columns: names of the dense features' columns.
+        most_records: how many records are read at most.
+    """
+    schema = read_schema(records.schema)
+    read = dict.fromkeys([*records.names(), *tasks])
+    return summarize(
+        f"survey {name}",
+        records.paths(),
+        Schema([schema[feature] for feature in read], schema.path),
+        labels=tasks,
+        columns=columns,
+        most_records=most_records,
+    )

@@ -1,0 +1,120 @@
+"""Which features belong together when the model's input is taken apart."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from recap_tf import preprocess
+from recap_tf.columns import Columns
+from recap_tf.input import Records, raw_feature_specs
+from recap_tf.preprocess import TruncateAndSlice
+from recap_tf.report.row_sample import is_sparse
+
+_NAMED = ("continuous", "binary", "discrete")
+_RUNS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureGroup:
+    """Parts of the input that are permuted together.
+
+    Args:
+        name: for people.
+        kind: what it consists of, for people.
+        columns: feature -> its columns that belong to the group; None for all.
+    """
+
+    name: str
+    kind: str
+    columns: Mapping[str, Sequence[int] | None]
+
+
+def whole_features(features: Mapping[str, np.ndarray]) -> list[FeatureGroup]:
+    """One group for each feature."""
+    return [FeatureGroup(name, _kind(x), {name: None}) for name, x in features.items()]
+
+
+def column_groups(
+    features: Mapping[str, np.ndarray],
+    records: Records,
+    columns: Columns | None,
+    most_columns: int,
+) -> list[FeatureGroup]:
+    """Groups within the features `continuous`, `binary` and `discrete`.
+
+    Where columns.json names them, the columns made from one column of the table (its
+    number, the mark where it is missing, its id) are one group, for no one could
+    change only one of them. Otherwise every column is a group or, in a feature of
+    more than `most_columns`, a run of neighbouring columns.
+
+    Args:
+        features: (examples, width) each, as the model takes them.
+        records: where they come from, for their place in the records.
+        columns: what columns.json says.
+        most_columns: see above.
+    """
+    named: dict[str, dict[str, list[int]]] = {}
+    unnamed: list[FeatureGroup] = []
+    for feature, kept in _places(features, records).items():
+        names = _names(feature, columns, kept)
+        if names is not None and len(names) <= most_columns:
+            for index, name in enumerate(names):
+                named.setdefault(name, {}).setdefault(feature, []).append(index)
+        elif len(kept) > 1:
+            unnamed += _runs(feature, kept, names, most_columns)
+    groups = [
+        FeatureGroup(name, ", ".join(parts), parts) for name, parts in named.items()
+    ]
+    return groups + unnamed
+
+
+def _kind(values: np.ndarray) -> str:
+    if is_sparse(values):
+        return "variable length"
+    return f"{values.shape[1]:,} columns" if values.ndim > 1 else "1 column"
+
+
+def _places(
+    features: Mapping[str, np.ndarray], records: Records
+) -> dict[str, np.ndarray]:
+    """Dense feature -> column in the records of each of its columns."""
+    raw = raw_feature_specs(records)
+    places = {
+        name: tf.range(raw[name].shape[1])[tf.newaxis]
+        for name in _NAMED
+        if name in features and name in raw
+    }
+    for step in preprocess.in_order(records.preprocess):
+        # The only step that moves columns.
+        if isinstance(step, TruncateAndSlice):
+            places = step.serve(places)
+    return {name: place.numpy()[0] for name, place in places.items()}
+
+
+def _names(feature: str, columns: Columns | None, kept: np.ndarray) -> list[str] | None:
+    if columns is None:
+        return None
+    entries = getattr(columns, feature)
+    if len(kept) and kept.max() >= len(entries):
+        return None
+    # A mark of missing values belongs to the column it is of.
+    attribute = "column" if feature == "binary" else "name"
+    return [getattr(entries[place], attribute) for place in kept]
+
+
+def _runs(
+    feature: str, kept: np.ndarray, names: list[str] | None, most_columns: int
+) -> Iterator[FeatureGroup]:
+    count = len(kept) if len(kept) <= most_columns else min(_RUNS, most_columns)
+    for run in np.array_split(np.arange(len(kept)), count):
+        first, last = run[0], run[-1]
+        if names is not None:
+            name = f"{names[first]} … {names[last]}"
+        elif first == last:
+            name = f"{feature}[{kept[first]}]"
+        else:
+            name = f"{feature}[{kept[first]} to {kept[last]}]"
+        kind = f"{len(run)} columns" if len(run) > 1 else feature
+        yield FeatureGroup(name, kind, {feature: run.tolist()})

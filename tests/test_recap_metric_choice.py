@@ -1,0 +1,59 @@
+"""Metrics by name, as configs choose them."""
+
+import numpy as np
+import pytest
+
+from recap_tf import metric_choice
+
+PLAIN = [name for name in metric_choice.names() if "@" not in name]
+
+
+@pytest.mark.parametrize(
+    "name", [*PLAIN, "precision@0.5", "recall@0.2", "hit@2", "ndcg@2"]
+)
+def test_every_metric_measures_a_perfect_model(name):
+    choice = metric_choice.find(name, "setting")
+    metric = choice.make(2)
+    labels = np.array([[0, 1], [1, 0], [1, 1], [0, 1]])
+    arguments = (labels, np.where(labels, 0.99, 0.01), np.ones([4, 2]))
+    groups = {"groups": np.array([1, 1, 2, 2])} if metric.needs_groups else {}
+    metric.update_state(*arguments, **groups)
+    value, error = metric.value_and_error()
+    assert value.shape == error.shape == (2,)
+    assert np.isfinite(value).all()
+    if choice.better == "larger" and name not in ("rce", "nrce"):
+        best = 0.75 if name == "reciprocal_rank_of_positives" else 1.0
+        np.testing.assert_allclose(value[0], best)
+
+
+def test_the_number_in_a_name_is_the_metrics():
+    assert metric_choice.find("ndcg@7", "s").make(1).k == 7
+    assert metric_choice.find("hit@3", "s").make(1).k == 3
+    assert metric_choice.find("precision@0.1", "s").make(1).threshold == 0.1
+
+
+@pytest.mark.parametrize(
+    "chosen, message",
+    [
+        ([], "s must name at least one metric"),
+        (
+            ["aurroc"],
+            "s names the metric 'aurroc', which is none of .*Did you mean 'auroc'",
+        ),
+        (["ndcg"], "names the metric 'ndcg', which .* Did you mean 'ndcg@k'"),
+        (["auroc@3"], "names the metric 'auroc@3', which is none"),
+        (["hit@0"], "'hit' needs a whole number from 1 after the '@'. Rec.*'hit@0'"),
+        (["recall@x"], "'recall' needs a number from 0 to 1 after .*'recall@x'"),
+        (["rce", "rce"], "s names 'rce' more than once"),
+    ],
+)
+def test_bad_names(chosen, message):
+    with pytest.raises(ValueError, match=message):
+        metric_choice.check(chosen, "s")
+
+
+def test_which_metrics_need_groups():
+    assert metric_choice.grouped(["auroc", "gauc", "ndcg@5", "ctr"]) == [
+        "gauc",
+        "ndcg@5",
+    ]
