@@ -157,8 +157,8 @@ def run_regress(
     batch = len(serialized)
     if values.shape not in ((batch,), (batch, 1)):
         raise invalid(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] "
-            f"for {batch} examples; got {list(values.shape)}"
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, "
+            f"1] for {batch} examples; got {list(values.shape)}"
         )
     result = regression_pb2.RegressionResult()
     for value in values.reshape(-1).tolist():

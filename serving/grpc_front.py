@@ -123,16 +123,16 @@ def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
 
 
 def _handler(service: Service, method: str, kind: type[message.Message]):
-    def parse(data: bytes) -> message.Message | None:
-        # gRPC would answer INTERNAL to bytes that are no such message.
+    def parse(data: bytes) -> message.Message | bytes:
+        # gRPC answers INTERNAL if this raises: what cannot be parsed goes on as it is.
         try:
             return kind.FromString(data)
         except message.DecodeError:
-            return None
+            return data
 
     def answer(request, context: grpc.ServicerContext):
         try:
-            if request is None:
+            if isinstance(request, bytes):
                 raise invalid(f"The request is not a {kind.DESCRIPTOR.full_name}")
             return service.answer(method, request, "GRPC")
         except ServingError as error:

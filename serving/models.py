@@ -330,7 +330,8 @@ class Models:
                     raise ServingError(
                         Code.FAILED_PRECONDITION,
                         f"Request to assign label {label} to version {number} of model "
-                        f"{config.name}, which is not currently available for inference",
+                        f"{config.name}, which is not currently available for "
+                        "inference",
                     )
         for config in configs:
             self._models[config.name].labels = dict(config.version_labels)

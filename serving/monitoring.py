@@ -1,8 +1,7 @@
 """Counters and histograms, and the page that Prometheus reads them from.
 
 Names, labels and microseconds are TF Serving's. Beyond them: the signature among the
-labels of `request_count_by_signature`, requests that are under way, and how long
-requests waited for their batch.
+labels of `request_count_by_signature`, and requests that are under way.
 """
 
 import bisect
@@ -12,7 +11,6 @@ from collections.abc import Sequence
 
 _PREFIX = ":tensorflow:serving:"
 _LATENCY_BUCKETS = tuple(10 * 1.8**i for i in range(33))  # 10 us to 40 minutes
-_SIZE_BUCKETS = tuple(float(2**i) for i in range(15))
 
 Labels = tuple[str, ...]
 
@@ -112,26 +110,8 @@ class Monitoring:
             "Microseconds from a request's arrival to its answer.",
             _LATENCY_BUCKETS,
         )
-        self.runtime_latency = Histogram(
-            "runtime_latency",
-            ["model_name", "API", "runtime"],
-            "Microseconds in TensorFlow, waiting for a batch included.",
-            _LATENCY_BUCKETS,
-        )
         self.requests_in_flight = Gauge(
             "requests_in_flight", ["entrypoint"], "Requests that are being answered."
-        )
-        self.batch_size = Histogram(
-            ":tensorflow:serving:batching_session:processed_batch_size",
-            ["model_name"],
-            "Examples that a request's batch held, padding included.",
-            _SIZE_BUCKETS,
-        )
-        self.queuing_latency = Histogram(
-            ":tensorflow:serving:batching_session:queuing_latency",
-            ["model_name"],
-            "Microseconds that a request waited for its batch to start.",
-            _LATENCY_BUCKETS,
         )
 
     def page(self) -> str:

@@ -40,6 +40,7 @@ class RestFront:
         threads: calls that are answered at once; more wait.
         timeout_seconds: longest time for a call, from its first byte on; also the
             longest time that a sender may take.
+        drain_seconds: for calls under way when it stops.
         most_body_bytes: a larger request, unpacked, is refused.
         most_bytes: a request with a larger tensor is refused.
         cors: tell browsers that pages of other hosts may call.
@@ -57,6 +58,7 @@ class RestFront:
         port: int,
         threads: int,
         timeout_seconds: float,
+        drain_seconds: float,
         most_body_bytes: int,
         most_bytes: int,
         cors: bool = False,
@@ -73,21 +75,18 @@ class RestFront:
         self._thread.start()
         application = web.Application(client_max_size=most_body_bytes)
         application.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(
+            application, access_log=None, shutdown_timeout=drain_seconds
+        )
         try:
             self._in_loop(self._listen(host, port))
         except OSError as error:
-            self.stop(0)
+            self.stop()
             raise invalid(f"REST cannot listen on {host}:{port}: {error}") from error
 
-    def stop(self, seconds: float) -> None:
+    def stop(self) -> None:
         """Accepts no more calls; returns when those under way are answered."""
-
-        async def clean_up():
-            self._runner.shutdown_timeout = seconds
-            await self._runner.cleanup()
-
-        self._in_loop(clean_up())
+        self._in_loop(self._runner.cleanup())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._pool.shutdown(wait=False)

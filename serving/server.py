@@ -1,6 +1,6 @@
 """Serves SavedModels over TF Serving's gRPC and REST APIs.
 
-python -m serving.server --port=8500 --model_name=recap --model_base_path=$PWD/models/recap
+python -m serving.server --port=8500 --model_name=mine --model_base_path=models/mine
 """
 
 import os
@@ -100,6 +100,7 @@ class Server:
                 port=flags.rest_api_port,
                 threads=flags.grpc_max_threads,
                 timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
+                drain_seconds=flags.drain_seconds,
                 most_body_bytes=flags.max_message_bytes,
                 most_bytes=flags.max_tensor_bytes,
                 cors=flags.rest_api_enable_cors_support,
@@ -115,7 +116,7 @@ class Server:
         if self.grpc is not None:
             self.grpc.stop(seconds)
         if self.rest is not None:
-            self.rest.stop(seconds)
+            self.rest.stop()
         self.models.close()
 
     def _read_models(self) -> list[ModelConfig]:

@@ -1,4 +1,4 @@
-"""One version of a model: its states, who uses it, and how it is loaded and unloaded."""
+"""One version of a model: its states, its users, how it is loaded and unloaded."""
 
 import contextlib
 import ctypes
