@@ -1,11 +1,15 @@
 """The README's commands, run as they stand, each on tiny data in an empty folder."""
 
+import contextlib
 import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +85,36 @@ def test_the_readmes_commands_run(folder):
     for command in commands:
         _run(command.replace("\n", " "), folder)
     assert (folder / "metrics.json").exists()
+    _serves(folder)
+
+
+def _serves(folder: pathlib.Path) -> None:
+    """Starts the server as the README does, on free ports, and asks for the model."""
+    command = re.search(r"<!-- run: serve -->\n```\n(.*?)```", README, re.DOTALL)[1]
+    ports = {}
+    for number in ("8500", "8501"):
+        with socket.socket() as one:
+            one.bind(("localhost", 0))
+            ports[number] = one.getsockname()[1]
+        command = command.replace(number, str(ports[number]))
+    server = subprocess.Popen(
+        [sys.executable, *command.split()[1:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    url = f"http://localhost:{ports['8501']}/v1/models/mine"
+    try:
+        for _ in range(240):
+            with contextlib.suppress(OSError), urllib.request.urlopen(url) as answer:
+                assert b"AVAILABLE" in answer.read()
+                break
+            assert server.poll() is None
+            time.sleep(0.5)
+        else:
+            raise AssertionError("The server did not answer.")
+    finally:
+        server.terminate()
+    assert server.wait(60) == 0
 
 
 def test_the_set_up_blocks_are_marked():
