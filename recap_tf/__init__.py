@@ -20,6 +20,7 @@ Read in this order; no module imports one below it:
     calibration, early_stopping, best_checkpoint, continuous_evaluation
                         what follows from an evaluation
     settings            what a config file says, as one object per command
+    building            settings -> a model that is not trained yet
     training_input, training_step, training    settings -> checkpoints
     serving_model       a trained model -> a SavedModel
     train, evaluate, calibrate, export, synthetic, convert, inspect    the commands

@@ -67,6 +67,9 @@ class DLRM(keras.layers.Layer):
         self.embedding_dim = embedding_dim
         self.dense_vectors = dense_vectors
         self.self_interaction = self_interaction
+        # Before the others: weights are listed in this order, and GradNorm takes the
+        # last ones for the layer nearest to the towers.
+        self.projections = {}
         self.bottom_mlp = make_layer(bottom_mlp)
         self.top_mlp = make_layer(top_mlp)
         # Without `skip_gather` the layer's output has no static shape, which XLA needs.
@@ -93,11 +96,11 @@ class DLRM(keras.layers.Layer):
             )
         pairs = np.tril(np.ones((vectors, vectors)), 0 if self.self_interaction else -1)
         self.pairs = np.flatnonzero(pairs)
-        self.projections = {
-            name: keras.layers.Dense(self.embedding_dim, use_bias=False)
-            for name, shape in embeddings.items()
-            if shape[-1] != self.embedding_dim
-        }
+        for name, shape in embeddings.items():
+            if shape[-1] != self.embedding_dim:
+                self.projections[name] = keras.layers.Dense(
+                    self.embedding_dim, use_bias=False
+                )
         super().build(shapes)
 
     def call(self, inputs, training=None):

@@ -147,7 +147,8 @@ class RankingModel(keras.Model):
         self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
         self.position_debias = make_layer(position_debias)
-        self._check_positions_are_hidden()
+        if position_debias is not None and self.position_debias.feature == "discrete":
+            self.check_positions_are_hidden(self.position_debias.position_feature_index)
         self.embedding_norms = {
             name: keras.layers.LayerNormalization(
                 epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm"
@@ -249,17 +250,17 @@ class RankingModel(keras.Model):
             )
         return inputs[name]
 
-    def _check_positions_are_hidden(self) -> None:
-        # A table of positions would stay when the position counts as unknown.
-        if self.position_debias is None or self.position_debias.feature != "discrete":
-            return
-        column = self.position_debias.position_feature_index
+    def check_positions_are_hidden(self, column: int) -> None:
+        """Raises ValueError if a small table reads `column` of `discrete`: positions.
+
+        It would still see the position when that counts as unknown.
+        """
         for table in getattr(self.small_embeddings, "tables", ()):
             if table.column == column:
                 raise ValueError(
                     f"SmallEmbeddings' table {table.name!r} must not read column "
-                    f"{column} of `discrete`: it is "
-                    "PositionDebias.position_feature_index, and unknown when serving."
+                    f"{column} of `discrete`: it is the position that PositionDebias "
+                    "takes, and unknown when serving."
                 )
 
     def _towers_inputs(self, fields: Fields, training) -> list[Fields]:

@@ -4,12 +4,12 @@ import argparse
 
 from recap_tf import settings
 from recap_tf.best_checkpoint import best_evaluated, parse_watched
+from recap_tf.building import build_model
 from recap_tf.calibration import read_calibrators
 from recap_tf.core import checkpoints, config
 from recap_tf.core.command import UserError
 from recap_tf.model import RankingModel
 from recap_tf.settings import Ranker
-from recap_tf.training import build_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ import tf_keras as keras
 from recap_tf import early_stopping, evaluation_log
 from recap_tf import input as records_input
 from recap_tf.best_checkpoint import best_evaluated, parse_watched
+from recap_tf.building import build_model, check_accumulation
 from recap_tf.core import checkpoints, evaluation_marks, files, loop
 from recap_tf.core.command import UserError
 from recap_tf.core.logs import Logs
@@ -21,24 +22,10 @@ from recap_tf.early_stopping import Best
 from recap_tf.evaluation import Evaluator
 from recap_tf.evaluation_report import Report, format_table
 from recap_tf.metric_choice import SCORE
-from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
 from recap_tf.training_input import TrainingInput
 from recap_tf.training_step import TrainingStep
 from recap_tf.validation_sets import EvaluateSettings
-
-
-def build_model(ranker: Ranker) -> RankingModel:
-    """The ranker's model with its first weights, in its precision."""
-    policy = "mixed_bfloat16" if ranker.precision == "bfloat16" else "float32"
-    keras.mixed_precision.set_global_policy(policy)
-    return create_ranking_model(
-        ranker.model,
-        ranker.tasks,
-        records_input.feature_specs(ranker.train_data),
-        records_input.calibration_ratios(ranker.train_data, ranker.tasks),
-        ranker.score_weights,
-    )
 
 
 def reported_tasks(ranker: Ranker) -> dict[str, list[str]]:
@@ -108,6 +95,7 @@ class Trainer:
         files.check_writable("recap.train.save_dir", settings.save_dir)
         with self._strategy.scope():
             self.model = build_model(ranker)
+            check_accumulation(self.model, settings)
             self._balancing = ranker.loss.balancing(self.model)
             self._optimizer = ranker.optimizer(self.model.parameter_groups())
             self._optimizer.add_groups(self._balancing.optimizers())

@@ -46,6 +46,7 @@ ORDER = [
     ["calibration", "continuous_evaluation"],
     ["early_stopping"],
     ["settings", "training_step", "training_input"],
+    ["building"],
     ["training", "serving_model"],
 ]
 

@@ -14,10 +14,11 @@ import tf_keras as keras
 
 from recap_tf import evaluate, export, settings, train
 from recap_tf import input as records_input
+from recap_tf.building import build_model
 from recap_tf.core import checkpoints, config
 from recap_tf.core.command import UserError
 from recap_tf.input import Mode, Shard, read_batches
-from recap_tf.training import Trainer, build_model
+from recap_tf.training import Trainer
 from recap_tf.validation_sets import EvaluateSettings
 
 TINY = str(pathlib.Path(__file__).parents[1] / "configs" / "recap_tiny.gin")

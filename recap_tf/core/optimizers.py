@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
-from recap_tf.core.schedules import Schedule
+from recap_tf.core.schedules import ConstantLearningRate, Schedule
 
 # Keras's *legacy* optimizers throughout: their fused kernels read and write each
 # weight once per step, and tensorflow-recommenders' CompositeOptimizer and
@@ -80,7 +80,11 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         self, groups: Mapping[str, tuple[Optimizer, Sequence[tf.Variable]]], **kwargs
     ):
         super().__init__(
-            [(one, _constant(weights)) for one, weights in groups.values()], **kwargs
+            [
+                (_with_schedule(one), _constant(weights))
+                for one, weights in groups.values()
+            ],
+            **kwargs,
         )
         self._group_names = tuple(groups)
 
@@ -89,6 +93,7 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
     ) -> None:
         """Takes further weights on, each group with an optimizer of its own."""
         for name, (optimizer, weights) in groups.items():
+            optimizer = _with_schedule(optimizer)
             number = len(self._optimizers_and_vars)
             self._track_trackable(optimizer, name=f"Optimizer{number}")
             self._optimizers_and_vars.append((optimizer, _constant(weights)))
@@ -159,6 +164,18 @@ def _check_rates(groups, learning_rates) -> None:
                 f"grouped_optimizer.learning_rates has no entry for {name!r}, "
                 f"which holds {len(weights)} weights, e.g. {weights[0].name}."
             )
+
+
+def _with_schedule(optimizer: Optimizer) -> Optimizer:
+    """`optimizer`; a number for its learning rate becomes a schedule.
+
+    Keras makes a variable of a number, and so a checkpoint would bring the old rate
+    back into a run that was told another one.
+    """
+    rate = optimizer._get_hyper("learning_rate")
+    if isinstance(rate, (int, float)):
+        optimizer._set_hyper("learning_rate", ConstantLearningRate(float(rate)))
+    return optimizer
 
 
 def _constant(weights: Sequence[tf.Variable]) -> Callable[[], list[tf.Variable]]:

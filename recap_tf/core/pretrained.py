@@ -1,6 +1,7 @@
 """Vocabularies (entity -> row) and tables that start from vectors learned elsewhere."""
 
 import posixpath
+import zipfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -190,7 +191,14 @@ def _chunks(path: str) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
     try:
         with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as arrays:
             found = {n: arrays[n] for n in ("entity", "vector") if n in arrays}
-    except (tf.errors.OpError, OSError, ValueError) as error:
+    except (
+        tf.errors.OpError,
+        OSError,
+        ValueError,
+        # What numpy raises for half a file, and for an array that is no archive.
+        zipfile.BadZipFile,
+        TypeError,
+    ) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"The snapshot {path} cannot be read: {reason}") from error
     vectors = found.get("vector")

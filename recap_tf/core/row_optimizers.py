@@ -43,7 +43,7 @@ class RowOptimizer:
             )
 
 
-@gin.register
+@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseSGD(RowOptimizer, _legacy.SGD):
     """w -= lr * g.
@@ -65,7 +65,7 @@ class SparseSGD(RowOptimizer, _legacy.SGD):
         return _only(super().get_config(), "learning_rate", "name")
 
 
-@gin.register
+@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
     """Adagrad (Duchi et al. 2011).
@@ -107,7 +107,7 @@ class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
         return _only(super().get_config(), *names)
 
 
-@gin.register
+@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
 @keras.saving.register_keras_serializable(package="recap_tf")
 class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
     """Adagrad with one accumulator per row: a table's state is 1 / dim of its size.
@@ -180,7 +180,7 @@ class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
         }
 
 
-@gin.register
+@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
 @keras.saving.register_keras_serializable(package="recap_tf")
 class LazyAdam(RowOptimizer, Adam):
     """Adam whose moments decay only when a row is seen.
@@ -247,7 +247,7 @@ class LazyAdam(RowOptimizer, Adam):
         return self._resource_apply_sparse(grad, var, every, apply_state)
 
 
-@gin.register
+@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseFTRL(RowOptimizer, _legacy.Ftrl):
     """FTRL-proximal (McMahan et al. 2013, algorithm 1), with a^-power as rate.

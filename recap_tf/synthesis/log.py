@@ -140,7 +140,8 @@ def periods(log: SyntheticLog) -> list[tuple[str, Period]]:
     starts = folders.moments(beyond=1)
     ends = [*starts[1:], starts[-1] + (starts[-1] - starts[-2])]
     names = [*(folders.folder(start) for start in starts[:-1]), ""]
-    ages = [*np.linspace(1.0, 0.0, log.length), 0.0]
+    # Of one folder alone nothing is old.
+    ages = [*np.linspace(1.0, 0.0, log.length)[:-1], 0.0, 0.0]
     return [
         (name, Period(_ms(start), _ms(end), float(age), in_order=bool(name)))
         for name, start, end, age in zip(names, starts, ends, ages, strict=True)

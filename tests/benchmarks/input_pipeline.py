@@ -13,9 +13,9 @@ import time
 import tensorflow as tf
 
 from recap_tf import settings
+from recap_tf.building import build_model
 from recap_tf.core import config
 from recap_tf.input import Mode, read_batches
-from recap_tf.training import build_model
 
 
 def main() -> None:

@@ -15,6 +15,9 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
+import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
+
+# isort: split
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras

@@ -1,0 +1,44 @@
+"""From settings to a model that is not trained yet."""
+
+import tf_keras as keras
+
+from recap_tf import input as records_input
+from recap_tf.model import RankingModel, create_ranking_model
+from recap_tf.preprocess import ExtractFeatures
+from recap_tf.settings import Ranker, TrainSettings
+
+
+def build_model(ranker: Ranker) -> RankingModel:
+    """The ranker's model with its first weights, in its precision."""
+    policy = "mixed_bfloat16" if ranker.precision == "bfloat16" else "float32"
+    keras.mixed_precision.set_global_policy(policy)
+    model = create_ranking_model(
+        ranker.model,
+        ranker.tasks,
+        records_input.feature_specs(ranker.train_data),
+        records_input.calibration_ratios(ranker.train_data, ranker.tasks),
+        ranker.score_weights,
+    )
+    if model.position_debias is not None:
+        feature = model.position_debias.feature
+        for step in ranker.train_data.preprocess:
+            if isinstance(step, ExtractFeatures) and feature in step.columns:
+                source, column = step.columns[feature]
+                if source == "discrete":
+                    model.check_positions_are_hidden(column)
+    return model
+
+
+def check_accumulation(model: RankingModel, settings: TrainSettings) -> None:
+    """Raises ValueError if a table of the model does not bear accumulated gradients."""
+    large = model.large_embeddings
+    # A row may change hands between two batches of one update, and the new owner would
+    # get the old one's gradient.
+    tables = () if large is None else large.tables.values()
+    for table in tables:
+        if table.open_vocabulary is not None and settings.gradient_accumulation > 1:
+            raise ValueError(
+                "recap.train.gradient_accumulation must be 1 with "
+                f"TableSpec.open_vocabulary, which table {table.name!r} has. "
+                f"Received: {settings.gradient_accumulation}"
+            )
