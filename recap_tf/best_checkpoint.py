@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from recap_tf import metric_choice
 from recap_tf.core import checkpoints, evaluation_marks
@@ -108,13 +108,19 @@ def parse_watched(text: str, setting: str = "--best") -> Watched:
     return watched
 
 
+class NothingToCompare(UserError):
+    """Checkpoints were evaluated on the set, but none has the watched number."""
+
+
 def best_evaluated(save_dir: str, watched: Watched) -> tuple[str, float]:
     """The best of the evaluated checkpoints below `save_dir`, and its value.
 
-    Of equally good ones the earliest.
+    Of equally good ones the earliest. Evaluations without the metric are passed over:
+    recap.evaluate.which_metrics may have changed since.
 
     Raises:
-        UserError: none was evaluated on the set, or the metric has no value.
+        UserError: none was evaluated on the set.
+        NothingToCompare: the metric was not measured, or has no value.
     """
     found = checkpoints.list_checkpoints(save_dir)
     if not found:
@@ -130,25 +136,74 @@ def best_evaluated(save_dir: str, watched: Watched) -> tuple[str, float]:
             f"evaluated on {name!r}{have}. python -m recap_tf.evaluate --follow does."
         )
     best: tuple[str, float] | None = None
+    lacking: dict[str, str] = {}
     for path, mark in evaluated.items():
-        value = _value(watched, from_json(mark), path)
+        try:
+            value = watched.value(from_json(mark))
+        except KeyError as error:
+            lacking[path] = error.args[0]
+            continue
         if not math.isnan(value) and (
             best is None or watched.is_better(value, best[1])
         ):
             best = (path, value)
+    if best is None and len(lacking) == len(evaluated):
+        path, what = lacking.popitem()
+        raise NothingToCompare(
+            f"--best: the evaluation of {path} on {name!r} does not report {what!r}."
+        )
     if best is None:
-        raise UserError(
+        raise NothingToCompare(
             f"--best: {watched.metric} has no value on {name!r} in any checkpoint: a "
             "task there has no positives or no negatives. Name one that has."
         )
     return best
 
 
-def _value(watched: Watched, report: Report, path: str) -> float:
-    try:
-        return watched.value(report)
-    except KeyError as error:
-        raise UserError(
-            f"--best: the evaluation of {path} on {watched.validation_set!r} does not "
-            f"report {error.args[0]!r}."
-        ) from error
+class BestKeeper:
+    """Keeps the best evaluated checkpoint of a run that deletes its old ones.
+
+    Args:
+        setting: where the user wrote what "best" means.
+        text: "SET/METRIC" or "SET/METRIC/TASK"; see `parse_watched`.
+        save_dir: of the run.
+        tell: prints a line to the user.
+    """
+
+    def __init__(
+        self, setting: str, text: str, save_dir: str, tell: Callable[[str], None]
+    ):
+        self._setting, self._text, self._save_dir = setting, text, save_dir
+        self._watched = parse_watched(text, setting)
+        self._tell = tell
+        self._told = False
+
+    def check_reported(
+        self, reported: Mapping[str, Sequence[str]], which: Sequence[str]
+    ) -> None:
+        """See `Watched.check_reported`."""
+        self._watched.check_reported(self._setting, reported, which)
+
+    def look_at(self, report: Report) -> None:
+        """Tells, once, that by this evaluation no checkpoint can be the best."""
+        if math.isnan(self._watched.value(report)):
+            self._tell_no_value()
+
+    def spared(self) -> set[str]:
+        """The folder of the best checkpoint; empty while none can be told."""
+        try:
+            return {best_evaluated(self._save_dir, self._watched)[0]}
+        except NothingToCompare:
+            self._tell_no_value()
+        except UserError:
+            pass  # None is evaluated yet.
+        return set()
+
+    def _tell_no_value(self) -> None:
+        if not self._told:
+            self._told = True
+            self._tell(
+                f"{self._setting}: {self._text} has no value on validation set "
+                f"{self._watched.validation_set!r}: a task there has no positives or "
+                "no negatives; name a task that has."
+            )

@@ -1,6 +1,5 @@
 """Trains a ranker: builds it, feeds it, saves it, and says how it does."""
 
-import contextlib
 import dataclasses
 import sys
 import time
@@ -11,10 +10,9 @@ import tf_keras as keras
 
 from recap_tf import early_stopping, evaluation_log
 from recap_tf import input as records_input
-from recap_tf.best_checkpoint import best_evaluated, parse_watched
+from recap_tf.best_checkpoint import BestKeeper
 from recap_tf.building import build_model, check_accumulation
 from recap_tf.core import checkpoints, evaluation_marks, files, loop
-from recap_tf.core.command import UserError
 from recap_tf.core.logs import Logs
 from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
@@ -77,9 +75,13 @@ class Trainer:
             settings.early_stopping.check(
                 reported_tasks(ranker), evaluate.which_metrics
             )
+        self._best_keeper: BestKeeper | None = None
         if settings.keep_best is not None:
-            parse_watched(settings.keep_best).check_reported(
-                "recap.train.keep_best", reported_tasks(ranker), evaluate.which_metrics
+            self._best_keeper = BestKeeper(
+                "recap.train.keep_best", settings.keep_best, settings.save_dir, _say
+            )
+            self._best_keeper.check_reported(
+                reported_tasks(ranker), evaluate.which_metrics
             )
         self._set_names = [named.name for named in ranker.validation_sets]
         if settings.wait_for_evaluator and not self._set_names:
@@ -213,12 +215,7 @@ class Trainer:
     def _spared(self, old: list[str]) -> set[str]:
         """Which of the old checkpoints are still needed."""
         spared = {path for path in old if self._awaits_evaluation(path)}
-        if self._settings.keep_best is not None:
-            watched = parse_watched(self._settings.keep_best)
-            # Until one is evaluated, there is no best one.
-            with contextlib.suppress(UserError):
-                spared.add(best_evaluated(self._settings.save_dir, watched)[0])
-        return spared
+        return spared | (self._best_keeper.spared() if self._best_keeper else set())
 
     def _wait_for_evaluator(self, last: str, stop: Stop) -> Outcome:
         """How the run ended, once the evaluator has seen the checkpoint in `last`."""
@@ -289,6 +286,8 @@ class Trainer:
         for name, found in report.items():
             evaluation_log.write_curves(self._logs, step, name, found)
         evaluation_log.write_history(self._settings.save_dir, step, report)
+        if self._best_keeper is not None:
+            self._best_keeper.look_at(report)
         self._report = (step, report)
         return report
 

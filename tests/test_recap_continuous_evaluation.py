@@ -5,8 +5,9 @@ import os
 import shutil
 
 import pytest
+import tensorflow as tf
 
-from recap_tf.best_checkpoint import best_evaluated, parse_watched
+from recap_tf.best_checkpoint import BestKeeper, best_evaluated, parse_watched
 from recap_tf.continuous_evaluation import Follower
 from recap_tf.core import checkpoints, evaluation_marks, files
 from recap_tf.core.command import UserError
@@ -44,15 +45,19 @@ class _Evaluator:
         return {"all": {"like": metrics, "reply": dict(metrics)}}
 
 
+def _set(name):
+    records = Records(schema="s", files="f", features={})
+    return ValidationSet(name=name, records=records)
+
+
 def _follower(save_dir, evaluator, shown=None, timeout_seconds=0.2):
     told = []
     names = ["plain/set", "other"]
-    records = Records(schema="s", files="f", features={})
     follower = Follower(
         str(save_dir),
         evaluator.restore,
         evaluator,
-        [ValidationSet(name=name, records=records) for name in names],
+        [_set(name) for name in names],
         timeout_seconds,
         told.append,
         lambda step, report: (shown if shown is not None else []).append(step),
@@ -214,6 +219,39 @@ def test_no_best_checkpoint_where_there_is_none_or_no_value(tmp_path):
         best_evaluated(str(tmp_path), watched)
 
 
+def test_evaluations_without_the_metric_are_passed_over(evaluated):
+    """As after a resume with other recap.evaluate.which_metrics."""
+    mark = os.path.join(
+        checkpoints.checkpoint_path(evaluated, 5), evaluation_marks.mark_name("other")
+    )
+    with open(mark) as file:
+        found = json.load(file)
+    for tasks in (found["sets"]["other"], found["standard_errors"]["other"]):
+        for metrics in tasks.values():
+            del metrics["auroc"]
+    files.write_text(mark, json.dumps(found))
+    path, _ = best_evaluated(evaluated, parse_watched("other/auroc"))
+    assert checkpoints.step_of(path) == 10
+    keeper = BestKeeper("keep", "other/auroc", evaluated, pytest.fail)
+    assert keeper.spared() == {path}
+
+
+def test_a_best_that_has_no_value_is_told_once(tmp_path):
+    told = []
+    keeper = BestKeeper("keep", "other/auroc", str(tmp_path), told.append)
+    _save(tmp_path, 5, final=True)
+    assert keeper.spared() == set()
+    assert told == []
+    evaluator = _Evaluator({5: float("nan")})
+    _follower(tmp_path, evaluator)[0].run()
+    assert keeper.spared() == set()
+    keeper.look_at({"other": evaluator.evaluate_set(_set("other"))})
+    assert told == [
+        "keep: other/auroc has no value on validation set 'other': a task there has no "
+        "positives or no negatives; name a task that has."
+    ]
+
+
 def test_best_and_follow_want_the_folder_of_a_run(evaluated):
     path = checkpoints.checkpoint_path(evaluated, 5)
     with pytest.raises(UserError, match="--best needs the folder of a run as --check"):
@@ -239,3 +277,39 @@ def test_a_mark_never_brings_a_deleted_checkpoint_back(tmp_path, monkeypatch, wh
         evaluation_marks.mark_evaluated(str(path), "other", {})
     assert len(written) == (when == "during")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("complete", [False, True], ids=["deleted", "another cause"])
+def test_a_folder_deleted_before_the_rename_is_a_deletion(
+    tmp_path, monkeypatch, complete
+):
+    path = _save(tmp_path, 5)
+
+    def rename(source, *_, **__):
+        if not complete:
+            shutil.rmtree(path)
+        raise tf.errors.NotFoundError(None, None, f"{source}; No such file")
+
+    monkeypatch.setattr(tf.io.gfile, "rename", rename)
+    expected = tf.errors.NotFoundError if complete else evaluation_marks.CheckpointGone
+    with pytest.raises(expected):
+        evaluation_marks.mark_evaluated(str(path), "other", {})
+    assert path.exists() == complete
+
+
+def test_the_trainer_may_be_faster_in_removing_what_is_left(tmp_path, monkeypatch):
+    path = _save(tmp_path, 5)
+    write, rmtree = files.write_text, tf.io.gfile.rmtree
+
+    def write_late(name, text):
+        os.remove(path / "checkpoint.json")
+        write(name, text)
+
+    def remove_late(folder):
+        shutil.rmtree(folder)
+        rmtree(folder)
+
+    monkeypatch.setattr(files, "write_text", write_late)
+    monkeypatch.setattr(tf.io.gfile, "rmtree", remove_late)
+    with pytest.raises(evaluation_marks.CheckpointGone):
+        evaluation_marks.mark_evaluated(str(path), "other", {})

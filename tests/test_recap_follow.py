@@ -188,6 +188,26 @@ def test_the_best_checkpoint_stays(config, tmp_path):
     assert best != 8
 
 
+def test_a_kept_best_without_a_value_is_said_once(config, tmp_path, capsys):
+    likeless = {
+        "numbers": np.zeros((4, 3), np.float32),
+        **{name: np.zeros((4, 1), int) for name in ("like", "reply", "meta.user")},
+    }
+    with tf.io.TFRecordWriter(str(tmp_path / "likeless")) as writer:
+        for record in serialize_examples(likeless):
+            writer.write(record)
+    train.main(
+        [
+            *("--config", config, "--set=recap.train.steps=2"),
+            "--set=recap.train.evaluate_every=1",
+            f"--set=validation/Records.files='{tmp_path}/likeless'",
+            "--set=recap.train.keep_best='other/auroc'",
+        ]
+    )
+    said = "recap.train.keep_best: other/auroc has no value on validation set 'other'"
+    assert capsys.readouterr().err.count(said) == 1
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [

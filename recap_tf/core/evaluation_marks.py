@@ -7,6 +7,7 @@ A mark holds what was found, so that the best checkpoint can be told from the ma
 alone. Trainer and evaluator are separate processes that see each other only here.
 """
 
+import contextlib
 import json
 import posixpath
 import time
@@ -39,11 +40,16 @@ def mark_evaluated(path: str, name: str, found: Mapping[str, Any]) -> None:
     """
     if checkpoints.is_complete(path):
         text = json.dumps(found, indent=1) + "\n"
-        files.write_text(posixpath.join(path, mark_name(name)), text)
+        try:
+            files.write_text(posixpath.join(path, mark_name(name)), text)
+        except tf.errors.NotFoundError:
+            # Else its folder went while we wrote.
+            if checkpoints.is_complete(path):
+                raise
         if checkpoints.is_complete(path):
             return
-        # Deleted while we wrote: what is there now is ours.
-        if tf.io.gfile.exists(path):
+        # Deleted while we wrote: what is there now is ours, or is just being deleted.
+        with contextlib.suppress(tf.errors.OpError):
             tf.io.gfile.rmtree(path)
     raise CheckpointGone(path)
 
