@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from recap_tf import metric_choice
+from recap_tf.core.text_table import aligned
 from recap_tf.metric_choice import SCORE
 from recap_tf.slices import EVERYTHING
 
@@ -93,14 +94,7 @@ def format_table(report: Mapping[str, SetReport]) -> str:
         first = task.removeprefix(prefix) if part == EVERYTHING else f"  {part}"
         shown = [_cell(metric, metrics.get(metric)) for metric in columns]
         cells.append([name, first, *shown])
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in cells
-    )
+    return aligned(cells, left=2)
 
 
 def _rows(

@@ -15,13 +15,13 @@ from recap_tf.core.batch_ranking import (
     PositionOfPositives,
     ReciprocalRankOfPositives,
 )
-from recap_tf.core.binned_auroc import BinnedAUROC
+from recap_tf.core.binned_auroc import BinnedAUROC, BinnedAUROCBound
 from recap_tf.core.calibration_error import CalibrationError
 from recap_tf.core.classification import Precision, Recall
 from recap_tf.core.config_names import did_you_mean
 from recap_tf.core.counts import ExampleCount, PositiveCount
 from recap_tf.core.entropy import NRCE, RCE, NormalizedEntropy
-from recap_tf.core.grouped_auroc import GroupedAUROC
+from recap_tf.core.grouped_auroc import GAUCCoverage, GroupedAUROC
 from recap_tf.core.log_loss import LogLoss
 from recap_tf.core.means import CTR, PCTR, CalibrationRatio
 from recap_tf.core.precision_recall import AveragePrecision
@@ -102,10 +102,16 @@ _CHOICES = {
     "auroc": Choice(make=_float32(AUROC), on_score="engaged", **_LARGER),
     # In memory that does not grow with the set.
     "binned_auroc": Choice(make=BinnedAUROC, **_LARGER),
+    # How far that may be from "auroc"; 0.5 says that the scores share a bin.
+    "binned_auroc_bound": Choice(make=BinnedAUROCBound, form=_RATE),
     "sampled_auroc": Choice(make=SampledAUROC, on_score="engaged", **_LARGER),
     "pr_auc": Choice(make=_float32(AveragePrecision), on_score="engaged", **_LARGER),
     # Within each group; see recap.evaluate.group_feature.
     "gauc": Choice(make=_float32(GroupedAUROC), on_score="engaged", **_LARGER),
+    # The share of the impressions, those of groups with both classes, it is about.
+    "gauc_coverage": Choice(
+        make=_float32(GAUCCoverage), form=_SHARE, on_score="engaged"
+    ),
     "mrr": Choice(make=_float32(MeanReciprocalRank), on_score="engaged", **_LARGER),
     "hit": Choice(
         make=_at("k", _float32(HitRate)), number=int, on_score="engaged", **_LARGER

@@ -102,8 +102,8 @@ def test_memory_does_not_grow():
         (lambda: BinnedAUROC(limit=float("nan")), "^limit must be .*Received: nan$"),
         (
             lambda: BinnedAUROC(bins=8).merge_state([BinnedAUROC(bins=9)]),
-            r"^Only metrics with bins=8, limit=20.0 can be merged into binned_auroc. "
-            r"Received: bins=9, limit=20.0$",
+            r"^Only BinnedAUROC with bins=8 can be merged into binned_auroc\. "
+            r"Received: BinnedAUROC with bins=9$",
         ),
     ],
     ids=["one bin", "no room", "nan", "merge"],

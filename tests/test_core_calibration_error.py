@@ -40,7 +40,7 @@ def by_numpy(labels, predictions, weights, bins):
     high = np.minimum(edges[1:, np.newaxis], ends)
     share = np.maximum(high - low, 0) / mass
     prediction, label = share @ (mass * values), share @ hits
-    return np.abs(prediction - label).sum() / ends[-1], prediction * bins / ends[-1]
+    return np.abs(prediction - label).sum() / ends[-1]
 
 
 @pytest.mark.parametrize("digits", [1, 2, 3])
@@ -51,10 +51,9 @@ def test_agreement_with_numpy_on_weights_and_ties(digits):
     labels = rng.uniform(size=n) < predictions**1.2
     weights = rng.exponential(size=n)
     metric = one(labels, predictions, weights)
-    expected, means = by_numpy(labels, predictions, weights, 10)
+    expected = by_numpy(labels, predictions, weights, 10)
     # The weights are kept in float32.
     np.testing.assert_allclose(metric.result(), expected, rtol=0, atol=1e-6)
-    np.testing.assert_allclose(metric.table()["prediction"], means, rtol=1e-6)
 
 
 def test_error_where_the_true_differences_are_0_is_that_of_a_bootstrap():
@@ -69,30 +68,6 @@ def test_error_where_the_true_differences_are_0_is_that_of_a_bootstrap():
     found = np.std(tf.function(resamples.result)())
     claimed = float(one(labels, predictions).standard_error())
     assert claimed == pytest.approx(found, rel=0.15)
-
-
-def test_the_table_of_bins():
-    metric = CalibrationError(tasks=2, bins=2)
-    labels = [[0, 1], [1, 1], [1, 1], [0, 1]]
-    metric.update_state(labels, [[0.1, 0.8], [0.3, 0.8], [0.5, 0.8], [0.9, 0.8]])
-    table = {name: values.numpy() for name, values in metric.table().items()}
-    np.testing.assert_allclose(table["weight"], [[2, 2], [2, 2]])
-    np.testing.assert_allclose(table["prediction"], [[0.2, 0.7], [0.8, 0.8]])
-    np.testing.assert_allclose(table["label"], [[0.5, 0.5], [1, 1]])
-    # Of a mean of two labels 0 and 1: sqrt(2 * 0.25) / 2.
-    spread = np.sqrt(0.5) / 2
-    np.testing.assert_allclose(table["label_error"], [[spread, spread], [0, 0]])
-
-
-def test_the_table_of_one_value_over_everything():
-    table = one([0, 1], [0.2, 0.6], bins=2).table()
-    np.testing.assert_allclose(table["label"], [0, 1])
-
-
-def test_a_table_of_nothing_has_no_values():
-    table = CalibrationError(tasks=1, bins=3).table()
-    assert np.isnan(table["label"]).all()
-    np.testing.assert_array_equal(table["weight"], [[0, 0, 0]])
 
 
 def test_mistakes_are_named():

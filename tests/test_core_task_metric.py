@@ -14,19 +14,19 @@ from recap_tf.core.batch_ranking import (
     PositionOfPositives,
     ReciprocalRankOfPositives,
 )
-from recap_tf.core.binned_auroc import BinnedAUROC
+from recap_tf.core.binned_auroc import BinnedAUROC, BinnedAUROCBound
 from recap_tf.core.calibration_error import CalibrationError
 from recap_tf.core.classification import Precision, Recall
 from recap_tf.core.counts import ExampleCount, PositiveCount
 from recap_tf.core.entropy import NRCE, RCE, NormalizedEntropy
-from recap_tf.core.grouped_auroc import GroupedAUROC
+from recap_tf.core.grouped_auroc import GAUCCoverage, GroupedAUROC
 from recap_tf.core.log_loss import LogLoss
 from recap_tf.core.means import CTR, PCTR, CalibrationRatio, WeightedMean
 from recap_tf.core.precision_recall import AveragePrecision
 from recap_tf.core.ranking import NDCG, HitRate, MeanReciprocalRank
 from recap_tf.core.sampled_auroc import SampledAUROC
 
-GROUPED = [GroupedAUROC, NDCG, MeanReciprocalRank, HitRate]
+GROUPED = [GroupedAUROC, GAUCCoverage, NDCG, MeanReciprocalRank, HitRate]
 BY_BATCH = [PositionOfPositives, ReciprocalRankOfPositives, HitRateOfPositives]
 EXACT = [AUROC, AveragePrecision, CalibrationError]
 STREAMED = [CTR, PCTR, CalibrationRatio, ExampleCount, PositiveCount, RCE]
@@ -101,8 +101,10 @@ def test_config_round_trip(kind):
         PositionOfPositives(label_threshold=2.0),
         ReciprocalRankOfPositives(label_threshold=2.0),
         GroupedAUROC(label_threshold=2.0),
+        GAUCCoverage(label_threshold=2.0),
         SampledAUROC(pairs=7, seed=3, label_threshold=2.0),
         BinnedAUROC(bins=9, limit=3.0, from_logits=True, label_threshold=2.0),
+        BinnedAUROCBound(bins=9, limit=3.0, from_logits=True, label_threshold=2.0),
         CalibrationError(bins=4, label_threshold=2.0),
         AveragePrecision(label_threshold=2.0),
         Precision(threshold=0.2, label_threshold=2.0),
@@ -218,7 +220,7 @@ def test_one_example_has_no_standard_error_but_a_counted_one(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_a_nan_score_shows(kind):
-    if kind in (CTR, ExampleCount, PositiveCount):
+    if kind in (CTR, ExampleCount, PositiveCount, GAUCCoverage):
         return  # do not look at scores
     metric = kind(tasks=2)
     labels, predictions, weights, groups = examples(40, seed=6, users=2)
@@ -388,10 +390,21 @@ def test_metrics_can_be_named_in_a_config():
         ),
         (
             lambda: CTR().merge_state([PCTR()]),
-            "Only CTR with tasks=None can be merged into ctr.*Received: PCTR",
+            r"^Only CTR can be merged into ctr\. Received: PCTR$",
+        ),
+        (
+            lambda: NDCG(k=3).merge_state([NDCG(k=3, name="shard"), NDCG(k=5)]),
+            r"^Only NDCG with k=3 can be merged into ndcg\. Received: NDCG with k=5$",
         ),
     ],
-    ids=["no tasks", "too many columns", "no columns", "merge tasks", "merge class"],
+    ids=[
+        "no tasks",
+        "too many columns",
+        "no columns",
+        "merge tasks",
+        "merge class",
+        "merge k",
+    ],
 )
 def test_mistakes_are_named(make, message):
     with pytest.raises(ValueError, match=message):

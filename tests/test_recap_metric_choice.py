@@ -26,6 +26,24 @@ def test_every_metric_measures_a_perfect_model(name):
         np.testing.assert_allclose(value[0], best)
 
 
+def test_how_exact_and_about_whom_an_area_is():
+    """Users 1 and 2 have a pair each, 3 saw no positive; two scores share a bin."""
+    labels, scores = [[1], [0], [1], [0], [0]], [[0.9], [0.1], [0.5], [0.5], [0.2]]
+    found = {}
+    for name in ("auroc", "binned_auroc", "binned_auroc_bound", "gauc_coverage"):
+        metric = metric_choice.find(name, "s").make(1)
+        groups = {"groups": [1, 1, 2, 2, 3]} if metric.needs_groups else {}
+        metric.update_state(labels, scores, **groups)
+        value, error = metric.value_and_error()
+        found[name] = (float(value[0]), float(error[0]))
+    # Of six pairs one shares a bin, and counts half.
+    assert found["binned_auroc_bound"][0] == pytest.approx(0.5 / 6)
+    assert np.isnan(found["binned_auroc_bound"][1])
+    assert found["gauc_coverage"][0] == pytest.approx(4 / 5)
+    # w (c - 4/5) per user: 0.4, 0.4 and -0.8; sqrt(3 / 2 * 0.96) / 5.
+    assert found["gauc_coverage"][1] == pytest.approx(np.sqrt(1.5 * 0.96) / 5)
+
+
 def test_the_number_in_a_name_is_the_metrics():
     assert metric_choice.find("ndcg@7", "s").make(1).k == 7
     assert metric_choice.find("hit@3", "s").make(1).k == 3

@@ -99,18 +99,6 @@ class BinnedAUROC(TaskMetric):
         place = tf.clip_by_value(place, 0.0, self.bins - 1.0)
         return tf.cast(place, tf.int32)
 
-    def merge_state(self, metrics) -> None:
-        metrics = list(metrics)
-        for metric in metrics:
-            grid = [getattr(metric, "bins", None), getattr(metric, "limit", None)]
-            if grid != [self.bins, self.limit]:
-                raise ValueError(
-                    f"Only metrics with bins={self.bins}, limit={self.limit} can be "
-                    f"merged into {self.name}. Received: bins={grid[0]}, "
-                    f"limit={grid[1]}"
-                )
-        super().merge_state(metrics)
-
     def merge_one(self, metric: "BinnedAUROC") -> None:
         self.sums.assign_add(metric.sums)
         self.examples.assign_add(metric.examples)
@@ -159,3 +147,25 @@ class BinnedAUROC(TaskMetric):
             "from_logits": self.from_logits,
             "label_threshold": self.label_threshold,
         }
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class BinnedAUROCBound(BinnedAUROC):
+    """How far `BinnedAUROC` may be from the exact AUROC: its `error_bound`.
+
+    A bound that holds for the examples seen has no standard error: NaN. Call and
+    memory: as `BinnedAUROC`.
+    """
+
+    def __init__(
+        self,
+        tasks: int | None = None,
+        name: str | None = "binned_auroc_bound",
+        **settings,
+    ):
+        super().__init__(tasks=tasks, name=name, **settings)
+
+    def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
+        bound = self.error_bound()
+        return tf.cast(bound, self.dtype), value_where(False, bound)

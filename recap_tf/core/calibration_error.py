@@ -1,4 +1,4 @@
-"""Expected calibration error over bins of equal mass, and the bins for a plot."""
+"""Expected calibration error over bins of equal mass."""
 
 import math
 
@@ -90,34 +90,6 @@ class CalibrationError(ScoreMetric):
         ends = _cumulated(mass)
         shares = tf.range(self.bins + 1, dtype=tf.float64) / self.bins
         return ends, ends[-1] * shares
-
-    def table(self) -> dict[str, tf.Tensor]:
-        """The bins in order of rising prediction, for plots; float64 [tasks, bins].
-
-        Returns:
-            "weight" of a bin, the mean "prediction" and "label" in it, and the
-            "label_error", the standard error of that mean label.
-        """
-        names = ("weight", "prediction", "label", "label_error")
-        columns = self.by_task(
-            lambda task, rows: self._bins_of(self.blocks(task, rows)), len(names)
-        )
-        if self.tasks is None:
-            columns = [column[0] for column in columns]
-        return dict(zip(names, columns, strict=True))
-
-    def _bins_of(self, blocks: TieBlocks) -> tuple[tf.Tensor, ...]:
-        mass = blocks.positive + blocks.negative
-        ends, edges = self._ends_and_edges(mass)
-        weight = edges[1:] - edges[:-1]
-        scores = tf.cast(blocks.scores, tf.float64)
-        prediction = _between(edges, ends, mass * scores) / weight
-        label = _between(edges, ends, blocks.positive) / weight
-        squares = (
-            _between(edges, ends, blocks.positive_squares) * (1 - label) ** 2
-            + _between(edges, ends, blocks.negative_squares) * label**2
-        )
-        return weight, prediction, label, tf.sqrt(squares) / weight
 
     def get_config(self):
         return super().get_config() | {"bins": self.bins}

@@ -116,10 +116,16 @@ class GroupMetric(RowMetric):
         Returns:
             float64 [tasks]; NaN without examples.
         """
+        return self.coverage_and_error()[0]
 
-        def of_task(task: tf.Tensor, rows: list[tf.Tensor]) -> tuple[tf.Tensor]:
+    def coverage_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """`coverage` and its standard error, float64 [tasks] each."""
+
+        def of_task(task: tf.Tensor, rows: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
             _, _, counted, impressions = self._in_groups(task, rows)
-            covered = tf.reduce_sum(tf.where(counted, impressions, 0.0))
-            return (covered / tf.reduce_sum(impressions),)
+            covered = tf.cast(counted, tf.float64)
+            share = tf.reduce_sum(covered * impressions) / tf.reduce_sum(impressions)
+            return share, ratio_error(covered, impressions)
 
-        return self.per_task(self.by_task(of_task, 1)[0])
+        share, error = self.by_task(of_task, 2)
+        return self.per_task(share), self.per_task(error)

@@ -51,3 +51,27 @@ class GroupedAUROC(GroupMetric):
 
     def get_config(self):
         return super().get_config() | {"label_threshold": self.label_threshold}
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class GAUCCoverage(GroupedAUROC):
+    """The share of the impressions that GAUC is about: its `coverage`.
+
+    coverage = sum(W_g over the groups that have both classes) / sum(W_g)
+
+    Low where most users never engage: GAUC then speaks of few. Standard error: groups
+    are independent draws. Call and memory: as `GroupedAUROC`.
+    """
+
+    def __init__(
+        self,
+        tasks: int | None = None,
+        name: str | None = "gauc_coverage",
+        **settings,
+    ):
+        super().__init__(tasks=tasks, name=name, **settings)
+
+    def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
+        share, error = self.coverage_and_error()
+        return tf.cast(share, self.dtype), error

@@ -153,16 +153,29 @@ class TaskMetric(keras.metrics.Metric):
         """Takes in what other metrics of the same kind have seen; order is free.
 
         Raises:
-            ValueError: one of them has another class or number of tasks.
+            ValueError: one of them has another class or other settings.
         """
         for metric in metrics:
-            if type(metric) is not type(self) or metric.tasks != self.tasks:
-                raise ValueError(
-                    f"Only {type(self).__name__} with tasks={self.tasks} can be merged "
-                    f"into {self.name}. Received: {type(metric).__name__} with "
-                    f"tasks={getattr(metric, 'tasks', None)}"
-                )
+            self._check_same_kind(metric)
             self.merge_one(metric)
+
+    def _check_same_kind(self, metric: "TaskMetric") -> None:
+        kind, other = type(self).__name__, type(metric).__name__
+        if type(metric) is not type(self):
+            raise ValueError(
+                f"Only {kind} can be merged into {self.name}. Received: {other}"
+            )
+        mine, theirs = self.get_config(), metric.get_config()
+        different = [k for k in mine if k != "name" and mine[k] != theirs[k]]
+        if different:
+            wanted, found = (
+                ", ".join(f"{key}={config[key]}" for key in different)
+                for config in (mine, theirs)
+            )
+            raise ValueError(
+                f"Only {kind} with {wanted} can be merged into {self.name}. "
+                f"Received: {other} with {found}"
+            )
 
     def merge_one(self, metric: "TaskMetric") -> None:
         for mine, other in zip(self.parts, metric.parts, strict=True):
