@@ -1,33 +1,21 @@
 """How well predictions are calibrated, before and after post-hoc calibrators."""
 
 import dataclasses
-import functools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from recap_tf import metric_choice
 from recap_tf.calibrators import Calibrators
-from recap_tf.core.auroc import AUROC
-from recap_tf.core.calibration_error import CalibrationError
-from recap_tf.core.log_loss import LogLoss
-from recap_tf.core.means import CalibrationRatio
-from recap_tf.core.task_metric import TaskMetric
+from recap_tf.core.text_table import aligned
+from recap_tf.evaluation_report import common_prefix
 
-# float32 holds float32 probabilities exactly.
-MEASURES: Mapping[str, tuple[Callable[[], TaskMetric], str]] = {
-    "calibration": (CalibrationRatio, "{:.3f}"),
-    "calibration_error": (
-        functools.partial(CalibrationError, dtype="float32"),
-        "{:.5f}",
-    ),
-    "log_loss": (LogLoss, "{:.5f}"),
-    "auroc": (functools.partial(AUROC, dtype="float32"), "{:.4f}"),
-}
-"""Name -> (what makes the metric, how the table shows it)."""
+MEASURES = ("calibration", "calibration_error", "log_loss", "auroc")
+"""The metrics that are compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +99,8 @@ def measure(
 ) -> dict[str, float]:
     """The values of MEASURES of one task, (examples,) each; NaN where there is none."""
     values = {}
-    for name, (make, _) in MEASURES.items():
-        metric = make()
+    for name in MEASURES:
+        metric = metric_choice.find(name, "MEASURES").make(None)
         metric.update_state(labels, probabilities, weights)
         with warnings.catch_warnings():
             # A set without positives of a task shows as "-" in the table.
@@ -123,27 +111,20 @@ def measure(
 
 def format_comparisons(comparisons: Sequence[Comparison]) -> str:
     """The comparisons as a table for people, each value as `before -> after`."""
-    prefixes = {one.task[: one.task.rfind(".") + 1] for one in comparisons}
-    prefix = prefixes.pop() if len(prefixes) == 1 else ""
+    prefix = common_prefix(one.task for one in comparisons)
     rows = [("set", "task", "method", "examples", "positives", *MEASURES)]
     for one in comparisons:
         changes = [
-            f"{_shown(form, one.before[name])} -> {_shown(form, one.after[name])}"
-            for name, (_, form) in MEASURES.items()
+            f"{_shown(name, one.before[name])} -> {_shown(name, one.after[name])}"
+            for name in MEASURES
         ]
         where = one.validation_set + (" (fitted)" if one.fitted_here else "")
         counts = (f"{one.examples:,}", f"{one.positives:,}")
         task = one.task.removeprefix(prefix)
         rows.append((where, task, one.method, *counts, *changes))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return aligned(rows, left=3)
 
 
-def _shown(form: str, value: float) -> str:
+def _shown(name: str, value: float) -> str:
+    form = metric_choice.find(name, "MEASURES").form
     return "-" if math.isnan(value) else form.format(value)
