@@ -103,6 +103,8 @@ class EvaluationInput:
         """Under which name the batches hold, or will hold, `feature`."""
         own = records.names().get(feature, feature)
         if own in self._own:
+            if isinstance(self._own[own], tf.SparseTensorSpec):
+                raise ValueError(_not_of_fixed_length(feature, setting))
             return own
         if feature not in self._schema:
             known = [*self._own, *self._schema]
@@ -111,11 +113,15 @@ class EvaluationInput:
                 f"{self._schema.path}.{did_you_mean(feature, known)}"
             )
         if self._schema[feature].length == VARIABLE:
-            raise ValueError(
-                f"{setting} must be a feature of fixed length. Received: {feature!r}, "
-                "of variable length"
-            )
+            raise ValueError(_not_of_fixed_length(feature, setting))
         return feature
+
+
+def _not_of_fixed_length(feature: str, setting: str) -> str:
+    return (
+        f"{setting} must be a feature of fixed length. Received: {feature!r}, of "
+        "variable length"
+    )
 
 
 def _group_feature(metric: str, settings: EvaluateSettings, schema: Schema) -> str:

@@ -209,6 +209,31 @@ def test_what_cannot_be_evaluated_is_said_at_once(records, settings, message):
 
 
 @pytest.mark.parametrize(
+    "settings, setting",
+    [
+        (
+            {"slices": [Slice(name="s", feature="clicked", equals=1)]},
+            "Slice.feature of slice 's'",
+        ),
+        (
+            {"which_metrics": ["gauc"], "group_feature": "clicks"},
+            "recap.evaluate.group_feature",
+        ),
+    ],
+    ids=["slice", "group"],
+)
+def test_a_feature_that_the_model_reads_must_be_of_fixed_length_too(
+    records, settings, setting
+):
+    read = {"x": "continuous", "clicks": "clicked"}
+    records = dataclasses.replace(records, features=read)
+    message = f"{setting} must be a feature of fixed length. Received: 'click"
+    settings = EvaluateSettings(**settings)
+    with pytest.raises(ValueError, match=message):
+        EvaluationInput(ValidationSet(name="v", records=records), settings)
+
+
+@pytest.mark.parametrize(
     "settings, message",
     [
         ({"timeout_seconds": 0}, "timeout_seconds must be positive. Received: 0"),
