@@ -9,6 +9,7 @@ without post-hoc calibrators, which training fits to its last checkpoint alone.
 import argparse
 import dataclasses
 import json
+import posixpath
 import sys
 from collections.abc import Sequence
 
@@ -56,9 +57,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="leave out the post-hoc calibrators that the checkpoint has",
     )
     arguments = parser.parse_args(argv)
+    if arguments.json:
+        files.check_writable("--json", posixpath.dirname(arguments.json) or ".")
     if arguments.follow:
         if arguments.report:
             raise UserError("--report is of one checkpoint, --follow of all.")
+        if arguments.without_calibrators:
+            raise UserError(
+                "--follow evaluates without post-hoc calibrators as it is; leave out "
+                "--without-calibrators."
+            )
         _follow(arguments)
         return
     if arguments.timeout is not None:
@@ -78,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"Post-hoc calibrators: {model.calibrators or 'none'}.")
     _write_json(arguments.json, step, report)
     if writer is not None:
-        print(f"Report: {writer.write(report)}")
+        with explained(data, ranker.tasks):
+            print(f"Report: {writer.write(report)}")
 
 
 def _follow(arguments: argparse.Namespace) -> None:

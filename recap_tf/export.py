@@ -36,7 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("Calibration ratio r that is baked in, p * r / (1 - p + r * p):")
     for task, ratio in model.calibration_ratios.items():
         print(f"  {task}: {ratio:g}")
-    if model.calibrators is not None:
+    if model.calibrators is None:
+        print(
+            "Post-hoc calibrators: none. python -m recap_tf.calibrate fits them to a "
+            "checkpoint."
+        )
+    else:
         print("Post-hoc calibrators that are baked in after it:")
         for task, one in model.calibrators.maps.items():
             print(f"  {task}: {one}; fitted on {model.calibrators.fitted_on[task]}")

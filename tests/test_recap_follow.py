@@ -133,6 +133,8 @@ def test_a_trainer_that_waits_and_an_evaluator(config, tmp_path, capsys):
             f"--out={tmp_path}/best",
         ]
     )
+    # The best is not the last, which calibrators would have been fitted to.
+    assert "Post-hoc calibrators: none. python -m" in capsys.readouterr().out
     described = json.loads((tmp_path / "best/1/assets.extra/ranker.json").read_text())
     best = max(
         _history(run).values(), key=lambda f: f["sets"]["validation"]["like"]["gauc"]
@@ -252,6 +254,8 @@ def test_flags_that_do_not_go_together(config, tmp_path):
         evaluate.main([*arguments, "--timeout", "3"])
     with pytest.raises(UserError, match="--follow evaluates every checkpoint"):
         evaluate.main([*arguments, "--follow", "--best", "other/auroc"])
+    with pytest.raises(UserError, match="without post-hoc calibrators as it is; leave"):
+        evaluate.main([*arguments, "--follow", "--without-calibrators"])
     with pytest.raises(UserError, match=r"--timeout must be above 0\. Received: -1\.0"):
         evaluate.main([*arguments, "--follow", "--timeout", "-1"])
 

@@ -227,6 +227,38 @@ def test_a_report_replaces_a_report_and_touches_nothing_else(run, page, tmp_path
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_training_data_that_is_gone_is_left_out_of_the_page(run, tmp_path):
+    flags = [
+        "--set=recap.report.importance_examples=0",
+        f"--set=train/Records.files='{tmp_path}/gone.tfrecord'",
+    ]
+    evaluate.main([*run[0], *flags, "--report", str(tmp_path)])
+    page = _Cells((tmp_path / "index.html").read_text())
+    said = "".join(page.words)
+    assert (
+        f"training is left out: Records.files = '{tmp_path}/gone.tfrecord' matches no "
+        "file."
+    ) in said
+    rated = {a["data-set"] for _, a in page.elements if "data-rate" in a}
+    assert rated == {"validation"}
+
+
+def test_an_error_while_the_page_is_made_is_one_line_too(run, tmp_path, monkeypatch):
+    def fail(self, report):
+        raise tf.errors.InvalidArgumentError(None, None, "ValueError: age is missing")
+
+    monkeypatch.setattr(evaluate.ReportWriter, "write", fail)
+    with pytest.raises(UserError, match=r"^age is missing$"):
+        evaluate.main([*run[0], "--report", str(tmp_path)])
+
+
+def test_where_the_json_goes_is_checked_first(run, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(evaluate.trained, "load_trained", pytest.fail)
+    with pytest.raises(UserError, match=r"--json = '.*/file' cannot be written to"):
+        evaluate.main([*run[0], "--json", str(tmp_path / "file" / "metrics.json")])
+
+
 def test_a_write_broken_off_leaves_the_old_page(page, tmp_path, monkeypatch):
     (tmp_path / "index.html").write_text(page[0])
 

@@ -23,6 +23,7 @@ _COLUMNS_SHOWN = 400
 
 def data_section(
     summaries: Mapping[str, SplitSummary],
+    left_out: Mapping[str, str],
     columns: Columns | None,
     names: Mapping[str, str],
     colors: Mapping[str, str],
@@ -31,12 +32,18 @@ def data_section(
 
     Args:
         summaries: set -> what its records hold.
+        left_out: set -> why its records could not be read.
         columns: names of the dense features' columns.
         names: task -> its name for people.
         colors: task -> its colour.
     """
+    warnings = [
+        element("p", f"{name} is left out: {reason}", class_="warning")
+        for name, reason in left_out.items()
+    ]
     return element(
         "div",
+        warnings,
         element("div", _rates_chart(summaries, names, colors), class_="charts one"),
         _rates_table(summaries, names),
         [

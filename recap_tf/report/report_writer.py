@@ -10,7 +10,7 @@ import tensorflow as tf
 from recap_tf import labels
 from recap_tf.columns import read_columns_beside
 from recap_tf.core import checkpoints, config, files
-from recap_tf.core.command import UserError
+from recap_tf.core.command import UserError, user_message
 from recap_tf.core.config_names import did_you_mean
 from recap_tf.evaluation_input import EvaluationBatch
 from recap_tf.evaluation_report import Report
@@ -289,18 +289,25 @@ class ReportWriter:
         training = ValidationSet(name="training", records=self._ranker.train_data)
         title = "training" if "training" not in self._sets else "training data"
         sets = {title: training} | self._sets
-        summaries: dict[str, SplitSummary] = {
-            name: survey(
-                name,
-                one.records,
-                self._model.tasks,
-                self._columns,
-                self._settings.statistics_examples,
-            )
-            for name, one in sets.items()
-        }
+        summaries: dict[str, SplitSummary] = {}
+        left_out: dict[str, str] = {}
+        for name, one in sets.items():
+            try:
+                summaries[name] = survey(
+                    name,
+                    one.records,
+                    self._model.tasks,
+                    self._columns,
+                    self._settings.statistics_examples,
+                )
+            except (OSError, ValueError) as error:
+                # The training data may be long gone: no reason to lose the page.
+                reason = user_message(error)
+                if reason is None:
+                    raise
+                left_out[name] = reason
         return data_section.data_section(
-            summaries, self._columns, self._names, self._colors
+            summaries, left_out, self._columns, self._names, self._colors
         )
 
     def _config(self) -> dict[str, str]:
