@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from recap_tf.core import schedules
-from recap_tf.core.optimizers import Adam, grouped_optimizer
+from recap_tf.core.optimizers import Adam, GroupedOptimizer, grouped_optimizer
 
 SETTINGS = {
     "learning_rate_boundaries": "boundaries",
@@ -129,3 +130,22 @@ def test_a_weight_in_two_groups():
     weight = tf.Variable(1.0, name="shared")
     with pytest.raises(ValueError, match="shared:0 falls in two groups, 'a' and 'b'"):
         grouped_optimizer({"a": [weight], "b": [weight]}, 0.1)
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["group", "added group"])
+def test_a_rate_told_as_a_number_is_not_brought_back_by_a_checkpoint(tmp_path, added):
+    def grouped(rate):
+        weight = tf.Variable(1.0)
+        group = {"a": (keras.optimizers.legacy.SGD(rate), [weight])}
+        optimizer = GroupedOptimizer({} if added else group)
+        if added:
+            optimizer.add_groups(group)
+        return optimizer, weight
+
+    optimizer, weight = grouped(0.5)
+    optimizer.apply_gradients([(tf.constant(1.0), weight)])
+    tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "state"))
+    optimizer, weight = grouped(0.25)
+    tf.train.Checkpoint(optimizer=optimizer).read(str(tmp_path / "state"))
+    optimizer.apply_gradients([(tf.constant(1.0), weight)])
+    assert weight.numpy() == 0.75
