@@ -132,20 +132,22 @@ def test_a_weight_in_two_groups():
         grouped_optimizer({"a": [weight], "b": [weight]}, 0.1)
 
 
-@pytest.mark.parametrize("added", [False, True], ids=["group", "added group"])
-def test_a_rate_told_as_a_number_is_not_brought_back_by_a_checkpoint(tmp_path, added):
-    def grouped(rate):
-        weight = tf.Variable(1.0)
-        group = {"a": (keras.optimizers.legacy.SGD(rate), [weight])}
-        optimizer = GroupedOptimizer({} if added else group)
-        if added:
-            optimizer.add_groups(group)
-        return optimizer, weight
+def test_a_rate_told_as_a_number_is_not_brought_back_by_a_checkpoint(tmp_path):
+    def updated(rate, restore=None, save=None):
+        weights = [tf.Variable(1.0), tf.Variable(1.0)]
+        first, added = (
+            {name: (keras.optimizers.legacy.SGD(rate), [weight])}
+            for name, weight in zip("ab", weights, strict=True)
+        )
+        optimizer = GroupedOptimizer(first)
+        optimizer.add_groups(added)
+        if restore:
+            tf.train.Checkpoint(optimizer=optimizer).read(restore)
+        optimizer.apply_gradients([(tf.constant(1.0), weight) for weight in weights])
+        if save:
+            tf.train.Checkpoint(optimizer=optimizer).write(save)
+        return [float(weight) for weight in weights]
 
-    optimizer, weight = grouped(0.5)
-    optimizer.apply_gradients([(tf.constant(1.0), weight)])
-    tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / "state"))
-    optimizer, weight = grouped(0.25)
-    tf.train.Checkpoint(optimizer=optimizer).read(str(tmp_path / "state"))
-    optimizer.apply_gradients([(tf.constant(1.0), weight)])
-    assert weight.numpy() == 0.75
+    path = str(tmp_path / "state")
+    assert updated(0.5, save=path) == [0.5, 0.5]
+    assert updated(0.25, restore=path) == [0.75, 0.75]

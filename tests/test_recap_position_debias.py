@@ -344,6 +344,7 @@ MLP.layer_sizes = [1]
 RankingModel.position_debias = @PositionDebias
 PositionDebias.feature = "at"
 recap.train.steps = 1
+recap.train.batch_size = 4
 recap.train.save_dir = "{here}/run"
 """
 SMALL = """

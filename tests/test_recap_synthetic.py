@@ -364,7 +364,7 @@ def test_how_far_a_model_came_is_told_for_all_but_the_training_set():
 
 
 def test_of_one_folder_alone_nothing_is_old():
-    log = SyntheticLog(end="2023-01-01", length=1, drift=30.0)
+    log = SyntheticLog(end="2023/01/01", length=1, drift=30.0)
     assert [period.age for _, period in periods(log)] == [0.0, 0.0]
     log = dataclasses.replace(log, length=3)
     assert [period.age for _, period in periods(log)] == [1.0, 0.5, 0.0, 0.0]
