@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from recap_tf import labels as task_labels
 from recap_tf import synthetic
+from recap_tf.evaluation_report import Measured
 from recap_tf.schema import VARIABLE, Feature, Schema
 from recap_tf.synthesis.examples import ExampleSource, label_names
 from recap_tf.synthesis.features import make_columns
@@ -358,7 +359,8 @@ def test_the_released_schema():
 def test_how_far_a_model_came_is_told_for_all_but_the_training_set():
     made = {"tasks": {"like": {"best_auroc": 0.9}, "rare": {"best_auroc": None}}}
     manifest = {"sets": {"train": made, "like": made}}
-    values = {"like": {"auroc": 0.7}, "rare": {"auroc": 0.6}}
+    tasks = {"like": {"auroc": Measured(0.7)}, "rare": {"auroc": Measured(0.6)}}
+    values = {"all": tasks}
     [line] = reached_lines(manifest, {"train": values, "like": values, "mine": values})
     assert line.startswith("like, like: AUROC 0.7000, 50% of the way")
 
