@@ -23,9 +23,7 @@ def build_model(ranker: Ranker) -> RankingModel:
         feature = model.position_debias.feature
         for step in ranker.train_data.preprocess:
             if isinstance(step, ExtractFeatures) and feature in step.columns:
-                source, column = step.columns[feature]
-                if source == "discrete":
-                    model.check_positions_are_hidden(column)
+                model.check_positions_are_hidden(*step.columns[feature])
     return model
 
 

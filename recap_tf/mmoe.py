@@ -67,13 +67,29 @@ def serve_tasks(layer: keras.layers.Layer, count: int) -> None:
     layer.num_tasks = count
 
 
-def check_num_tasks(layer: keras.layers.Layer) -> None:
-    """Raises if nobody has told `layer` how many tasks there are."""
-    if layer.num_tasks is None or layer.num_tasks < 1:
-        raise ValueError(
-            f"{type(layer).__name__}.num_tasks must be at least 1; RankingModel sets "
-            f"it, other users have to. Received: {layer.num_tasks}"
-        )
+class PerTask(keras.layers.Layer):
+    """A backbone with an output for each task.
+
+    Args:
+        num_tasks: may be set until the layer is built; `RankingModel` does.
+    """
+
+    takes_fields = True
+
+    def __init__(self, num_tasks: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_tasks = num_tasks
+
+    def build(self, shapes):
+        if self.num_tasks is None or self.num_tasks < 1:
+            raise ValueError(
+                f"{type(self).__name__}.num_tasks must be at least 1; RankingModel "
+                f"sets it, other users have to. Received: {self.num_tasks}"
+            )
+        super().build(shapes)
+
+    def get_config(self):
+        return super().get_config() | {"num_tasks": self.num_tasks}
 
 
 def check_widths(setting: str, experts: Sequence[tf.Tensor]) -> None:
@@ -87,7 +103,7 @@ def check_widths(setting: str, experts: Sequence[tf.Tensor]) -> None:
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class MMoE(keras.layers.Layer):
+class MMoE(PerTask):
     """Experts that all tasks share, and a gate for each task.
 
         e_i      = expert_i(x)
@@ -100,27 +116,18 @@ class MMoE(keras.layers.Layer):
     Args:
         experts: the networks, or factories of them; any architectures that end in the
             same number of units.
-        num_tasks: gates. `RankingModel` sets it.
+        num_tasks: gates; see `PerTask`.
     """
 
-    takes_fields = True
-
-    def __init__(
-        self,
-        experts: Sequence[LayerOrFactory],
-        num_tasks: int | None = None,
-        **kwargs,
-    ):
+    def __init__(self, experts: Sequence[LayerOrFactory], **kwargs):
         super().__init__(**kwargs)
         if not experts:
             raise ValueError("MMoE.experts must name at least one expert.")
         self.experts = [make_layer(expert) for expert in experts]
-        self.num_tasks = num_tasks
 
     def build(self, shapes):
-        check_num_tasks(self)
-        self.gates = [ExpertGate(len(self.experts)) for _ in range(self.num_tasks)]
         super().build(shapes)
+        self.gates = [ExpertGate(len(self.experts)) for _ in range(self.num_tasks)]
 
     def call(self, inputs, training=None):
         fields = as_fields(inputs)
@@ -134,10 +141,8 @@ class MMoE(keras.layers.Layer):
         return [gate.weights_of(selector) for gate in self.gates]
 
     def get_config(self):
-        return super().get_config() | {
-            "experts": [layer_config(expert) for expert in self.experts],
-            "num_tasks": self.num_tasks,
-        }
+        experts = [layer_config(expert) for expert in self.experts]
+        return super().get_config() | {"experts": experts}
 
     @classmethod
     def from_config(cls, config):

@@ -147,8 +147,11 @@ class RankingModel(keras.Model):
         self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
         self.position_debias = make_layer(position_debias)
-        if position_debias is not None and self.position_debias.feature == "discrete":
-            self.check_positions_are_hidden(self.position_debias.position_feature_index)
+        if position_debias is not None:
+            debias = self.position_debias
+            self.check_positions_are_hidden(
+                debias.feature, debias.position_feature_index
+            )
         self.embedding_norms = {
             name: keras.layers.LayerNormalization(
                 epsilon=1e-5, dtype="float32", name=f"{name}_layer_norm"
@@ -250,11 +253,21 @@ class RankingModel(keras.Model):
             )
         return inputs[name]
 
-    def check_positions_are_hidden(self, column: int) -> None:
-        """Raises ValueError if a small table reads `column` of `discrete`: positions.
+    def check_positions_are_hidden(self, feature: str, column: int) -> None:
+        """Raises ValueError if a table reads `column` of `feature`: the positions.
 
-        It would still see the position when that counts as unknown.
+        It would still see the position when that counts as unknown. Large tables read
+        all columns of a feature.
         """
+        for name, table in getattr(self.large_embeddings, "tables", {}).items():
+            if feature in table.features:
+                raise ValueError(
+                    f"LargeEmbeddings' table {name!r} must not read feature "
+                    f"{feature!r}: it holds the position that PositionDebias takes, "
+                    "and that is unknown when serving."
+                )
+        if feature != "discrete":
+            return
         for table in getattr(self.small_embeddings, "tables", ()):
             if table.column == column:
                 raise ValueError(

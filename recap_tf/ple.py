@@ -14,12 +14,12 @@ from recap_tf.core.layers import (
     make_layer,
 )
 from recap_tf.fields import SHARED, Fields, apply, as_fields
-from recap_tf.mmoe import ExpertGate, check_num_tasks, check_widths, serve_tasks
+from recap_tf.mmoe import ExpertGate, PerTask, check_widths, serve_tasks
 
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class CGC(keras.layers.Layer):
+class CGC(PerTask):
     """Customized gate control: each task mixes its own experts and the shared ones.
 
         S_t      = [experts of task t applied to x_t, shared experts applied to x_s]
@@ -37,16 +37,13 @@ class CGC(keras.layers.Layer):
         task_experts: factories of one task's experts; each is called once per task.
         shared_experts: the networks of all tasks, or factories of them. All experts
             end in the same number of units.
-        num_tasks: T. `RankingModel` and `PLE` set it.
+        num_tasks: T, which `PLE` sets for its levels; see `PerTask`.
     """
-
-    takes_fields = True
 
     def __init__(
         self,
         task_experts: Sequence[Callable[[], keras.layers.Layer]],
         shared_experts: Sequence[LayerOrFactory],
-        num_tasks: int | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -61,13 +58,12 @@ class CGC(keras.layers.Layer):
                 "CGC.task_experts must be factories, as every task gets its own "
                 f"experts. Received: {list(task_experts)}"
             )
-        self.num_tasks = num_tasks
         self.shared_gate = False
         self.shared_experts = [make_layer(expert) for expert in shared_experts]
         self._factories = tuple(task_experts)
 
     def build(self, shapes):
-        check_num_tasks(self)
+        super().build(shapes)
         own, shared = len(self._factories), len(self.shared_experts)
         # One flat list, task after task: Keras does not save layers in nested ones.
         self.task_experts = [
@@ -76,7 +72,6 @@ class CGC(keras.layers.Layer):
         self.gates = [ExpertGate(own + shared) for _ in range(self.num_tasks)]
         if self.shared_gate:
             self.gates.append(ExpertGate(own * self.num_tasks + shared))
-        super().build(shapes)
 
     def call(self, inputs, training=None):
         *task_fields, shared_fields = self._fields(inputs)
@@ -122,7 +117,6 @@ class CGC(keras.layers.Layer):
         return super().get_config() | {
             "task_experts": [layer_config(make()) for make in self._factories],
             "shared_experts": [layer_config(one) for one in self.shared_experts],
-            "num_tasks": self.num_tasks,
             "shared_gate": self.shared_gate,
         }
 
@@ -147,7 +141,7 @@ def _factory(config: Mapping) -> Callable[[], keras.layers.Layer]:
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class PLE(keras.layers.Layer):
+class PLE(PerTask):
     """`CGC` layers on top of each other, the tasks' paths parting step by step.
 
         x_1 .. x_T, x_s = level_1(x)
@@ -160,17 +154,10 @@ class PLE(keras.layers.Layer):
 
     Args:
         levels: the `CGC`s, or factories of them.
-        num_tasks: T. `RankingModel` sets it.
+        num_tasks: T; see `PerTask`.
     """
 
-    takes_fields = True
-
-    def __init__(
-        self,
-        levels: Sequence[LayerOrFactory],
-        num_tasks: int | None = None,
-        **kwargs,
-    ):
+    def __init__(self, levels: Sequence[LayerOrFactory], **kwargs):
         super().__init__(**kwargs)
         if not levels:
             raise ValueError("PLE.levels must name at least one CGC.")
@@ -178,14 +165,12 @@ class PLE(keras.layers.Layer):
         for level in self.levels:
             if not isinstance(level, CGC):
                 raise ValueError(f"PLE.levels must be CGCs. Received: {level}")
-        self.num_tasks = num_tasks
 
     def build(self, shapes):
-        check_num_tasks(self)
+        super().build(shapes)
         for level in self.levels:
             serve_tasks(level, self.num_tasks)
             level.shared_gate = level is not self.levels[-1]
-        super().build(shapes)
 
     def call(self, inputs, training=None):
         x = inputs
@@ -202,10 +187,8 @@ class PLE(keras.layers.Layer):
         return weights
 
     def get_config(self):
-        return super().get_config() | {
-            "levels": [layer_config(level) for level in self.levels],
-            "num_tasks": self.num_tasks,
-        }
+        levels = [layer_config(level) for level in self.levels]
+        return super().get_config() | {"levels": levels}
 
     @classmethod
     def from_config(cls, config):

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from recap_tf.core import schedules
-from recap_tf.core.optimizers import Adam, grouped_optimizer
+from recap_tf.core.optimizers import Adam, GroupedOptimizer, grouped_optimizer
 
 SETTINGS = {
     "learning_rate_boundaries": "boundaries",
@@ -129,3 +130,24 @@ def test_a_weight_in_two_groups():
     weight = tf.Variable(1.0, name="shared")
     with pytest.raises(ValueError, match="shared:0 falls in two groups, 'a' and 'b'"):
         grouped_optimizer({"a": [weight], "b": [weight]}, 0.1)
+
+
+def test_a_rate_told_as_a_number_is_not_brought_back_by_a_checkpoint(tmp_path):
+    def updated(rate, restore=None, save=None):
+        weights = [tf.Variable(1.0), tf.Variable(1.0)]
+        first, added = (
+            {name: (keras.optimizers.legacy.SGD(rate), [weight])}
+            for name, weight in zip("ab", weights, strict=True)
+        )
+        optimizer = GroupedOptimizer(first)
+        optimizer.add_groups(added)
+        if restore:
+            tf.train.Checkpoint(optimizer=optimizer).read(restore)
+        optimizer.apply_gradients([(tf.constant(1.0), weight) for weight in weights])
+        if save:
+            tf.train.Checkpoint(optimizer=optimizer).write(save)
+        return [float(weight) for weight in weights]
+
+    path = str(tmp_path / "state")
+    assert updated(0.5, save=path) == [0.5, 0.5]
+    assert updated(0.25, restore=path) == [0.75, 0.75]

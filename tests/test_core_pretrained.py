@@ -1,13 +1,23 @@
 """Vocabularies and snapshots: what they give, and what is wrong with them."""
 
+import json
+import pathlib
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
+from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError
-from recap_tf.core.pretrained import VocabularyRows, load_snapshot, read_vocabulary
+from recap_tf.core.pretrained import (
+    VocabularyRows,
+    fingerprint,
+    load_snapshot,
+    read_vocabulary,
+)
 
 
 def _vocabulary(folder, entities, rows) -> str:
@@ -179,3 +189,71 @@ def test_a_parquet_snapshot_of_uneven_vectors(tmp_path):
     pyarrow.parquet.write_table(pa.table({"vector": [[1.0, 2.0], [3.0]]}), path)
     with pytest.raises(UserError, match=r"one length. Received: lengths \[1, 2\]"):
         load_snapshot(path, _table(2), 2, None)
+
+
+def test_half_a_snapshot(tmp_path):
+    path = pathlib.Path(_snapshot(tmp_path, vector=_vectors(3)))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserError, match=r"snapshot.npz cannot be read") as caught:
+        load_snapshot(str(path), _table(3), 3, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_array_named_as_an_archive(tmp_path):
+    path = tmp_path / "snapshot.npz"
+    with open(path, "wb") as file:
+        np.save(file, _vectors(3))
+    with pytest.raises(UserError, match=r"snapshot.npz cannot be read") as caught:
+        load_snapshot(str(path), _table(3), 3, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fingerprint_tells_vocabularies_apart_but_not_orders():
+    def of(entities, rows):
+        dtype = object if isinstance(entities[0], bytes) else np.int64
+        return fingerprint(np.array(entities, dtype), np.array(rows))
+
+    assert of([7, 9], [0, 1]) == of([9, 7], [1, 0])
+    assert of([b"x", b"yz"], [0, 1]) == of([b"yz", b"x"], [1, 0])
+    different = [
+        of([7, 9], [0, 1]),
+        of([7, 9], [1, 0]),
+        of([7, 9], [0, 2]),
+        of([7, 8], [0, 1]),
+        of([7], [0]),
+        of([b"x", b"yz"], [0, 1]),
+        of([b"xy", b"z"], [0, 1]),
+    ]
+    assert len(set(different)) == len(different)
+
+
+@pytest.mark.parametrize("read", ["a run's state", "the weights alone"])
+def test_a_checkpoint_knows_the_vocabulary_of_a_table(tmp_path, read):
+    def model():
+        holder = tf.Module()
+        holder.finder = VocabularyRows("users", 4, str(path))
+        holder.finder.build(None)
+        holder.table = tf.Variable(tf.zeros([5, 2]))
+        return holder
+
+    def restore():
+        if read == "the weights alone":
+            checkpoints.restore_model(saved, model())
+        else:
+            checkpoints.Checkpoints(str(tmp_path), model(), {}).restore(saved)
+
+    path = pathlib.Path(_vocabulary(tmp_path, [10, 20, 30], [0, 1, 2]))
+    run = checkpoints.Checkpoints(str(tmp_path), model(), {})
+    run.save(1, config="")
+    run.wait()
+    saved = checkpoints.checkpoint_path(str(tmp_path), 1)
+    _vocabulary(tmp_path, [30, 20, 10], [2, 1, 0])
+    restore()
+    _vocabulary(tmp_path, [10, 20, 30], [1, 0, 2])
+    message = f"another vocabulary of table 'users': with {path} as it is now"
+    with pytest.raises(UserError, match=re.escape(message)):
+        restore()
+    described = checkpoints.read_metadata(saved)
+    del described["vocabularies"]  # Of before there were fingerprints.
+    (pathlib.Path(saved) / "checkpoint.json").write_text(json.dumps(described))
+    restore()

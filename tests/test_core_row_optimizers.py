@@ -1,10 +1,15 @@
 """Optimizers of large tables, against their formulas in numpy."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.command import UserError
+from recap_tf.core.config_names import resolve
+from recap_tf.core.config_text import read_override
 from recap_tf.core.row_optimizers import (
     LazyAdam,
     RowWiseAdagrad,
@@ -197,3 +202,16 @@ def test_dense_gradients_are_those_of_all_rows(make, settings, formula):
 def test_row_wise_adagrad_rejects_a_negative_start():
     with pytest.raises(ValueError, match="initial_accumulator_value cannot be neg"):
         RowWiseAdagrad(initial_accumulator_value=-1.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["SparseSGD", "SparseAdagrad", "RowWiseAdagrad", "LazyAdam", "SparseFTRL"]
+)
+def test_a_rate_that_the_table_would_overrule_is_refused(name):
+    binding = read_override(f"{name}.learning_rate=0.1", "")
+    message = (
+        f"{name}.learning_rate cannot be set: its value is that of "
+        "TableSpec.learning_rate. Set that."
+    )
+    with pytest.raises(UserError, match=re.escape(message)):
+        resolve(binding)

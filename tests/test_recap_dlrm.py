@@ -145,3 +145,15 @@ def test_static_shapes_compile_with_xla():
     np.testing.assert_allclose(
         tf.function(layer, jit_compile=True)(inputs), expected, rtol=1e-5
     )
+
+
+def test_the_last_weights_are_those_of_the_top():
+    layer = DLRM(2, top_mlp=lambda: MLP([3]), bottom_mlp=lambda: MLP([2]))
+    layer(_inputs(dense=[[1, 2]], user=[[3, 4, 5]], author=[[5, 6]]))
+    (projection,) = layer.projections.values()
+    expected = [
+        *projection.weights,
+        *layer.bottom_mlp.weights,
+        *layer.top_mlp.weights,
+    ]
+    assert [w.ref() for w in layer.weights] == [w.ref() for w in expected]

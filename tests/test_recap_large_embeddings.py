@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from recap_tf import evaluate, export, train
-from recap_tf.core.command import user_message
+from recap_tf.core.command import UserError, user_message
 from recap_tf.core.optimizers import grouped_optimizer
 from recap_tf.core.table_spec import TableSpec
 from recap_tf.embeddings import SmallEmbeddings
@@ -347,3 +347,32 @@ def test_downsampling_keeps_the_rows_of_sparse_features_together():
     assert kept["row"][:, 0].numpy().tolist() == [2, 3, 0, 1]
     dense = tf.RaggedTensor.from_sparse(kept["ids"]).to_list()
     assert dense == [[1, 2, 3], [4, 5], [0], []]
+
+
+def test_open_vocabularies_refuse_accumulated_gradients(folder):
+    overrides = [
+        "recap.train.gradient_accumulation=2",
+        f"recap.train.save_dir={str(folder / 'never')!r}",
+    ]
+    arguments = [
+        "--config",
+        str(folder / "ranker.gin"),
+        *(f"--set={o}" for o in overrides),
+    ]
+    message = (
+        "recap.train.gradient_accumulation must be 1 with TableSpec.open_vocabulary, "
+        "which table 'words' has. Received: 2"
+    )
+    with pytest.raises(ValueError, match=message):
+        train.main(arguments)
+
+
+def test_another_vocabulary_than_the_one_trained_with(trained):
+    shuffled = str(trained / "shuffled.parquet")
+    rows = list(range(ROWS))
+    pyarrow.parquet.write_table(pa.table({"entity": rows, "row": rows}), shuffled)
+    arguments = ["--config", str(trained / "ranker.gin")]
+    arguments += [f"--set=videos/TableSpec.vocabulary={shuffled!r}"]
+    message = f"another vocabulary of table 'videos': with {shuffled}"
+    with pytest.raises(UserError, match=message):
+        evaluate.main([*arguments, "--checkpoint", str(trained / "run")])

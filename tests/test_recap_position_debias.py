@@ -6,11 +6,15 @@ import tensorflow as tf
 import tf_keras as keras
 from sklearn.metrics import roc_auc_score
 
+from recap_tf import settings
+from recap_tf.building import build_model
+from recap_tf.core import config
 from recap_tf.embeddings import SmallEmbeddings
 from recap_tf.features import Log1pAbs
 from recap_tf.mlp import MLP
 from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.position_debias import PositionDebias
+from recap_tf.schema import Feature, write_schema
 
 PLACES = 20
 
@@ -320,3 +324,81 @@ TABLES = {"city": {"column": 1, "num_embeddings": 5, "embedding_dim": 2}}
 def test_bad_settings_of_the_model(settings, message):
     with pytest.raises(ValueError, match=message):
         _model(SPECS, **settings)
+
+
+CONFIG = """
+recap.ranker.tasks = ["like"]
+recap.ranker.train_data = @train/Records()
+recap.ranker.model = @RankingModel
+recap.ranker.optimizer = @grouped_optimizer
+grouped_optimizer.learning_rates = 1e-3
+train/Records.files = "{here}/*.gz"
+train/Records.schema = "{here}/schema.json"
+train/Records.features = {"x": "continuous", "places": "discrete"}
+train/Records.preprocess = [@ExtractFeatures()]
+ExtractFeatures.columns = {"at": ("discrete", 1)}
+RankingModel.preprocessor = @Log1pAbs
+RankingModel.sharing = "share_none"
+RankingModel.tower = @MLP
+MLP.layer_sizes = [1]
+RankingModel.position_debias = @PositionDebias
+PositionDebias.feature = "at"
+recap.train.steps = 1
+recap.train.batch_size = 4
+recap.train.save_dir = "{here}/run"
+"""
+SMALL = """
+RankingModel.small_embeddings = @SmallEmbeddings
+SmallEmbeddings.tables = {
+    "city": {"column": COLUMN, "num_embeddings": 5, "embedding_dim": 2}
+}
+"""
+LARGE = """
+RankingModel.large_embeddings = @LargeEmbeddings
+LargeEmbeddings.tables = [@TableSpec()]
+TableSpec.name = "cities"
+TableSpec.rows = 5
+TableSpec.dim = 2
+TableSpec.features = ["FEATURE"]
+"""
+
+
+def _build(folder, more: str) -> RankingModel:
+    entries = [("x", "float_list", 3), ("places", "int64_list", 2)]
+    write_schema(
+        str(folder / "schema.json"),
+        [Feature(*entry) for entry in [*entries, ("like", "int64_list", 1)]],
+    )
+    (folder / "ranker.gin").write_text(CONFIG + more)
+    config.load(str(folder / "ranker.gin"), roots=settings.ROOTS)
+    return build_model(settings.Ranker())
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (
+            SMALL.replace("COLUMN", "1"),
+            "SmallEmbeddings' table 'city' must not read column 1 of `discrete`: it is "
+            "the position that PositionDebias takes, and unknown when serving.",
+        ),
+        (
+            LARGE.replace("FEATURE", "at"),
+            "LargeEmbeddings' table 'cities' must not read feature 'at': it holds the "
+            "position that PositionDebias takes, and that is unknown when serving.",
+        ),
+        (
+            LARGE.replace("FEATURE", "discrete"),
+            "LargeEmbeddings' table 'cities' must not read feature 'discrete': it",
+        ),
+    ],
+    ids=["small", "large", "large with all columns"],
+)
+def test_no_table_may_read_an_extracted_position(tmp_path, more, message):
+    with pytest.raises(ValueError, match=message):
+        _build(tmp_path, more)
+
+
+def test_a_table_may_read_other_columns_than_the_extracted_position(tmp_path):
+    model = _build(tmp_path, SMALL.replace("COLUMN", "0"))
+    assert model.position_debias.feature == "at"

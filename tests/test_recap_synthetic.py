@@ -18,6 +18,7 @@ from recap_tf.schema import VARIABLE, Feature, Schema
 from recap_tf.synthesis.examples import ExampleSource, label_names
 from recap_tf.synthesis.features import make_columns
 from recap_tf.synthesis.hidden_model import fit_hidden_model, sigmoid
+from recap_tf.synthesis.log import SyntheticLog, periods
 from recap_tf.synthetic_data import (
     SyntheticData,
     SyntheticSet,
@@ -362,3 +363,10 @@ def test_how_far_a_model_came_is_told_for_all_but_the_training_set():
     values = {"all": tasks}
     [line] = reached_lines(manifest, {"train": values, "like": values, "mine": values})
     assert line.startswith("like, like: AUROC 0.7000, 50% of the way")
+
+
+def test_of_one_folder_alone_nothing_is_old():
+    log = SyntheticLog(end="2023/01/01", length=1, drift=30.0)
+    assert [period.age for _, period in periods(log)] == [0.0, 0.0]
+    log = dataclasses.replace(log, length=3)
+    assert [period.age for _, period in periods(log)] == [1.0, 0.5, 0.0, 0.0]

@@ -6,8 +6,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core.optimizers import Adam, GroupedOptimizer
+from recap_tf.dlrm import DLRM
+from recap_tf.embeddings import SmallEmbeddings
 from recap_tf.grad_norm import GradNorm
 from recap_tf.losses import MultiTaskLoss
+from recap_tf.mlp import MLP
 from recap_tf.model import RankingModel
 from recap_tf.pcgrad import PCGrad, projected
 from recap_tf.pointwise_loss import PointwiseLoss
@@ -535,3 +538,31 @@ def test_pcgrad_leaves_what_belongs_to_one_task_of_the_backbone_alone():
         atol=1e-5,
     )
     assert min(a @ b for a in flat for b in flat) < 0
+
+
+class _Noted(GradNorm):
+    """Notes what it takes for shared by all tasks."""
+
+    def gradients(self, loss, weights, backbone):
+        found = super().gradients(loss, weights, backbone)
+        self.seen = [[one.shape.as_list() for one in task] for task in found["shared"]]
+        return found
+
+
+def test_grad_norm_takes_the_top_of_a_dlrm_for_its_last_layer():
+    model = RankingModel(
+        tasks=TASKS,
+        preprocessor=keras.layers.Lambda(lambda features: features["continuous"]),
+        small_embeddings=SmallEmbeddings(
+            tables={"city": {"column": 0, "num_embeddings": 2, "embedding_dim": 7}}
+        ),
+        tower=lambda: keras.layers.Dense(1),
+        backbone=DLRM(2, bottom_mlp=MLP([2]), top_mlp=MLP([5])),
+    )
+    features, *others = _batch()
+    features["discrete"] = tf.zeros([BATCH, 1], tf.int64)
+    model(features)
+    step, balancing = _step(model, MultiTaskLoss(task_balancing=_Noted))
+    step.on_replica([(features, *others)])
+    # The bottom's vector and one pair go into the top; the projection is (7, 2).
+    assert balancing.seen == [[[3, 5]]] * len(TASKS)

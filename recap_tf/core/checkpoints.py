@@ -4,7 +4,8 @@ save_dir/checkpoints/step-00001000/    appears complete or not at all
     state.index, state.data-*          weights, optimizer, step
     position.index, position.data-*    where the input was; only of one worker
     config.gin                         the settings in force
-    checkpoint.json                    step, active seconds, shapes of the weights
+    checkpoint.json                    step, active seconds, shapes of the weights,
+                                       fingerprints of the vocabularies
     evaluation-SET.json                what an evaluation on SET found
 """
 
@@ -14,13 +15,14 @@ import json
 import posixpath
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from recap_tf.core import files
 from recap_tf.core.command import UserError
+from recap_tf.core.pretrained import VocabularyRows
 
 _NAME = re.compile(r"step-(\d{8,})$")
 _METADATA = "checkpoint.json"
@@ -100,19 +102,47 @@ def mark(path: str, **entries: Any) -> None:
 
 def weight_shapes(root: Any) -> dict[str, list[int]]:
     """Path within `root` -> shape, of all variables that a checkpoint of it holds."""
+    return {
+        path: node.shape.as_list()
+        for path, node in _nodes(root)
+        if isinstance(node, tf.Variable)
+    }
+
+
+def vocabularies(root: Any) -> dict[str, VocabularyRows]:
+    """Table -> its vocabulary, of all tables below `root` that have one."""
+    nodes = [node for _, node in _nodes(root)]
+    return {node.table: node for node in nodes if isinstance(node, VocabularyRows)}
+
+
+def _nodes(root: Any) -> Iterator[tuple[str, Any]]:
+    """(path, object) of all that a checkpoint of `root` holds, each object once."""
     view = tf.train.TrackableView(root)
-    shapes, seen = {}, set()
+    seen = set()
     queue = collections.deque([("", root)])
     while queue:
         path, node = queue.popleft()
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if isinstance(node, tf.Variable):
-            shapes[path] = node.shape.as_list()
+        yield path, node
         for name, child in view.children(node).items():
             queue.append((f"{path}/{name}" if path else name, child))
-    return shapes
+
+
+def _check_same_model(path: str, model: tf.Module) -> None:
+    """Raises UserError if the checkpoint in folder `path` is not of this model."""
+    stored = read_metadata(path)
+    check_same_weights(path, stored["model"], weight_shapes(model))
+    # Older checkpoints say nothing of vocabularies.
+    known = stored.get("vocabularies", {})
+    for table, own in vocabularies(model).items():
+        if known.get(table, own.fingerprint) != own.fingerprint:
+            raise UserError(
+                f"The checkpoint {path} was trained with another vocabulary of table "
+                f"{table!r}: with {own.path} as it is now, ids would get the rows of "
+                "others. Bring the file back, or train anew."
+            )
 
 
 def check_same_weights(
@@ -138,9 +168,9 @@ def restore_model(path: str, model: tf.Module) -> None:
     """Gives `model` the weights of the checkpoint in folder `path`.
 
     Raises:
-        UserError: its weights are others; the message says which.
+        UserError: its weights or its vocabularies are others; the message says which.
     """
-    check_same_weights(path, read_metadata(path)["model"], weight_shapes(model))
+    _check_same_model(path, model)
     _read(tf.train.Checkpoint(model=model), posixpath.join(path, "state"))
 
 
@@ -224,6 +254,10 @@ class Checkpoints:
             "step": step,
             **(metadata or {}),
             "model": weight_shapes(self._model),
+            "vocabularies": {
+                table: one.fingerprint
+                for table, one in vocabularies(self._model).items()
+            },
         }
         self._written.clear()
 
@@ -265,8 +299,7 @@ class Checkpoints:
 
     def restore(self, path: str) -> None:
         """Gives every object of the run its state in the checkpoint `path`."""
-        stored = read_metadata(path)["model"]
-        check_same_weights(path, stored, weight_shapes(self._model))
+        _check_same_model(path, self._model)
         _read(self._checkpoint, posixpath.join(path, "state"))
 
     def restore_position(self, path: str, iterator: Any) -> bool:

@@ -78,12 +78,21 @@ def find(name: str, where: str) -> Configurable:
 def resolve(binding: Binding) -> Binding:
     """`binding` with gin's full selector.
 
+    A class may say in `set_elsewhere`, parameter -> setting, where the values of
+    parameters come from that it keeps from gin.
+
     Raises:
         UserError: no such class, function or parameter, here or in a reference.
     """
     target = find(binding.selector, binding.where)
     known = target.parameters
     if binding.parameter not in known and not target.takes_any:
+        elsewhere = getattr(target.makes, "set_elsewhere", {}).get(binding.parameter)
+        if elsewhere:
+            raise UserError(
+                f"{binding.where}: {binding.selector}.{binding.parameter} cannot be "
+                f"set: its value is that of {elsewhere}. Set that."
+            )
         near = did_you_mean(binding.parameter, known)
         if not near:
             near = f" It has: {', '.join(known) or 'none'}."

@@ -172,7 +172,8 @@ def _with_schedule(optimizer: Optimizer) -> Optimizer:
     Keras makes a variable of a number, and so a checkpoint would bring the old rate
     back into a run that was told another one.
     """
-    rate = optimizer._get_hyper("learning_rate")
+    # Not by `_get_hyper`, which would make the variable.
+    rate = optimizer._hyper["learning_rate"]
     if isinstance(rate, (int, float)):
         optimizer._set_hyper("learning_rate", ConstantLearningRate(float(rate)))
     return optimizer

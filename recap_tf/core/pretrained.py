@@ -1,5 +1,6 @@
 """Vocabularies (entity -> row) and tables that start from vectors learned elsewhere."""
 
+import hashlib
 import posixpath
 import zipfile
 from collections.abc import Iterator
@@ -55,10 +56,26 @@ def read_vocabulary(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
     return entities, places
 
 
+def fingerprint(entities: np.ndarray, places: np.ndarray) -> str:
+    """SHA-256 of a vocabulary as `read_vocabulary` gives it, whatever its order."""
+    order = np.argsort(places)
+    entities, places = entities[order], places[order].astype("<i8")
+    found = hashlib.sha256(places.tobytes())
+    if entities.dtype == object:
+        # With the lengths, so that the text falls into entities in one way only.
+        lengths = [len(entity) for entity in entities]
+        found.update(np.array(lengths, "<i8").tobytes())
+        found.update(b"".join(entities))
+    else:
+        found.update(entities.astype("<i8").tobytes())
+    return found.hexdigest()
+
+
 class VocabularyRows(RowFinder):
     """Rows from a vocabulary. Ids that it lacks share row `rows`, the last.
 
-    The vocabulary becomes part of an export.
+    The vocabulary becomes part of an export. Its `fingerprint` stands in every
+    checkpoint, as another one would give the rows to other ids.
 
     Args:
         path: see `read_vocabulary`.
@@ -73,6 +90,7 @@ class VocabularyRows(RowFinder):
     def build(self, _):
         with tf.init_scope():
             entities, places = read_vocabulary(self.path, self.rows)
+            self.fingerprint = fingerprint(entities, places)
             self.lookup = tf.lookup.StaticHashTable(
                 tf.lookup.KeyValueTensorInitializer(
                     tf.constant(entities), tf.constant(places)

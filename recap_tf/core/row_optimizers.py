@@ -21,6 +21,9 @@ _on_tpu = tf.tpu.experimental.embedding
 class RowOptimizer:
     """What all optimizers of this module offer beside Keras's interface."""
 
+    set_elsewhere = {"learning_rate": "TableSpec.learning_rate"}
+    """Parameter that a config file does not set -> the setting it comes from."""
+
     def slot_starts(self) -> Mapping[str, float]:
         """State kept per row: Keras's name of it -> the value it starts from."""
         raise NotImplementedError("A row optimizer defines slot_starts().")
@@ -43,7 +46,7 @@ class RowOptimizer:
             )
 
 
-@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
+@gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseSGD(RowOptimizer, _legacy.SGD):
     """w -= lr * g.
@@ -65,7 +68,7 @@ class SparseSGD(RowOptimizer, _legacy.SGD):
         return _only(super().get_config(), "learning_rate", "name")
 
 
-@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
+@gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
     """Adagrad (Duchi et al. 2011).
@@ -107,7 +110,7 @@ class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
         return _only(super().get_config(), *names)
 
 
-@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
+@gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
 class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
     """Adagrad with one accumulator per row: a table's state is 1 / dim of its size.
@@ -180,7 +183,7 @@ class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
         }
 
 
-@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
+@gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
 class LazyAdam(RowOptimizer, Adam):
     """Adam whose moments decay only when a row is seen.
@@ -247,7 +250,7 @@ class LazyAdam(RowOptimizer, Adam):
         return self._resource_apply_sparse(grad, var, every, apply_state)
 
 
-@gin.register(denylist=["learning_rate"])  # a table's is TableSpec.learning_rate
+@gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseFTRL(RowOptimizer, _legacy.Ftrl):
     """FTRL-proximal (McMahan et al. 2013, algorithm 1), with a^-power as rate.
