@@ -13,6 +13,7 @@ Read in this order; no module imports one below it:
     models              all models: config, polling, look-up, reload
     predict, examples, metadata    what each call of the API answers
     monitoring          counters and histograms for Prometheus
+    service             the calls of the API, counted and timed; both fronts use it
     grpc_front          the services over gRPC
     rest_codec, rest_front         the same over HTTP and JSON
     server              the command
