@@ -101,7 +101,7 @@ class FrozenRanker:
 
 def _folded(function):
     """`function`, without variables, as one that grappler has gone over."""
-    graph_def = _optimized(function)
+    graph_def = _optimized(function, _without_rsqrt(function.graph.as_graph_def()))
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
 
@@ -123,7 +123,23 @@ def _folded(function):
     )
 
 
-def _optimized(function) -> tf.compat.v1.GraphDef:
+def _without_rsqrt(graph_def: tf.compat.v1.GraphDef) -> tf.compat.v1.GraphDef:
+    """The graph with 1 / sqrt(x) in place of rsqrt(x).
+
+    Where scale and offset of a layer normalization are constants, TensorFlow with
+    oneDNN (2.21 does) makes one operation of it that takes .001 for its epsilon,
+    whatever it was. This hides the pattern that it looks for.
+    """
+    for node in [node for node in graph_def.node if node.op == "Rsqrt"]:
+        root = graph_def.node.add()
+        root.CopyFrom(node)
+        root.name, root.op = f"{node.name}/sqrt", "Sqrt"
+        node.op = "Reciprocal"
+        node.input[0] = root.name
+    return graph_def
+
+
+def _optimized(function, graph_def) -> tf.compat.v1.GraphDef:
     config = config_pb2.ConfigProto()
     rewrites = config.graph_options.rewrite_options
     # Not those that depend on the machine: layouts and fused operations are chosen
@@ -131,7 +147,7 @@ def _optimized(function) -> tf.compat.v1.GraphDef:
     rewrites.optimizers.extend(["constfold", "arithmetic", "dependency", "pruning"])
     rewrites.min_graph_nodes = -1  # Small graphs too.
     meta_graph = tf.compat.v1.train.export_meta_graph(
-        graph_def=function.graph.as_graph_def(), graph=function.graph
+        graph_def=graph_def, graph=function.graph
     )
     fetches = meta_graph.collection_def["train_op"].node_list.value
     fetches.extend(tensor.name for tensor in [*function.inputs, *function.outputs])
