@@ -22,7 +22,7 @@ from recap_tf.settings import ExportSettings, Ranker
 from recap_tf.warmup_requests import WARMUP_FILE, check_sizes, write_warmup_requests
 
 TASKS_FILE = "ranker.json"
-"""In assets.extra of a version: tasks, calibration, score weights, step, features."""
+"""In assets.extra of a version: what is in it, for people and clients; see below."""
 
 
 def export_model(
@@ -121,6 +121,8 @@ def export_model(
         "features": {
             name: spec.shape[1] or VARIABLE for name, spec in ranker.raw_specs.items()
         },
+        "viewer_features": list(settings.viewer_features),
+        "viewer_columns": dict(settings.viewer_columns),
         "variant": variant,
     }
     with files.new_folder(path) as aside:
