@@ -38,6 +38,9 @@ class EdgeBuckets:
     def __enter__(self) -> "EdgeBuckets":
         tf.io.gfile.makedirs(self._folder)
         self._files = [tf.io.gfile.GFile(path, "wb") for path in self._paths]
+        for file in self._files:
+            # A file that nothing is written to would not be there.
+            file.write(b"")
         return self
 
     def __exit__(self, *error) -> None:
