@@ -85,11 +85,15 @@ class SyntheticGraph:
                     f"{setting} must have at least 1 edge and a probability in "
                     f"[0, 1]. Received: {edges}, {inside}"
                 )
-        if self.communities < 1 or self.exponent <= 1.0 or self.seed < 0:
+        for name, least in (("communities", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"SyntheticGraph.{name} must be at least {least}. Received: "
+                    f"{getattr(self, name)}"
+                )
+        if self.exponent <= 1.0:
             raise ValueError(
-                "SyntheticGraph.communities must be at least 1, exponent above 1 and "
-                f"seed not negative. Received: {self.communities}, {self.exponent}, "
-                f"{self.seed}"
+                f"SyntheticGraph.exponent must be above 1. Received: {self.exponent}"
             )
         if min(self.held_out) < 0 or sum(self.held_out) >= 1:
             raise ValueError(
