@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from serving import recording, score
+from serving import recording, rows, score
 from serving.client import CallError
 from serving.command import UserError
 
@@ -128,7 +128,7 @@ def test_an_error_of_the_server_ends_the_command(small_server, tmp_path):
         for record in [_example(ROWS[0])] * 20 + [b"no example"] * 20:
             writer.write(record)
     flags = [f"--examples={tmp_path / 'bad'}", f"--out={tmp_path / 'out'}"]
-    with pytest.raises(CallError, match="INVALID_ARGUMENT: .*example"):
+    with pytest.raises(CallError, match=r"INVALID_ARGUMENT: .*example"):
         _run(small_server, *flags, "--batch=5", "--in-flight=4")
     assert {path.name for path in tmp_path.iterdir()} == {"bad"}
 
@@ -160,8 +160,6 @@ def test_gzip_is_known_by_content(tmp_path):
     _write_examples(tmp_path / "plain", ROWS)
     plain = (tmp_path / "plain").read_bytes()
     (tmp_path / "packed").write_bytes(gzip.compress(plain))
-    from serving import rows
-
     for name in ("plain", "packed"):
         assert len(list(rows.records([str(tmp_path / name)]))) == len(ROWS)
         assert rows.record_bytes([str(tmp_path / name)]) == len(plain)
