@@ -1,13 +1,11 @@
-"""How the commands beside the server start and end: one line on a user's mistake."""
+"""How the commands beside the server start and end: one line on a user's mistake.
 
-import contextlib
-import os
+Imports no TensorFlow: the processes of a load test import this module, and start at
+once without it.
+"""
+
 import sys
-from collections.abc import Callable, Iterator, Sequence
-
-import tensorflow as tf
-
-from serving.errors import ServingError
+from collections.abc import Callable, Sequence
 
 
 class UserError(ValueError):
@@ -21,6 +19,10 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> int:
     used become one line on stderr and 2. Anything else is a defect and keeps its
     traceback.
     """
+    import tensorflow as tf
+
+    from serving.errors import ServingError
+
     tf.get_logger().setLevel("ERROR")
     try:
         return main(None)
@@ -33,25 +35,3 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> int:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         print(f"error: {lines[0]}", file=sys.stderr)
     return 2
-
-
-@contextlib.contextmanager
-def replacing(path: str) -> Iterator[str]:
-    """Yields a path to write to; renamed to `path` at the end, removed on an error."""
-    folder = os.path.dirname(path)
-    if folder:
-        tf.io.gfile.makedirs(folder)
-    aside = f"{path}.partial-{os.getpid()}"
-    try:
-        yield aside
-        tf.io.gfile.rename(aside, path, overwrite=True)
-    except BaseException:
-        if tf.io.gfile.exists(aside):
-            tf.io.gfile.remove(aside)
-        raise
-
-
-def write_text(path: str, text: str) -> None:
-    """Writes `text` to `path`; a reader sees the old file or the whole new one."""
-    with replacing(path) as aside, tf.io.gfile.GFile(aside, "w") as file:
-        file.write(text)

@@ -11,7 +11,8 @@ from google.protobuf import message
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving import rows
-from serving.command import UserError, replacing
+from serving.command import UserError
+from serving.files import replacing
 
 
 class Recorder:

@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from serving import connection, rows
 from serving.client import Client, predict_request, read_prediction
-from serving.command import UserError, replacing, run_command
+from serving.command import UserError, run_command
+from serving.files import replacing
 from serving.recording import Recorder
 
 _EXAMPLES, _PARQUET = "serve_examples", "serving_default"
