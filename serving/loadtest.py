@@ -136,6 +136,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the rate of the test that follows (default: 1)",
     )
     search.add_argument("--step-seconds", type=float, default=8.0)
+    search.add_argument(
+        "--precision",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of the rate that is too much (default: 0.05)",
+    )
     limits = parser.add_argument_group("limits", "exit code 1 if one is not kept")
     limits.add_argument(
         "--p99-ms",
@@ -168,7 +175,7 @@ def _check(arguments, load: Load) -> None:
         raise UserError("--find-capacity needs --rate, the first one to try.")
     if arguments.growth_mb is not None and not arguments.server_pid:
         raise UserError("--growth-mb needs --server-pid.")
-    for name in ("step_seconds", "of_capacity"):
+    for name in ("step_seconds", "of_capacity", "precision"):
         if not getattr(arguments, name) > 0:
             flag = name.replace("_", "-")
             raise UserError(
@@ -231,7 +238,7 @@ def _find_capacity(server, pool: Pool, load: Load, arguments) -> dict:
         )
         return good
 
-    capacity = find_capacity(stands, load.rate)
+    capacity = find_capacity(stands, load.rate, precision=arguments.precision)
     return {
         "requests_per_second": capacity,
         "limits": dataclasses.asdict(limits),
