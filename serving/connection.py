@@ -13,7 +13,8 @@ class Connection:
     """A server's address; can be sent to another process.
 
     Args:
-        target: HOST:PORT, or unix:PATH.
+        target: HOST:PORT, or unix:PATH, or dns:///HOST:PORT to send to all servers
+            that the name stands for in turn.
         ca: file with the certificates (PEM) that the server's must be signed by;
             none for plain text.
         key, certificate: files (PEM) of the client's own, for mutual TLS.
@@ -53,6 +54,9 @@ class Connection:
             # Channels of one address share a connection otherwise.
             ("grpc.use_local_subchannel_pool", 1),
         ]
+        if self.target.startswith("dns:"):
+            # A name that stands for several servers: use all of them.
+            options.append(("grpc.lb_policy_name", "round_robin"))
         if self.ca is None:
             return grpc.insecure_channel(self.target, options)
         credentials = grpc.ssl_channel_credentials(
