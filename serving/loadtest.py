@@ -231,9 +231,10 @@ def _find_capacity(server, pool: Pool, load: Load, arguments) -> dict:
             }
         )
         p99 = outcome.percentiles().get("p99", float("nan"))
+        late = ", the client was late" if steps[-1]["client_was_the_bottleneck"] else ""
         print(
             f"{rate:9.1f} requests/s: {'stands' if good else 'too much'}, p99 "
-            f"{p99:.1f} ms, {outcome.throughput()[0]:.1f}/s answered",
+            f"{p99:.1f} ms, {outcome.throughput()[0]:.1f}/s answered{late}",
             flush=True,
         )
         return good

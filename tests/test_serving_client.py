@@ -1,7 +1,9 @@
 """The client against our server, and against one that fails as it is told to."""
 
 import concurrent.futures
+import pathlib
 import pickle
+import subprocess
 import threading
 import time
 
@@ -106,7 +108,7 @@ def test_an_error_carries_code_and_message(client):
 class _Failing:
     """A server that answers Predict with each of `codes` in turn, then with OK."""
 
-    def __init__(self, codes=(), seconds=0.0):
+    def __init__(self, codes=(), seconds=0.0, credentials=None):
         self.codes, self.seconds = list(codes), seconds
         self.calls = []
         self._lock = threading.Lock()
@@ -120,7 +122,10 @@ class _Failing:
         )
         self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(8))
         self.server.add_generic_rpc_handlers([generic])
-        self.port = self.server.add_insecure_port("localhost:0")
+        if credentials is None:
+            self.port = self.server.add_insecure_port("localhost:0")
+        else:
+            self.port = self.server.add_secure_port("localhost:0", credentials)
 
     def __enter__(self):
         self.server.start()
@@ -207,6 +212,43 @@ def test_a_server_that_starts_late_is_waited_for():
             thread.join()
             late.server.stop(None)
     assert len(late.calls) == 1
+
+
+def _certificate(folder, name: str) -> tuple[str, str]:
+    """Files of a key and of its certificate, signed by itself."""
+    key, certificate = str(folder / f"{name}.key"), str(folder / f"{name}.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes"),
+            *("-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={name}"),
+            *("-addext", "subjectAltName=DNS:localhost"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return key, certificate
+
+
+def test_tls_of_both_sides(tmp_path):
+    key, own = _certificate(tmp_path, "server")
+    client_key, client_own = _certificate(tmp_path, "client")
+    server_key, server_own, trusted = (
+        pathlib.Path(path).read_bytes() for path in (key, own, client_own)
+    )
+    credentials = grpc.ssl_server_credentials(
+        [(server_key, server_own)], trusted, require_client_auth=True
+    )
+    with _Failing(credentials=credentials) as server:
+        target = f"localhost:{server.port}"
+        with Client(Connection(target, own, client_key, client_own)) as client:
+            client.predict("m", {})
+        strangers = Connection(target), Connection(target, own)
+        for stranger in (*strangers, Connection(target, client_own, key, own)):
+            client = Client(stranger, attempts=1)
+            with client, pytest.raises(CallError, match="UNAVAILABLE"):
+                client.predict("m", {})
+    assert len(server.calls) == 1
 
 
 def test_a_closed_client_says_so(small_server):

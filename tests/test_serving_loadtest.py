@@ -1,6 +1,7 @@
 """The load test: what it sends, when, and what it says of a server's faults."""
 
 import concurrent.futures
+import dataclasses
 import itertools
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from serving import load_report, loadtest, request_pool
+from serving import load, load_report, load_worker, loadtest, request_pool
 from serving.capacity import Limits, find_capacity
 from serving.client import Client, predict_request
 from serving.command import UserError
@@ -126,6 +127,49 @@ def test_a_stall_is_in_every_request_that_it_delays():
     assert (ends[delayed] > ends[stalled] - 0.05).all()
 
 
+def _sent_late(fake, late_seconds, **settings):
+    """One process's share, run here, that begins after its first times are over."""
+    share = dataclasses.replace(_load(**settings).shares()[0], seed=3)
+    with fake.connection.open() as channel:
+        sender = load_worker._Sender([channel], _pool(), share)
+        return sender.run(start=time.monotonic() - late_seconds)
+
+
+def test_the_clients_own_lateness_is_part_of_the_latency():
+    with _Fake() as fake:
+        sent = _sent_late(fake, 0.4, rate=200.0, seconds=0.5)
+    assert sent.lag[0] > 0.3
+    assert sent.latency[0] > sent.lag[0]
+    # The first ones are the latest.
+    assert sent.lag[-1] < sent.lag[0]
+
+
+def test_what_is_too_late_is_not_sent():
+    with _Fake() as fake:
+        sent = _sent_late(fake, 0.4, rate=200.0, seconds=0.2, timeout_seconds=0.1)
+    assert set(sent.code.tolist()) == {load_worker.NOT_SENT}
+    assert np.isnan(sent.latency).all()
+    assert fake.calls == []
+
+
+def test_a_server_that_hangs_does_not_fill_the_clients_memory(monkeypatch):
+    monkeypatch.setattr(load_worker, "_MOST_IN_FLIGHT", 4)
+    with _Fake(lambda number: time.sleep(1.0)) as fake:
+        sent = _sent_late(fake, 0.0, rate=100.0, seconds=0.5)
+        assert len(fake.calls) == 4
+    assert (sent.code == load_worker.NOT_SENT).sum() == len(sent.code) - 4
+
+
+def test_the_warmups_late_answers_are_throughput():
+    with _Fake(lambda number: time.sleep(0.4), threads=64) as fake:
+        given = _load(rate=100.0, warmup_seconds=0.5)
+        outcome = run_load(fake.connection, _pool(), given)
+    # Those of its last 0.4 s.
+    assert len(outcome.carried_over) > 10
+    within = (outcome.intended + outcome.latency < 1).sum()
+    assert outcome.throughput()[0] == within + len(outcome.carried_over)
+
+
 def test_the_sizes_are_mixed_as_asked_and_warmup_is_left_out():
     with _Fake() as fake:
         outcome = run_load(
@@ -158,8 +202,8 @@ def test_errors_are_counted_by_code():
 
 def test_deadlines_count_from_the_intended_time():
     with _Fake(lambda number: time.sleep(0.3), threads=1) as fake:
-        load = _load(rate=40.0, timeout_seconds=0.5)
-        outcome = run_load(fake.connection, _pool(), load)
+        given = _load(rate=40.0, timeout_seconds=0.5)
+        outcome = run_load(fake.connection, _pool(), given)
     assert set(outcome.errors()) <= {"DEADLINE_EXCEEDED", "CANCELLED"}
     assert outcome.errors()["DEADLINE_EXCEEDED"] > 20
 
@@ -177,8 +221,8 @@ def test_a_closed_loop_has_as_many_under_way_as_callers():
             state["now"] -= 1
 
     with _Fake(answer) as fake:
-        load = _load(callers=5, processes=2)
-        outcome = run_load(fake.connection, _pool(), load)
+        given = _load(callers=5, processes=2)
+        outcome = run_load(fake.connection, _pool(), given)
     assert state["most"] == 5
     assert outcome.throughput()[0] < 5 / 0.02 + 1
     assert outcome.percentiles()["p50"] >= 20
@@ -186,8 +230,6 @@ def test_a_closed_loop_has_as_many_under_way_as_callers():
 
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
-    from serving import load
-
     worker = load._WORKER.replace(
         "load_worker;", "load_worker; load_worker._CONNECT_SECONDS = 0.2;"
     )
@@ -197,8 +239,6 @@ def test_a_server_that_is_not_there_is_one_line(monkeypatch):
 
 
 def test_a_process_that_dies_is_noticed(monkeypatch):
-    from serving import load
-
     monkeypatch.setattr(load, "_WORKER", "import os; os._exit")
     with pytest.raises(UserError, match="has ended by itself"):
         run_load(Connection("localhost:1"), _pool(), _load(rate=1.0))

@@ -79,6 +79,7 @@ def _measure(arguments, out: pathlib.Path, server, port: int) -> int:
             f"--p99-ms={arguments.p99_ms}",
             f"--of-capacity={arguments.share}",
             f"--seconds={60 * arguments.minutes}",
+            "--step-seconds=20",
             "--timeout-seconds=30",
             f"--processes={arguments.processes}",
             f"--server-pid={server.pid}",
