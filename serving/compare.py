@@ -117,7 +117,7 @@ def _tolerances(given: Sequence[str]) -> dict[str, float]:
 
 
 def _requests(arguments) -> Iterator[prediction_log_pb2.PredictLog]:
-    if arguments.requests:
+    if arguments.requests is not None:
         yield from recording.read_requests(rows.match_files(arguments.requests))
         return
     paths = rows.match_files(arguments.examples)

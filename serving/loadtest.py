@@ -188,10 +188,10 @@ def _check(arguments, load: Load) -> None:
 
 
 def _pool(client: Client, arguments) -> Pool:
-    if arguments.requests:
+    if arguments.requests is not None:
         paths = rows.match_files(arguments.requests)
         return request_pool.recorded_pool(paths, arguments.model)
-    key = "serve_examples" if arguments.examples else "serving_default"
+    key = "serving_default" if arguments.examples is None else "serve_examples"
     return request_pool.sized_pool(
         client,
         arguments.model,

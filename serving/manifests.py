@@ -45,7 +45,7 @@ def compose(deployment: Deployment) -> Manifest:
                         "CMD",
                         "bash",
                         "-c",
-                        health_script(deployment).replace("$", "$$"),
+                        _health_script(deployment).replace("$", "$$"),
                     ],
                     "interval": "10s",
                     "timeout": "5s",
@@ -66,11 +66,11 @@ def compose(deployment: Deployment) -> Manifest:
     }
 
 
-def health_script(deployment: Deployment, port: int = REST_PORT) -> str:
+def _health_script(deployment: Deployment) -> str:
     """Bash that succeeds if the model is served; the image has no curl."""
     request = f"GET {_ready_path(deployment)} HTTP/1.0\\r\\n\\r\\n"
     return (
-        f"exec 3<>/dev/tcp/localhost/{port} && printf '{request}' >&3 && "
+        f"exec 3<>/dev/tcp/localhost/{REST_PORT} && printf '{request}' >&3 && "
         "read -r line <&3 && [[ $line == *' 200 '* ]]"
     )
 

@@ -97,14 +97,14 @@ def sized_pool(
         )
     spec, rng = signatures[signature], np.random.default_rng(seed)
     source: rows.Inputs | None = None
-    if examples:
+    if examples is not None:
         alias = rows.example_input(signature, spec)
         found = rows.example_batches(rows.match_files(examples), alias, _MOST_ROWS_READ)
         source = next(found, None)
-    elif parquet:
+    elif parquet is not None:
         found = rows.parquet_batches(rows.match_files(parquet), spec, _MOST_ROWS_READ)
         source = next((inputs for inputs, _ in found), None)
-    if source is None and (examples or parquet):
+    if source is None and (examples, parquet) != (None, None):
         raise UserError(f"There are no rows in {examples or parquet}.")
     messages, of_size, weights = [], [], []
     for size, weight in sizes.items():

@@ -34,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"--{flag} must be positive. Received: {getattr(arguments, name)}"
             )
-    if arguments.keep and not arguments.parquet:
+    is_parquet = arguments.parquet is not None
+    if arguments.keep and not is_parquet:
         raise UserError("--keep names columns of --parquet, which is not given.")
-    paths = rows.match_files(arguments.parquet or arguments.examples)
+    paths = rows.match_files(arguments.parquet if is_parquet else arguments.examples)
     server = connection.from_arguments(arguments, arguments.server)
     # The client is closed before the threads are waited for: after an error, calls of
     # other batches end at once.
@@ -92,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _score(client: Client, pool, arguments, paths) -> tuple[int, int]:
     """Writes the scores; returns the number of rows and the version that answered."""
-    key = arguments.signature or (_PARQUET if arguments.parquet else _EXAMPLES)
+    default = _EXAMPLES if arguments.parquet is None else _PARQUET
+    key = arguments.signature or default
     # Pinned: a file must not be scored by two versions if a new one appears meanwhile.
     version = arguments.version or _newest(client, arguments.model)
     signatures = client.signatures(arguments.model, version=version)
@@ -149,7 +151,7 @@ class _Progress:
 
     def __init__(self, arguments, paths: Sequence[str]):
         self.rows = self._bytes = 0
-        is_parquet = bool(arguments.parquet)
+        is_parquet = arguments.parquet is not None
         self._all_bytes = None if is_parquet else rows.record_bytes(paths)
         self.bar = tqdm(
             total=rows.parquet_rows(paths) if is_parquet else None,
@@ -177,7 +179,7 @@ def _newest(client: Client, model: str) -> int:
 
 
 def _batches(arguments, paths, key, signature) -> Iterator[_Batch]:
-    if arguments.parquet:
+    if arguments.parquet is not None:
         found = rows.parquet_batches(paths, signature, arguments.batch)
         for inputs, original in found:
             yield _Batch(len(original), original.nbytes, inputs, original)

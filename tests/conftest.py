@@ -132,7 +132,11 @@ def _children(layers: dict) -> dict[str, tf.Variable]:
 
 
 class _ServedModel(tf.Module):
-    """score = x . (1, 2, 3), of tensors and of examples; double takes an id as well."""
+    """score = x . (1, 2, 3), of tensors and of examples; ragged adds ids up."""
+
+    def __init__(self, version: int):
+        super().__init__()
+        self.version = version
 
     @tf.function(input_signature=[{"x": tf.TensorSpec([None, 3], tf.float32, "x")}])
     def score(self, inputs):
@@ -158,19 +162,24 @@ class _ServedModel(tf.Module):
         total = tf.reduce_sum(tf.where(real, inputs["ids"], 0), axis=1)
         return {"total": total, "name": inputs["name"][:, 0]}
 
+    @tf.function(input_signature=[{"x": tf.TensorSpec([None, 3], tf.float32, "x")}])
+    def which(self, inputs):
+        return {"version": tf.fill([tf.shape(inputs["x"])[0]], self.version)}
+
 
 @pytest.fixture(scope="session")
 def served_model(tmp_path_factory):
-    """The folder of a small served model, with the versions 1 and 2, which agree."""
+    """A small served model's folder; versions 1 and 2 agree but for `which`."""
     folder = tmp_path_factory.mktemp("served") / "small"
-    model = _ServedModel()
-    signatures = {
-        "serving_default": model.score,
-        "serve_examples": model.score_examples,
-        "ragged": model.ragged,
-    }
-    for version in ("1", "2"):
-        tf.saved_model.save(model, str(folder / version), signatures)
+    for version in (1, 2):
+        model = _ServedModel(version)
+        signatures = {
+            "serving_default": model.score,
+            "serve_examples": model.score_examples,
+            "ragged": model.ragged,
+            "which": model.which,
+        }
+        tf.saved_model.save(model, str(folder / str(version)), signatures)
     return folder
 
 

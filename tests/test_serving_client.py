@@ -84,7 +84,7 @@ def _varint(number: int) -> bytes:
 def test_signatures_and_states(client):
     assert client.states("small") == {1: "AVAILABLE", 2: "AVAILABLE"}
     signatures = client.signatures("small")
-    assert set(signatures) == {"serving_default", "serve_examples", "ragged"}
+    assert set(signatures) == {"serving_default", "serve_examples", "ragged", "which"}
     spec = signatures["serving_default"].inputs["x"]
     assert (spec.dtype, spec.shape.as_list()) == (tf.float32, [None, 3])
     assert signatures["ragged"].outputs["total"].dtype == tf.int64

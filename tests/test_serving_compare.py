@@ -115,6 +115,18 @@ def test_a_server_and_the_folder_that_it_serves_agree(
     assert "2 requests compared, 0 failed" in capsys.readouterr().out
 
 
+def test_versions_and_labels_are_asked_for(small_server, tmp_path, capsys):
+    path, x = tmp_path / "log", np.ones([1, 3], np.float32)
+    with Recorder(str(path)) as recorder:
+        # The recorded version is not asked for: that is the sides' to say.
+        recorder.write(predict_request("old", {"x": x}, signature="which", version=9))
+    server = f"grpc://{small_server}/small"
+    for old in (f"{server}/versions/1", f"{server}/labels/stable"):
+        assert _run(path, old, server) == 1
+        assert "version: differs by 1, more than 1e-05" in capsys.readouterr().out
+        assert _run(path, old, f"{server}/versions/1") == 0
+
+
 def test_skew_is_found_and_told(folders, log, tmp_path, capsys):
     path = tmp_path / "found.json"
     assert _run(log, folders / "0.0", folders / "0.25", f"--json={path}") == 1

@@ -478,6 +478,8 @@ def test_the_command_finds_the_capacity(tmp_path, capsys):
         (["--rate=1", "--error-share=2"], r"--error-share must be in \[0, 1\]. Receiv"),
         (["--rate=1", "--server=nowhere"], "address must be HOST:PORT or unix:PATH"),
         (["--rate=1", "--signature=no"], "--signature 'no' must be one of"),
+        # An empty variable of a script must not turn into made-up rows.
+        (["--rate=1", "--examples="], "'' matches no file"),
     ],
 )
 def test_flags_that_are_refused(small_server, flags, text):

@@ -38,7 +38,7 @@ def test_examples_are_scored_in_their_order(small_server, tmp_path, capfd):
     _write_examples(tmp_path / "b.tfrecord", ROWS[6:], "GZIP")
     out, log = tmp_path / "new" / "out.parquet", tmp_path / "log.tfrecord.gz"
     pattern = tmp_path / "*.tfrecord"
-    flags = ["--batch=4", "--in-flight=3", f"--record={log}"]
+    flags = ["--batch=4", "--in-flight=1", f"--record={log}"]
     assert _run(small_server, f"--examples={pattern}", f"--out={out}", *flags) == 0
     table = pq.read_table(out)
     assert table["score"].to_pylist() == SCORES
@@ -145,8 +145,9 @@ def test_flags_that_are_refused(small_server, tmp_path):
     }.items():
         with pytest.raises(UserError, match=text):
             _run(small_server, *given, flag)
-    with pytest.raises(UserError, match="'nothing' matches no file"):
-        _run(small_server, "--examples=nothing", f"--out={tmp_path / 'out'}")
+    for flag in ("--examples=nothing", "--examples=", "--parquet="):
+        with pytest.raises(UserError, match=f"{flag.split('=')[1]!r} matches no file"):
+            _run(small_server, flag, f"--out={tmp_path / 'out'}")
 
 
 def test_a_log_that_is_none_is_refused(tmp_path):
