@@ -196,10 +196,9 @@ class Models:
                 )
         return sorted(found, key=lambda status: -status.version)
 
-    def available(self) -> dict[str, list[int]]:
-        """Model -> its versions that answer."""
-        with self._lock:
-            return {name: model.available() for name, model in self._models.items()}
+    def knows(self, name: str) -> bool:
+        """Whether the config has a model of that name."""
+        return name in self._models
 
     def _find(self, spec: model_pb2.ModelSpec) -> tuple[Version | None, str]:
         with self._lock:

@@ -16,8 +16,9 @@ from serving import batching, grpc_front, text_configs
 from serving.errors import ServingError
 from serving.flags import Flags, channel_arguments, parse_flags
 from serving.grpc_front import GrpcFront
+from serving.limits import Limits
 from serving.models import ModelConfig, Models
-from serving.monitoring import Monitoring
+from serving.monitoring import ModelRuns, Monitoring
 from serving.rest_front import RestFront
 from serving.saved_model import SavedModel
 from serving.service import Service
@@ -42,6 +43,9 @@ class Server:
     def __init__(self, flags: Flags):
         self._flags = flags
         self.monitoring = Monitoring()
+        self._limits = Limits(
+            tensor_bytes=flags.max_tensor_bytes, memory_bytes=flags.max_memory_bytes
+        )
         self._batching = _read_batching(flags)
         ssl = flags.ssl_config_file and text_configs.read_text_config(
             flags.ssl_config_file, text_configs.SSLConfig
@@ -60,7 +64,7 @@ class Server:
             self.models,
             self.monitoring,
             as_content=flags.enable_serialization_as_tensor_content,
-            most_bytes=flags.max_tensor_bytes,
+            limits=self._limits,
             most_requests=flags.max_concurrent_requests,
         )
         addresses = [f"{flags.host}:{flags.port}"] if flags.port else []
@@ -78,6 +82,7 @@ class Server:
                 threads=flags.grpc_max_threads,
                 most_message_bytes=flags.max_message_bytes,
                 most_calls=flags.max_concurrent_requests,
+                receive_seconds=flags.max_receive_seconds,
                 health_service=flags.enable_grpc_healthcheck_service,
                 channel_arguments=channel_arguments(flags.grpc_channel_arguments),
             )
@@ -101,8 +106,9 @@ class Server:
                 threads=flags.grpc_max_threads,
                 timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
                 drain_seconds=flags.drain_seconds,
-                most_body_bytes=flags.max_message_bytes,
-                most_bytes=flags.max_tensor_bytes,
+                most_body_bytes=flags.max_json_bytes,
+                most_connections=flags.max_http_connections,
+                receive_seconds=flags.max_receive_seconds,
                 cors=flags.rest_api_enable_cors_support,
                 metrics_path=self._metrics_path,
             )
@@ -163,13 +169,14 @@ class Server:
                 or threads,
             ),
             batching=self._batching,
+            runs=ModelRuns(self.monitoring, name),
         )
         if flags.enable_model_warmup:
             try:
                 warm_up(
                     model,
                     iterations=flags.num_request_iterations_for_warmup,
-                    most_bytes=flags.max_tensor_bytes,
+                    limits=self._limits,
                 )
             except BaseException:
                 model.close()
