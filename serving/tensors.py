@@ -26,6 +26,8 @@ _FIELDS = {
     tf.complex64: "scomplex_val",
     tf.complex128: "dcomplex_val",
 }
+_BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in _FIELDS}
+_OF_NUMPY = {np.dtype(dtype.as_numpy_dtype): dtype for dtype in _FIELDS}
 _BITS_IN_HALF_VAL = (tf.float16, tf.bfloat16)
 # A pointer here, a string's head in TensorFlow.
 _STRING_BYTES = 32
@@ -33,11 +35,7 @@ _STRING_BYTES = 32
 
 def dtype_of(number: int) -> tf.DType | None:
     """The dtype of that enum value, if a request can hold it."""
-    try:
-        dtype = tf.dtypes.as_dtype(number)
-    except TypeError:
-        return None
-    return dtype if dtype in _FIELDS else None
+    return _BY_NUMBER.get(number)
 
 
 def dtype_name(number: int) -> str:
@@ -79,6 +77,11 @@ def bytes_of(alias: str, proto: tensor_pb2.TensorProto) -> int:
     return count * _STRING_BYTES + sum(lengths) + repeated + len(proto.tensor_content)
 
 
+def dtype_of_array(array: np.ndarray) -> tf.DType:
+    """The dtype of a tensor that holds `array`; strings are objects."""
+    return _OF_NUMPY.get(array.dtype) or tf.dtypes.as_dtype(array.dtype)
+
+
 def from_proto(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """The array in `proto`; strings as bytes objects.
 
@@ -95,8 +98,10 @@ def from_proto(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     dtype, shape = _declared(alias, proto)
     count = math.prod(shape)
     try:
-        if proto.tensor_content:
-            return _from_content(proto.tensor_content, dtype, shape, count)
+        # Each look at it copies it.
+        content = proto.tensor_content
+        if content:
+            return _from_content(content, dtype, shape, count)
         return _from_values(getattr(proto, _FIELDS[dtype]), dtype, shape, count)
     except (ValueError, OverflowError, TypeError) as error:
         raise invalid(f"tensor parsing error: {alias}") from error
@@ -173,7 +178,7 @@ def to_proto(array: np.ndarray, *, as_content: bool) -> tensor_pb2.TensorProto:
     """`array` with its values in the typed field, or in `tensor_content`."""
     array = np.asarray(array)
     is_text = array.dtype.kind in "OSU"
-    dtype = tf.string if is_text else tf.dtypes.as_dtype(array.dtype)
+    dtype = tf.string if is_text else dtype_of_array(array)
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
