@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving import tensors
-from serving.errors import code_of, invalid
+from serving.errors import Code, ServingError, code_of, invalid
 from serving.saved_model import Endpoint, Signature
 
 _BASE64 = "b64"
@@ -299,6 +299,10 @@ def _jsonable(alias: str, array: np.ndarray) -> Any:
         as_bytes = alias.endswith("_bytes")
         flat = [_text(value, as_bytes) for value in array.reshape(-1)]
         return _nested(flat, array.shape)
+    if array.dtype.kind == "c":
+        raise ServingError(
+            Code.UNIMPLEMENTED, f"output {alias}: complex numbers have no JSON form"
+        )
     if array.dtype.kind not in "iubf":
         array = array.astype(np.float32)
     if array.dtype in (np.float32, np.float16):
