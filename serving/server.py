@@ -151,9 +151,9 @@ class Server:
                     self._configs = configs
                     self.models.configure(configs)
                 said = None
-            except ServingError as error:
-                if error.message != said:
-                    said = error.message
+            except Exception as error:  # The next reading may find it in order.
+                if str(error) != said:
+                    said = str(error)
                     _say(f"The config stays as it was: {said}")
 
     def _load(self, name: str, path: str) -> SavedModel:

@@ -131,12 +131,14 @@ def find_versions(base_path: str) -> dict[int, str]:
     Raises:
         ServingError: NOT_FOUND, there is no such path.
     """
-    if not tf.io.gfile.isdir(base_path):
+    try:
+        listed = sorted(tf.io.gfile.listdir(base_path))
+    except tf.errors.OpError as error:
         raise ServingError(
             Code.NOT_FOUND, f"Could not find base path {base_path} for servable"
-        )
+        ) from error
     found = {}
-    for name in sorted(tf.io.gfile.listdir(base_path)):
+    for name in listed:
         name = name.rstrip("/")
         if name.isdecimal() and name.isascii():
             found[int(name)] = f"{base_path.rstrip('/')}/{name}"

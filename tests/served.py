@@ -1,13 +1,17 @@
 """What the server's tests share: models to serve, a running server, requests."""
 
+import atexit
 import contextlib
+import functools
 import http.client
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -63,19 +67,8 @@ def save(folder: pathlib.Path, factor: float, warmup: list | None = None) -> Non
     Args:
         warmup: requests to record with it.
     """
-    model = Model(factor)
-    signatures = {
-        "serving_default": model.predict,
-        "regress": model.regress,
-        "classify": model.classify,
-    }
-    save_any(folder, model, signatures, warmup)
-
-
-def save_any(folder: pathlib.Path, model, signatures, warmup=None) -> None:
     aside = folder.parent / f"aside-{folder.name}"
-    tf.saved_model.save(model, str(aside), signatures)
-    _name_methods(aside)
+    shutil.copytree(_saved(factor), aside)
     if warmup is not None:
         extra = aside / "assets.extra"
         extra.mkdir()
@@ -84,6 +77,28 @@ def save_any(folder: pathlib.Path, model, signatures, warmup=None) -> None:
                 log = prediction_log_pb2.PredictionLog()
                 log.predict_log.request.CopyFrom(one)
                 writer.write(log.SerializeToString())
+    aside.rename(folder)
+
+
+@functools.cache
+def _saved(factor: float) -> pathlib.Path:
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="served-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    model = Model(factor)
+    signatures = {
+        "serving_default": model.predict,
+        "regress": model.regress,
+        "classify": model.classify,
+    }
+    save_any(folder / "model", model, signatures)
+    return folder / "model"
+
+
+def save_any(folder: pathlib.Path, model: tf.Module, signatures: dict) -> None:
+    """Saves any model as the version `folder`, which appears at once."""
+    aside = folder.parent / f"aside-{folder.name}"
+    tf.saved_model.save(model, str(aside), signatures)
+    _name_methods(aside)
     aside.rename(folder)
 
 
@@ -164,6 +179,8 @@ def channel_to(port: int) -> grpc.Channel:
     options = [
         ("grpc.max_send_message_length", -1),
         ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 300),
     ]
     return grpc.insecure_channel(f"localhost:{port}", options=options)
 
