@@ -18,7 +18,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.errors import Code, ServingError, invalid
+from serving.errors import Code, ServingError, invalid, proper_errors
 from serving.event_loop import EventLoop
 from serving.service import Service
 
@@ -191,11 +191,12 @@ class GrpcFront:
             self._arrived += 1
             self._under_way += 1
             try:
-                if self._draining:
-                    raise ServingError(Code.UNAVAILABLE, "The server is stopping")
-                data = await self._receive(context)
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._pool, answer, data)
+                with proper_errors():
+                    if self._draining:
+                        raise ServingError(Code.UNAVAILABLE, "The server is stopping")
+                    data = await self._receive(context)
+                    loop = asyncio.get_running_loop()
+                    return await loop.run_in_executor(self._pool, answer, data)
             except ServingError as error:
                 await context.abort(error.code, error.message)
             finally:

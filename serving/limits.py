@@ -27,8 +27,8 @@ class Limits:
         if amount > self.tensor_bytes:
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
-                f"input {alias} declares the shape {shape} and takes {amount} bytes, "
-                f"more than the {self.tensor_bytes} that a tensor may take",
+                f"input {alias} declares the shape {shape}, more than the "
+                f"{self.tensor_bytes} bytes that a tensor may take",
             )
 
     @contextlib.contextmanager

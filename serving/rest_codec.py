@@ -25,13 +25,16 @@ from serving.saved_model import Endpoint, Signature
 
 _BASE64 = "b64"
 _INT64 = range(-(2**63), 2**63)
-_MOST_DIMENSIONS = 32
+_SURROGATE = rb"\ud"
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`; NaN and Infinity may stand in it as bare words."""
     try:
         found = json.loads(body)
+        if _SURROGATE in body.lower():
+            # Half of a pair is no character: no name or string could hold it.
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(found, dict):
@@ -269,8 +272,8 @@ def _flat(alias: str, values: Any) -> tuple[list, list[int]]:
         flat = list(itertools.chain.from_iterable(flat))
     if list in set(map(type, flat)):
         raise invalid(f"input {alias}: lists of unequal lengths or depths")
-    if len(shape) > _MOST_DIMENSIONS:
-        raise invalid(f"input {alias}: more than {_MOST_DIMENSIONS} dimensions")
+    if len(shape) > tensors.MOST_DIMENSIONS:
+        raise invalid(f"input {alias}: more than {tensors.MOST_DIMENSIONS} dimensions")
     return flat, shape
 
 
@@ -362,4 +365,6 @@ def _float32(name: str, value: float) -> float:
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": ")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": ")).encode(
+        errors="replace"
+    )

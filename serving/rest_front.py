@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import logging
 import re
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving import rest_codec
-from serving.errors import HTTP, Code, ServingError, invalid
+from serving.errors import HTTP, Code, ServingError, invalid, proper_errors
 from serving.event_loop import EventLoop
 from serving.http_connections import HttpConnections
 from serving.predict import DEFAULT_SIGNATURE
@@ -81,6 +82,7 @@ class RestFront:
         self._runner = web.AppRunner(
             application,
             access_log=None,
+            logger=_quiet_logger(),
             shutdown_timeout=drain_seconds,
             keepalive_timeout=_IDLE_SECONDS,
         )
@@ -128,11 +130,12 @@ class RestFront:
         return self._respond(HTTP[error.code], rest_codec.error_json(error.message))
 
     async def _answered(self, request: web.Request) -> bytes:
-        call = self._route(request)
-        body = await self._body(request)
-        loop = asyncio.get_running_loop()
-        with self._service.limits.memory(len(body) * _JSON_MEMORY):
-            return await loop.run_in_executor(self._pool, call, body)
+        with proper_errors():
+            call = self._route(request)
+            body = await self._body(request)
+            loop = asyncio.get_running_loop()
+            with self._service.limits.memory(len(body) * _JSON_MEMORY):
+                return await loop.run_in_executor(self._pool, call, body)
 
     async def _body(self, request: web.Request) -> bytes:
         try:
@@ -221,6 +224,13 @@ class RestFront:
                 "Access-Control-Allow-Headers": "Content-Type",
             }
         return web.Response(status=status, body=body, headers=headers)
+
+
+def _quiet_logger() -> logging.Logger:
+    """aiohttp prints a traceback for every broken request; ours are printed by us."""
+    logger = logging.getLogger("serving.rest_front")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 def _spec(found: re.Match) -> model_pb2.ModelSpec:

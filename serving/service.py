@@ -47,9 +47,11 @@ class Service:
             "Predict": lambda request: predict.predict(
                 models, request, as_content=as_content, limits=limits
             ),
-            "Classify": lambda request: examples.classify(models, request),
-            "Regress": lambda request: examples.regress(models, request),
-            "MultiInference": lambda request: examples.multi_inference(models, request),
+            "Classify": lambda request: examples.classify(models, request, limits),
+            "Regress": lambda request: examples.regress(models, request, limits),
+            "MultiInference": lambda request: examples.multi_inference(
+                models, request, limits
+            ),
             "GetModelMetadata": lambda request: metadata.get_model_metadata(
                 models, request
             ),

@@ -29,8 +29,9 @@ _FIELDS = {
 _BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in _FIELDS}
 _OF_NUMPY = {np.dtype(dtype.as_numpy_dtype): dtype for dtype in _FIELDS}
 _BITS_IN_HALF_VAL = (tf.float16, tf.bfloat16)
+MOST_DIMENSIONS = 64
 # A pointer here, a string's head in TensorFlow.
-_STRING_BYTES = 32
+STRING_BYTES = 32
 
 
 def dtype_of(number: int) -> tf.DType | None:
@@ -74,7 +75,7 @@ def bytes_of(alias: str, proto: tensor_pb2.TensorProto) -> int:
         return count * dtype.size
     lengths = [len(one) for one in proto.string_val]
     repeated = max(0, count - len(lengths)) * (lengths[-1] if lengths else 0)
-    return count * _STRING_BYTES + sum(lengths) + repeated + len(proto.tensor_content)
+    return count * STRING_BYTES + sum(lengths) + repeated + len(proto.tensor_content)
 
 
 def dtype_of_array(array: np.ndarray) -> tf.DType:
@@ -110,7 +111,10 @@ def from_proto(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
 def _declared(
     alias: str, proto: tensor_pb2.TensorProto
 ) -> tuple[tf.DType, tuple[int, ...]]:
-    dtype, shape = dtype_of(proto.dtype), shape_of(proto.tensor_shape)
+    dtype = dtype_of(proto.dtype)
+    if len(proto.tensor_shape.dim) > MOST_DIMENSIONS:
+        raise invalid(f"tensor parsing error: {alias}")
+    shape = shape_of(proto.tensor_shape)
     if dtype is None or shape is None or None in shape:
         raise invalid(f"tensor parsing error: {alias}")
     return dtype, shape

@@ -69,21 +69,23 @@ def _replay(model: SavedModel, log, limits: Limits) -> None:
         run_predict(model, log.predict_log.request, limits)
     elif kind == "classify_log":
         request = log.classify_log.request
-        _run_examples(model, request.model_spec, CLASSIFY, request.input)
+        _run_examples(model, request.model_spec, CLASSIFY, request.input, limits)
     elif kind == "regress_log":
         request = log.regress_log.request
-        _run_examples(model, request.model_spec, REGRESS, request.input)
+        _run_examples(model, request.model_spec, REGRESS, request.input, limits)
     elif kind == "multi_inference_log":
         request = log.multi_inference_log.request
         for task in request.tasks:
-            _run_examples(model, task.model_spec, task.method_name, request.input)
+            spec, method = task.model_spec, task.method_name
+            _run_examples(model, spec, method, request.input, limits)
     else:
         raise ServingError(
             Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}"
         )
 
 
-def _run_examples(model: SavedModel, spec, method: str, given) -> None:
+def _run_examples(model: SavedModel, spec, method: str, given, limits: Limits) -> None:
     signature = model.signature(spec.signature_name or DEFAULT_SIGNATURE)
     run = run_classify if method == CLASSIFY else run_regress
-    run(model, signature, serialized_examples(given))
+    with serialized_examples(given, limits) as serialized:
+        run(model, signature, serialized)

@@ -29,6 +29,7 @@ PROPER = {
     Code.UNIMPLEMENTED,
     Code.DEADLINE_EXCEEDED,
 }
+SERVICE = "/tensorflow.serving.PredictionService"
 ROOM = 400 << 20
 """Bytes that a server may grow by under attack; each attack declares far more."""
 
@@ -65,7 +66,8 @@ class Attacked:
         while self.good == good and time.monotonic() < deadline:
             time.sleep(0.02)
         assert self.good > good
-        assert not self.failures
+        failures, self.failures = self.failures, []
+        assert not failures
         assert self.process.memory() - self.before < ROOM
 
     def stop(self) -> str:
@@ -149,8 +151,7 @@ def _bombs():
         yield f"names {index}", "GetModelMetadata", asked
 
 
-@pytest.mark.parametrize("count", [20])
-def test_requests_that_declare_much_take_little(attacked, count):
+def test_requests_that_declare_much_take_little(attacked):
     with channel_to(attacked.port) as channel:
         for what, method, asked in _bombs():
             path = f"/tensorflow.serving.PredictionService/{method}"
@@ -158,10 +159,11 @@ def test_requests_that_declare_much_take_little(attacked, count):
             data = asked.SerializeToString()
             calls = [
                 call.future(data, timeout=60)
-                for _ in range(1 if what.startswith("names") else count)
+                for _ in range(1 if what.startswith("names") else 10)
             ]
             codes = {one.code() for one in calls}
             assert codes <= PROPER - {Code.OK, Code.DEADLINE_EXCEEDED}, what
+            attacked.check()
 
 
 def _mutated(data: bytes, dice: random.Random) -> bytes:
@@ -399,8 +401,7 @@ def test_many_connections(attacked):
         for _ in range(count)
     ]
     # Those above the limit of 64 are closed at once, the silent ones later.
-    closed = sum(_closed_within(wire, 0.05) for wire in wires[64:])
-    assert closed >= count - 64 - 5
+    assert all(_closed_within(wire, 30) for wire in wires[64 + 5 :])
     for wire in wires:
         wire.close()
     wires = [
