@@ -313,10 +313,10 @@ def test_packed_bodies(attacked):
     packed = b"Content-Encoding: gzip\r\n"
     good = gzip.compress(_json_seeds()[0])
     assert b" 200 " in _post(attacked, good, headers=packed)
-    bomb = gzip.compress(b" " * 500_000_000, 9)
+    bomb = gzip.compress(b" " * 200_000_000, 9)
     line = _post(attacked, bomb, headers=packed)
     assert b" 429 " in line or b" 400 " in line or line == b""
-    for body in (b"not gzip", good[:-9], b""):
+    for body in (b"not gzip", good[: len(good) // 2], b""):
         line = _post(attacked, body, headers=packed)
         assert b" 400 " in line or line == b"", body
     deflated = zlib.compress(_json_seeds()[0])
