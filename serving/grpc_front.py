@@ -110,15 +110,21 @@ class GrpcFront:
     def start(self) -> None:
         self._events.run(self._start())
 
-    def stop(self, seconds: float) -> None:
-        """Returns when all calls that have arrived are answered.
+    def drain(self, seconds: float) -> None:
+        """Returns when all calls that had arrived are answered.
 
-        Calls that arrive while others are being waited for get UNAVAILABLE.
+        Calls that arrive meanwhile, or later, get UNAVAILABLE. So do, if the process
+        ends then, those that gRPC has not handed over yet; `stop` would have them
+        CANCELLED, which clients do not try again.
 
         Args:
-            seconds: longest time to wait; calls still unanswered then are cancelled.
+            seconds: longest time to wait.
         """
-        self._events.run(self._stop(seconds))
+        self._events.run(self._drain(seconds))
+
+    def stop(self) -> None:
+        """Ends it; calls under way are cancelled."""
+        self._events.run(self._server.stop(None))
         self._events.close()
         self._pool.shutdown(wait=False)
 
@@ -144,12 +150,12 @@ class GrpcFront:
         await self._server.start()
         await self._say_health(health_pb2.HealthCheckResponse.SERVING)
 
-    async def _stop(self, seconds: float) -> None:
+    async def _drain(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         await self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        # gRPC drops calls that have reached the process but not yet our loop: it must
-        # be stopped at a moment when there are none.
+        # Calls may have reached the process and not yet this loop: they count as those
+        # that had arrived. Under a steady load there is no telling them from new ones.
         quiet_by = min(end, loop.time() + _LONGEST_LAME_SECONDS)
         seen = -1
         while seen != self._arrived and loop.time() < quiet_by:
@@ -158,7 +164,7 @@ class GrpcFront:
         self._draining = True
         while self._under_way and loop.time() < end:
             await asyncio.sleep(0.01)
-        await self._server.stop(max(0.0, end - loop.time()))
+        await asyncio.sleep(_QUIET_SECONDS)  # The last answers are on their way.
 
     def _listen(self, address: str, credentials) -> int:
         try:
@@ -190,6 +196,7 @@ class GrpcFront:
         async def handle(_, context: grpc.aio.ServicerContext) -> bytes:
             self._arrived += 1
             self._under_way += 1
+            context.add_done_callback(self._done)
             try:
                 with proper_errors():
                     if self._draining:
@@ -199,12 +206,13 @@ class GrpcFront:
                     return await loop.run_in_executor(self._pool, answer, data)
             except ServingError as error:
                 await context.abort(error.code, error.message)
-            finally:
-                self._under_way -= 1
 
         # On the wire a stream of one message is the same as one message, and only of
         # a stream does gRPC let the handler bound the wait for the message.
         return grpc.stream_unary_rpc_method_handler(handle)
+
+    def _done(self, _) -> None:
+        self._under_way -= 1
 
     async def _receive(self, context: grpc.aio.ServicerContext) -> bytes:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from serving import batching, grpc_front, text_configs
+from serving import allocator, batching, grpc_front, text_configs
 from serving.errors import ServingError
 from serving.flags import Flags, channel_arguments, parse_flags
 from serving.grpc_front import GrpcFront
@@ -115,14 +115,19 @@ class Server:
         if self.grpc is not None:
             self.grpc.start()
 
-    def stop(self) -> None:
-        """Answers what was accepted, then ends."""
+    def drain(self) -> None:
+        """Answers what was accepted; the process may end then."""
         self._ended.set()
-        seconds = self._flags.drain_seconds
         if self.grpc is not None:
-            self.grpc.stop(seconds)
+            self.grpc.drain(self._flags.drain_seconds)
         if self.rest is not None:
             self.rest.stop()
+
+    def stop(self) -> None:
+        """Answers what was accepted, and leaves nothing behind."""
+        self.drain()
+        if self.grpc is not None:
+            self.grpc.stop()
         self.models.close()
 
     def _read_models(self) -> list[ModelConfig]:
@@ -208,6 +213,7 @@ def _read_metrics_path(flags: Flags) -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     tf.get_logger().setLevel("ERROR")
     sys.setswitchinterval(_SWITCH_SECONDS)
+    allocator.keep_freed_memory()
     try:
         flags = parse_flags(argv, grpc_front.version_text())
         server = Server(flags)
@@ -233,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     while not ended.wait(0.2):
         pass
     _say("Stopping: answering what was accepted.")
-    server.stop()
+    server.drain()
     return 0
 
 

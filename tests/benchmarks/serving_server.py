@@ -29,6 +29,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from serving.allocator import keep_freed_memory
 from serving.saved_model import SavedModel
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60, help="of each load")
     parser.add_argument("--candidates", type=int, default=1500)
     arguments = parser.parse_args()
+    keep_freed_memory()
     model = SavedModel(arguments.model)
     signature = model.signature(arguments.signature)
     asked = make_request(make_inputs(signature, 1), signature.key)
