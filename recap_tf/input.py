@@ -10,6 +10,7 @@ import tensorflow as tf
 from recap_tf import labels as task_labels
 from recap_tf import preprocess, record_files
 from recap_tf.core.data_errors import skip_errors
+from recap_tf.core.shard import WHOLE, Shard
 from recap_tf.preprocess import Batch, DownsampleNegatives, Features, Step
 from recap_tf.record_files import DatedFolders
 from recap_tf.schema import VARIABLE, Schema, read_schema
@@ -129,21 +130,13 @@ class Records:
         return {name: always for name, always in found.items() if name not in known}
 
 
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """Which of `count` input pipelines this one is."""
-
-    index: int = 0
-    count: int = 1
-
-
 def read_batches(
     records: Records,
     tasks: Sequence[str],
     mode: Mode,
     batch_size: int,
     *,
-    shard: Shard = Shard(),
+    shard: Shard = WHOLE,
     seed: int = 0,
 ) -> tf.data.Dataset:
     """Reads a data set as batches.

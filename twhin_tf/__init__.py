@@ -1,5 +1,21 @@
-"""Graph embeddings of users, posts and ads (TwHIN, arXiv:2202.05387): not built yet.
+"""Graph embeddings of users, posts and ads: TwHIN (arXiv:2202.05387).
 
-Will read edges of (lhs, relation, rhs), train one embedding table per node type on what
-`recap_tf.core` offers, and hand the vectors to retrieval and to the ranker.
+Read in this order; no module imports one below it:
+
+    graph               what a folder of edges holds: types, relations, splits
+    entities            which entity each row of a table stands for
+    hashing, entity_counts, edge_buckets    what keeps memory bounded
+    edge_files          parquet files of (lhs, rel, rhs), checked against the graph
+    raw_edges, raw_types, raw_splits    edges with raw ids, and where each belongs
+    graph_config        a config that trains on a folder
+    conversion          raw edges -> a graph folder
+    community_model, synthetic_graph    graph folders that are made up
+    packing, edges      a graph folder -> batches of (lhs, relation, rhs)
+    vocabulary, synthetic    the commands
+
+What it shares with the ranker lives in `recap_tf.core`; nothing else of `recap_tf` is
+imported here.
 """
+
+# Says which Keras before TensorFlow is imported, and silences its start-up.
+import recap_tf  # noqa: F401

@@ -33,13 +33,17 @@ def replacing(path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def new_folder(path: str) -> Iterator[str]:
+def new_folder(path: str, *, replace: bool = False) -> Iterator[str]:
     """Yields a folder to fill; renamed to `path` at the end, removed on an error.
 
+    Args:
+        path: the folder.
+        replace: remove what is there, once the new one is full.
+
     Raises:
-        FileExistsError: `path` is there already.
+        FileExistsError: `path` is there already and is not to be replaced.
     """
-    if tf.io.gfile.exists(path):
+    if tf.io.gfile.exists(path) and not replace:
         raise FileExistsError(f"{path} exists already.")
     folder, name = posixpath.split(path.rstrip("/"))
     aside = posixpath.join(folder, f".partial-{os.getpid()}-{name}")
@@ -48,6 +52,8 @@ def new_folder(path: str) -> Iterator[str]:
     tf.io.gfile.makedirs(aside)
     try:
         yield aside
+        if tf.io.gfile.exists(path):
+            tf.io.gfile.rmtree(path)
         tf.io.gfile.rename(aside, path)
     except BaseException:
         if tf.io.gfile.exists(aside):

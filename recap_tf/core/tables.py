@@ -75,7 +75,7 @@ class TableFile(abc.ABC):
 
 
 class ParquetTable(TableFile):
-    """A parquet file."""
+    """A parquet file; `metadata` is what its writer noted beside the schema."""
 
     rows_are_exact = True
 
@@ -85,6 +85,7 @@ class ParquetTable(TableFile):
             reader = pyarrow.parquet.ParquetFile(source)
             self.rows = reader.metadata.num_rows
             self.kinds = {f.name: kind_of(f.type) for f in reader.schema_arrow}
+            self.metadata = dict(reader.schema_arrow.metadata or {})
 
     def _batches(self, columns):
         with _open(self.path) as source:
@@ -93,22 +94,37 @@ class ParquetTable(TableFile):
 
 
 class CsvTable(TableFile):
-    """A CSV or TSV file with a header line, compressed with gzip or not.
+    """A CSV or TSV file, compressed with gzip or not.
 
     All columns are read as text; an empty field, NA, NaN or null is a missing value.
     What `kinds` says is a guess from the first megabyte.
+
+    Args:
+        path: the file.
+        compressed: with gzip.
+        names: of the columns, where the first line does not say them.
     """
 
     rows_are_exact = False
 
-    def __init__(self, path: str, *, compressed: bool):
+    def __init__(
+        self, path: str, *, compressed: bool, names: Sequence[str] | None = None
+    ):
         self.path = path
+        self._headed = names is None
         self._compressed = compressed
         with _readable(path), self._stream() as source:
             head = source.read(_HEAD_BYTES)
         line = head.split(b"\n", 1)[0]
         self._delimiter = max(",\t;", key=lambda mark: line.count(mark.encode()))
         self._names = self._header(head)
+        if names is not None:
+            if len(names) != len(self._names):
+                raise UserError(
+                    f"{path} has {len(self._names)} columns; to name them takes as "
+                    f"many. Received: {', '.join(names)}"
+                )
+            self._names = list(names)
         size = tf.io.gfile.stat(path).length
         whole_file = len(head) < _HEAD_BYTES
         lines = head.rstrip(b"\n").count(b"\n")
@@ -133,7 +149,10 @@ class CsvTable(TableFile):
     def _reader(self, source, columns: list[str] | None):
         return pyarrow.csv.open_csv(
             source,
-            read_options=pyarrow.csv.ReadOptions(block_size=4 << 20),
+            read_options=pyarrow.csv.ReadOptions(
+                block_size=4 << 20,
+                column_names=None if self._headed else self._names,
+            ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=self._delimiter, newlines_in_values=True
             ),
@@ -150,13 +169,17 @@ class CsvTable(TableFile):
         text = head.decode("utf-8-sig", errors="replace")
         names = next(csv.reader(io.StringIO(text), delimiter=self._delimiter), [])
         repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
+        if repeated and self._headed:
             raise UserError(f"{self.path} has two columns named {repeated[0]!r}.")
         return names
 
 
-def open_table(path: str) -> TableFile:
+def open_table(path: str, names: Sequence[str] | None = None) -> TableFile:
     """Opens a file of rows; parquet, CSV and gzip are told apart by content.
+
+    Args:
+        path: the file.
+        names: of the columns of a CSV file without a header line.
 
     Raises:
         UserError: the file is missing, empty, or none of these.
@@ -170,11 +193,21 @@ def open_table(path: str) -> TableFile:
     compressed = head.startswith(_GZIP)
     if path.endswith(".parquet") or (b"\0" in head and not compressed):
         raise UserError(f"{path} cannot be read: it is neither parquet nor CSV.")
-    return CsvTable(path, compressed=compressed)
+    return CsvTable(path, compressed=compressed, names=names)
 
 
-def find_tables(patterns: Sequence[str]) -> list[TableFile]:
+def find_tables(
+    patterns: Sequence[str],
+    *,
+    flag: str = "--input",
+    names: Sequence[str] | None = None,
+) -> list[TableFile]:
     """The files that paths, globs and folders name, in that order.
+
+    Args:
+        patterns: paths, globs, folders.
+        flag: what the user calls them.
+        names: of the columns of CSV files without a header line.
 
     Raises:
         UserError: one of them matches nothing, or a file is not readable.
@@ -183,9 +216,9 @@ def find_tables(patterns: Sequence[str]) -> list[TableFile]:
     for pattern in patterns:
         found = _matches(pattern)
         if not found:
-            raise UserError(f"--input {pattern} matches no file.")
+            raise UserError(f"{flag} {pattern} matches no file.")
         paths += found
-    return [open_table(path) for path in dict.fromkeys(paths)]
+    return [open_table(path, names) for path in dict.fromkeys(paths)]
 
 
 def write_parquet(path: str, table: pa.Table) -> None:
@@ -256,8 +289,39 @@ def _matches(pattern: str) -> list[str]:
 
 def _open(path: str):
     if "://" in path:
-        return pa.PythonFile(tf.io.gfile.GFile(path, "rb"), mode="r")
+        return pa.PythonFile(_Remote(path), mode="r")
     return pa.OSFile(path)
+
+
+class _Remote(io.RawIOBase):
+    """A file on any file system TensorFlow knows, as Python's own files are."""
+
+    def __init__(self, path: str):
+        self._file = tf.io.gfile.GFile(path, "rb")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def size(self) -> int:
+        return self._file.size()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
 
 
 @contextlib.contextmanager
