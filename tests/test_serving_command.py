@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from served import (
     Code,
@@ -21,6 +23,9 @@ from served import (
     predicting,
     request,
     save,
+    save_any,
+    states,
+    wait_for,
 )
 
 from serving import server as command
@@ -203,3 +208,33 @@ def test_curl_and_ovmsclient(base):
             text=True,
         )
         assert done.stdout == "both\n", done.stderr
+
+
+@pytest.mark.slow
+def test_memory_comes_back_when_versions_go(tmp_path):
+    module = tf.Module()
+    module.large = tf.Variable(tf.ones([32 << 20]))  # 128 MiB
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+    def predict(x):
+        return {"y": tf.reduce_sum(x, 1) * module.large[0]}
+
+    (tmp_path / "m").mkdir()
+    save_any(tmp_path / "aside", module, {"serving_default": predict})
+
+    def come(number: int) -> None:
+        shutil.copytree(tmp_path / "aside", tmp_path / f"aside-{number}")
+        (tmp_path / f"aside-{number}").rename(tmp_path / "m" / str(number))
+
+    come(1)
+    with _process(tmp_path / "m") as server:
+        _wait(server.port)
+        held = []
+        for number in range(2, 8):
+            come(number)
+            wait_for(lambda n=number: states(server.port).get(n) == 30)
+            wait_for(lambda n=number: states(server.port)[n - 1] == 50)
+            _wait(server.port)
+            held.append(server.memory())
+    # One version's weights more would be 128 MiB.
+    assert max(held[1:]) - held[0] < 64 << 20
