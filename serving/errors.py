@@ -62,6 +62,11 @@ def tensorflow_errors() -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise ServingError(code_of(error.error_code), _short(error.message)) from error
+    except UnicodeDecodeError as error:
+        # TensorFlow's message quotes bytes of the request that are no text, and its
+        # status is lost on the way here.
+        text = bytes(error.object).decode("utf-8", "replace")
+        raise ServingError(Code.INVALID_ARGUMENT, _short(text)) from error
 
 
 @contextlib.contextmanager
