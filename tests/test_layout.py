@@ -35,6 +35,7 @@ ORDER = [
     ["schema", "record_writer"],
     ["labels", "record_files", "preprocess"],
     ["input", "record_checks"],
+    ["serving_inputs", "warmup_requests"],
     ["fields"],
     [
         "features",
@@ -59,7 +60,8 @@ ORDER = [
     ["early_stopping"],
     ["settings", "training_step", "training_input"],
     ["building"],
-    ["training", "serving_model"],
+    ["training", "serving_signatures", "serving_variants"],
+    ["serving_model", "variant_comparison"],
 ]
 
 
