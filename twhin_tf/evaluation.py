@@ -10,7 +10,6 @@ import gin
 import numpy as np
 
 from recap_tf.core.command import UserError
-from recap_tf.core.sampled_auroc import SampledAUROC
 from recap_tf.core.text_table import aligned
 from twhin_tf.edges import Edges, read_edges
 from twhin_tf.graph import Graph
@@ -89,8 +88,8 @@ def evaluate(
     with side = {"edges", "candidates", "mrr", "mrr_error", "mean_rank", "hits@1",
     "hits@3", "hits@10", "hits@50", "auc", "raw": {...}, "popularity": {...}}. Ranks
     are filtered, those under "raw" are not; "both" is over the ranks of both sides;
-    "mrr_error" is the standard error of "mrr"; "auc" is of the edges against edges with
-    a random end, 0.5 for chance; "popularity" is the filtered rank by how often a node
+    "mrr_error" is the standard error of "mrr"; "auc" is the chance, over 100,000 random
+    pairs, that an edge scores above one with a random end; "popularity" is the filtered rank by how often a node
     is an end of the relation in training.
 
     Args:
@@ -195,11 +194,11 @@ def summary(ranks: np.ndarray) -> dict[str, float | None]:
 
 
 def _sampled_auc(scores: np.ndarray, negatives: np.ndarray, seed: int) -> float:
-    flat = negatives.reshape(-1)
-    metric = SampledAUROC(pairs=min(_PAIRS, 10 * len(flat)), seed=seed)
-    labels = np.concatenate([np.ones(len(scores)), np.zeros(len(flat))])
-    metric.update_state(labels, np.concatenate([scores, flat]))
-    return float(metric.result())
+    """Chance that an edge scores above another edge with a random end."""
+    # The streaming metric of the same name takes half a minute for 237 relations.
+    rng = np.random.default_rng(seed)
+    drawn = rng.choice(scores, _PAIRS), rng.choice(negatives.reshape(-1), _PAIRS)
+    return float((drawn[0] > drawn[1]).mean() + (drawn[0] == drawn[1]).mean() / 2)
 
 
 def format_report(report: Mapping[str, Any], most: int = 20) -> str:
