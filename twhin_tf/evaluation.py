@@ -89,8 +89,8 @@ def evaluate(
     "hits@3", "hits@10", "hits@50", "auc", "raw": {...}, "popularity": {...}}. Ranks
     are filtered, those under "raw" are not; "both" is over the ranks of both sides;
     "mrr_error" is the standard error of "mrr"; "auc" is the chance, over 100,000 random
-    pairs, that an edge scores above one with a random end; "popularity" is the filtered rank by how often a node
-    is an end of the relation in training.
+    pairs, that an edge scores above one with a random end; "popularity" is the filtered
+    rank by how often a node is an end of the relation in training.
 
     Args:
         scorer: the model.
