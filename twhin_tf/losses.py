@@ -1,0 +1,142 @@
+"""Losses: the scores of edges and of their negatives -> one number."""
+
+import abc
+import dataclasses
+from collections.abc import Sequence
+
+import gin
+import tensorflow as tf
+
+_NEVER = -1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class NegativeScores:
+    """Scores of candidates for one side.
+
+    Args:
+        scores: (batch, n).
+        keep: (batch, n) bool, which of them count; none for all.
+        own: (batch,): scores of the edges, as they compare with these.
+        columns: where the edge itself is among them, (batch,) the place, or -1 for an
+            edge that has no candidates here; none if edges are not among them.
+    """
+
+    scores: tf.Tensor
+    keep: tf.Tensor | None
+    own: tf.Tensor
+    columns: tf.Tensor | None = None
+
+
+class EdgeLoss(abc.ABC):
+    """What training minimises."""
+
+    takes_all_nodes = False
+    """Whether edges may be among their candidates."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        positives: tf.Tensor,
+        negatives: Sequence[NegativeScores],
+        weights: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """The mean over the batch.
+
+        Args:
+            positives: (batch,) scores of the edges.
+            negatives: of each sampler and side.
+            weights: (batch,) of the edges; none for 1.
+        """
+
+
+@gin.register
+class LogisticLoss(EdgeLoss):
+    """Cross entropy with label 1 for edges and 0 for negatives.
+
+        loss = (sum of log(1 + e^-s) over edges + P / N * sum of log(1 + e^s) over
+                negatives) / (P + N)
+
+    P edges, N negatives that count: both weigh the same. TwHIN (arXiv:2202.05387,
+    eq. 2). Divided by P + N, gradients of an edge shrink with the batch: learning rates
+    of plain SGD go with its size.
+    """
+
+    def __call__(self, positives, negatives, weights):
+        count = tf.cast(tf.size(positives), tf.float32)
+        of_edges = _softplus(-positives)
+        of_negatives, counted = [], []
+        for one in negatives:
+            losses = _softplus(one.scores)
+            if one.keep is None:
+                counted.append(tf.cast(tf.size(one.scores), tf.float32))
+            else:
+                keep = tf.cast(one.keep, tf.float32)
+                losses *= keep
+                counted.append(tf.reduce_sum(keep))
+            of_negatives.append(tf.reduce_sum(losses, axis=1))
+        negative_count = tf.add_n(counted)
+        share = count / tf.maximum(negative_count, 1.0)
+        by_edge = of_edges + share * tf.add_n(of_negatives)
+        if weights is not None:
+            by_edge *= weights
+        return tf.reduce_sum(by_edge) / (count + negative_count)
+
+
+@gin.register
+class SoftmaxLoss(EdgeLoss):
+    """Cross entropy of the edge among its candidates, per sampler and side.
+
+        loss = mean over edges of sum over samplers and sides of
+               -log(e^s / (e^s + sum of e^s' over the candidates))
+
+    With log-Q corrected scores a sampled softmax (Bengio & Senecal 2008).
+
+    Args:
+        label_smoothing: this share of the label is spread over all candidates.
+    """
+
+    takes_all_nodes = True
+
+    def __init__(self, label_smoothing: float = 0.0):
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                "SoftmaxLoss.label_smoothing must be at least 0 and below 1. "
+                f"Received: {label_smoothing}"
+            )
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, positives, negatives, weights):
+        by_edge = tf.add_n([self._cross_entropy(one) for one in negatives])
+        if weights is not None:
+            by_edge *= weights
+        return tf.reduce_mean(by_edge)
+
+    def _cross_entropy(self, one: NegativeScores) -> tf.Tensor:
+        scores = one.scores
+        if one.keep is not None:
+            scores = tf.where(one.keep, scores, _NEVER)
+        if one.columns is None:
+            scores = tf.concat([one.own[:, tf.newaxis], scores], axis=1)
+            labels = tf.zeros_like(one.own, tf.int32)
+        else:
+            labels = tf.maximum(one.columns, 0)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, scores)
+        if self.label_smoothing:
+            losses += self.label_smoothing * self._flatness(scores, labels, one.keep)
+        if one.columns is None:
+            return losses
+        return tf.where(one.columns >= 0, losses, 0.0)
+
+    def _flatness(self, scores, labels, keep) -> tf.Tensor:
+        """What to add per unit of smoothing: the true score less the mean one."""
+        own = tf.gather(scores, labels, batch_dims=1)
+        if keep is None:
+            return own - tf.reduce_mean(scores, axis=1)
+        count = tf.reduce_sum(tf.cast(keep, tf.float32), axis=1) + 1.0
+        counted = tf.where(scores > _NEVER, scores, 0.0)
+        return own - tf.reduce_sum(counted, axis=1) / count
+
+
+def _softplus(x: tf.Tensor) -> tf.Tensor:
+    return tf.nn.softplus(x)

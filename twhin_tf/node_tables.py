@@ -1,0 +1,181 @@
+"""One embedding table per node type, looked up by rows, updated row by row."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gin
+import tensorflow as tf
+import tf_keras as keras
+
+from recap_tf.core.optimizers import Optimizer
+from recap_tf.core.row_optimizers import SparseAdagrad
+from recap_tf.core.schedules import Schedule
+from recap_tf.core.table_spec import TableSpec
+from twhin_tf.graph import Graph
+
+
+@gin.register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeTable:
+    """How the table of a node type starts and learns.
+
+    Args:
+        initializer: how rows start: a Keras initializer's name or config.
+        optimizer: makes one of `recap_tf.core.row_optimizers`.
+        learning_rate: a number or a schedule.
+    """
+
+    initializer: str | Mapping[str, Any] = "uniform"
+    optimizer: Callable[..., Optimizer] = SparseAdagrad
+    learning_rate: float | Schedule = 0.1
+
+    def spec(self, name: str, rows: int, dim: int) -> TableSpec:
+        """The same of a table that has a name and a size."""
+        return TableSpec(
+            name=name,
+            rows=rows,
+            dim=dim,
+            features=[name],
+            initializer=self.initializer,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+        )
+
+
+class NodeTables(tf.Module):
+    """The tables of all node types of a graph.
+
+    Args:
+        graph: its types and relations.
+        dim: of every vector.
+        default: the table of types that `others` does not name.
+        others: type -> its table.
+
+    Attributes:
+        relations: their names.
+        variables_of: type -> (rows, dim) float32.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        dim: int,
+        default: NodeTable,
+        others: Mapping[str, NodeTable],
+    ):
+        super().__init__(name="node_tables")
+        unknown = [name for name in others if name not in graph.types]
+        if unknown:
+            raise ValueError(
+                f"twhin.embedder.tables names {unknown[0]!r}, which is no node type. "
+                f"The graph has: {', '.join(map(repr, graph.types))}. "
+                f"Received: {sorted(others)}"
+            )
+        self._specs = {
+            name: others.get(name, default).spec(name, rows, dim)
+            for name, rows in graph.rows.items()
+        }
+        self.relations = tuple(relation.name for relation in graph.relations)
+        self._types = list(graph.types)
+        self._type_of = {
+            side: [self._types.index(getattr(r, side)) for r in graph.relations]
+            for side in ("lhs", "rhs")
+        }
+        self.variables_of = {
+            name: tf.Variable(
+                keras.initializers.get(spec.initializer)((spec.rows, dim), tf.float32),
+                name=name,
+            )
+            for name, spec in self._specs.items()
+        }
+
+    def optimizers(self) -> dict[str, tuple[Optimizer, list[tf.Variable]]]:
+        """ "table/<type>" -> (its optimizer, [the table]), for a `GroupedOptimizer`."""
+        return {
+            f"table/{name}": (spec.make_optimizer(), [self.variables_of[name]])
+            for name, spec in self._specs.items()
+        }
+
+    def type_numbers(self, side: str) -> list[int]:
+        """Types, by number, that some relation has on `side`."""
+        return sorted(set(self._type_of[side]))
+
+    def group(self, relation: tf.Tensor, side: str) -> tf.Tensor:
+        """(batch,): the place in `type_numbers(side)` of each edge's type there."""
+        numbers = self.type_numbers(side)
+        places = [numbers.index(number) for number in self._type_of[side]]
+        if len(numbers) == 1:
+            return tf.zeros_like(relation)
+        return tf.gather(tf.constant(places, relation.dtype), relation)
+
+    def table(self, number: int) -> tf.Variable:
+        """The table of the type of that number."""
+        return self.variables_of[self._types[number]]
+
+    def rows(self, number: int) -> int:
+        """Rows of the type of that number."""
+        return self._specs[self._types[number]].rows
+
+    def edges(
+        self, lhs: tf.Tensor, relation: tf.Tensor, rhs: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The vectors of both ends of edges: (batch,) integers -> (batch, dim) twice.
+
+        A table that serves both sides is looked up once, so that its gradient needs
+        no putting together.
+        """
+        ends = {"lhs": lhs, "rhs": rhs}
+        groups = {side: self.group(relation, side) for side in ends}
+        found: dict[str, list] = {"lhs": [], "rhs": []}
+        for number in range(len(self._types)):
+            sides = [s for s in ends if number in self.type_numbers(s)]
+            if not sides:
+                continue
+            rows, mine = [], []
+            for side in sides:
+                numbers = self.type_numbers(side)
+                rows.append(ends[side])
+                if len(numbers) > 1:
+                    mine.append(groups[side] == numbers.index(number))
+                else:
+                    mine.append(None)
+            rows = _own_rows(rows, mine, self.rows(number))
+            vectors = tf.gather(self.table(number), rows)
+            for part, side in zip(
+                tf.split(vectors, len(sides)) if len(sides) > 1 else [vectors],
+                sides,
+                strict=True,
+            ):
+                found[side].append((groups[side], part))
+        return _merge(found["lhs"]), _merge(found["rhs"])
+
+
+def _own_rows(
+    rows: Sequence[tf.Tensor], mine: Sequence[tf.Tensor | None], size: int
+) -> tf.Tensor:
+    """`rows` one after the other; those that are not of this type become one that is.
+
+    Its gradient gets zeros added. A row that the batch does not hold would be
+    touched: lazy optimizers move a row that they see.
+    """
+    if len(rows) == 1 and mine[0] is None:
+        return rows[0]
+    joined = tf.concat(rows, axis=0)
+    if all(one is None for one in mine):
+        return joined
+    masks = [
+        tf.ones_like(row, tf.bool) if one is None else one
+        for row, one in zip(rows, mine, strict=True)
+    ]
+    mask = tf.concat(masks, axis=0)
+    present = tf.gather(joined, tf.argmax(mask, output_type=tf.int32))
+    return tf.where(mask, joined, tf.minimum(present, size - 1))
+
+
+def _merge(parts: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    """Each edge's vector among those that every table of its side offers."""
+    (group, merged), *others = parts
+    for number, (_, vectors) in enumerate(others, start=1):
+        merged = tf.where((group == number)[:, tf.newaxis], vectors, merged)
+    return merged

@@ -1,0 +1,155 @@
+"""What a config file says, as one object per command.
+
+twhin.embedder  what is trained: graph, vectors, operators, negatives, loss
+twhin.train     how long, where to, how often things happen on the way
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import gin
+
+# Imported for their names in configs.
+from recap_tf.core import row_optimizers, schedules  # noqa: F401
+from recap_tf.core.optimizers import Optimizer
+from recap_tf.core.row_optimizers import SparseAdagrad
+from recap_tf.core.schedules import Schedule
+from recap_tf.core.strategy import StrategyName
+from twhin_tf.comparators import Dot
+from twhin_tf.edges import Edges
+from twhin_tf.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
+from twhin_tf.model import MaskKnown, Penalty
+from twhin_tf.negatives import AllNodes, InBatchNegatives, Negatives
+from twhin_tf.node_tables import NodeTable
+from twhin_tf.operators import Operator, Translation
+
+ROOTS = ("twhin.embedder", "twhin.train")
+
+
+@gin.configurable("embedder", module="twhin")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Embedder:
+    """What is trained, evaluated and exported.
+
+    Args:
+        graph: folder of graph.json.
+        dim: numbers per vector.
+        operator: makes the relations' operators.
+        operators: relation -> makes its operator, where it is another.
+        comparator: of two vectors.
+        table: of the node types that `tables` does not name.
+        tables: node type -> its table.
+        relation_optimizer: of the operators' weights; one of the row optimizers.
+        relation_learning_rate: a number or a schedule.
+        relation_weights: relation -> what its edges count for in the loss; 1 where not
+            listed. An inverse counts as what it is the inverse of.
+        negatives: samplers of what edges are compared with.
+        mask_known: leaves negatives out that are true: "batch", those that make an edge
+            of the batch; "own", the edge itself only; "nothing".
+        loss: of edges and negatives.
+        dropout: share of the operators' outputs that training sets to 0.
+        penalty: of the vectors' sizes.
+    """
+
+    graph: str
+    dim: int
+    operator: Callable[..., Operator] = Translation
+    operators: Mapping[str, Callable[..., Operator]] = dataclasses.field(
+        default_factory=dict
+    )
+    comparator: Dot = dataclasses.field(default_factory=Dot)
+    table: NodeTable = dataclasses.field(default_factory=NodeTable)
+    tables: Mapping[str, NodeTable] = dataclasses.field(default_factory=dict)
+    relation_optimizer: Callable[..., Optimizer] = SparseAdagrad
+    relation_learning_rate: float | Schedule = 0.1
+    relation_weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    negatives: Sequence[Negatives] = (InBatchNegatives(),)
+    mask_known: MaskKnown = "batch"
+    loss: EdgeLoss = dataclasses.field(default_factory=LogisticLoss)
+    dropout: float = 0.0
+    penalty: Penalty | None = None
+
+    def __post_init__(self):
+        if self.dim < 1:
+            raise ValueError(
+                f"twhin.embedder.dim must be at least 1. Received: {self.dim}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(
+                "twhin.embedder.dropout must be at least 0 and below 1. "
+                f"Received: {self.dropout}"
+            )
+        if not self.negatives:
+            raise ValueError("twhin.embedder.negatives must hold a sampler.")
+        for name, weight in self.relation_weights.items():
+            if weight < 0:
+                raise ValueError(
+                    f"twhin.embedder.relation_weights[{name!r}] cannot be negative. "
+                    f"Received: {weight}"
+                )
+        for sampler in self.negatives:
+            self._check_fits(sampler)
+
+    def _check_fits(self, sampler: Negatives) -> None:
+        if isinstance(sampler, AllNodes) and not self.loss.takes_all_nodes:
+            raise ValueError(
+                "twhin.embedder.negatives: AllNodes needs twhin.embedder.loss = "
+                f"@{SoftmaxLoss.__name__}(). Received: {type(self.loss).__name__}"
+            )
+        shared = not isinstance(sampler, InBatchNegatives)
+        if shared and sampler.sides != "rhs" and not self.comparator.splits_adjoint:
+            kind = type(sampler).__name__
+            raise ValueError(
+                f"{kind}.sides must be 'rhs' with the comparator "
+                f"{type(self.comparator).__name__}, which needs left-hand sides "
+                "transformed by each relation; inverse relations stand in for them. "
+                f"Received: {sampler.sides!r}"
+            )
+
+
+@gin.configurable("train", module="twhin")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How training goes.
+
+    Args:
+        save_dir: checkpoints and logs; a run goes on from what it finds there.
+        batch_size: edges per batch, over all replicas.
+        steps: updates; training ends after them.
+        edges: which edges are trained on.
+        checkpoint_every: steps between checkpoints; one more is made at the end.
+        checkpoints_to_keep: the newest so many; None for all.
+        log_every: steps between entries in the logs.
+        strategy: "one_device", "mirrored", "multi_worker" or "tpu".
+        tpu: name or address of the TPU.
+        compile: compile the step with XLA.
+        seed: of the initial vectors, of negatives and of the order of edges.
+        deterministic: the same run gives the same bits; slower on some devices.
+    """
+
+    save_dir: str
+    batch_size: int
+    steps: int
+    edges: Edges = dataclasses.field(default_factory=Edges)
+    checkpoint_every: int = 10_000
+    checkpoints_to_keep: int | None = 3
+    log_every: int = 1000
+    strategy: StrategyName = "one_device"
+    tpu: str = ""
+    compile: bool = False
+    seed: int = 0
+    deterministic: bool = False
+
+    def __post_init__(self):
+        for name in ("batch_size", "steps", "checkpoint_every", "log_every"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(
+                    f"twhin.train.{name} must be at least 1. Received: {value}"
+                )
+        keep = self.checkpoints_to_keep
+        if keep is not None and keep < 1:
+            raise ValueError(
+                "twhin.train.checkpoints_to_keep must be at least 1, or None. "
+                f"Received: {keep}"
+            )

@@ -1,0 +1,51 @@
+"""Trains graph embeddings.
+
+python -m twhin_tf.train --config configs/twhin.gin
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import twhin_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
+from recap_tf.core import config
+from recap_tf.core.command import run_command
+from recap_tf.core.stopping import catch_signals
+from twhin_tf import settings
+from twhin_tf.training import Trainer, say
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m twhin_tf.train", description="Trains graph embeddings."
+    )
+    config.add_arguments(parser)
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="run one plain eager step at a time, to step through with a debugger",
+    )
+    arguments = parser.parse_args(argv)
+    config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
+    embedder, train = settings.Embedder(), settings.TrainSettings()
+    trainer = Trainer(embedder, train, config.operative(), eager=arguments.debug)
+    for name, table in trainer.model.tables.items():
+        say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}.")
+    with catch_signals(say) as stop:
+        outcome = trainer.run(stop)
+    if outcome.interrupted:
+        say(
+            f"Stopped after step {outcome.step} of {train.steps}; saved in "
+            f"{outcome.checkpoint}. The same command goes on from there."
+        )
+    elif not outcome.trained:
+        say(
+            f"{train.save_dir} is finished at step {outcome.step}; nothing to do. To "
+            "train on, raise twhin.train.steps; to start anew, change its save_dir."
+        )
+    else:
+        print(f"Step {outcome.step}, {outcome.checkpoint}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,38 @@
+"""What commands on trained vectors have in common: finding and loading them."""
+
+import argparse
+
+from recap_tf.core import checkpoints, config
+from twhin_tf import settings
+from twhin_tf.building import create_graph_embeddings
+from twhin_tf.graph import Graph, read_graph
+from twhin_tf.model import GraphEmbeddings
+from twhin_tf.settings import Embedder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --config, --set and --checkpoint."""
+    config.add_arguments(parser)
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        metavar="DIR",
+        help="a checkpoint's folder, or a save_dir for its newest",
+    )
+
+
+def load_trained(
+    arguments: argparse.Namespace,
+) -> tuple[Embedder, Graph, GraphEmbeddings, str]:
+    """The settings, the graph, its trained model, and the checkpoint's folder.
+
+    Args:
+        arguments: of `add_arguments`.
+    """
+    config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
+    embedder = settings.Embedder()
+    graph = read_graph(embedder.graph)
+    model = create_graph_embeddings(embedder, graph)
+    path = checkpoints.choose_checkpoint(arguments.checkpoint)
+    checkpoints.restore_model(path, model)
+    return embedder, graph, model, path

@@ -1,0 +1,197 @@
+"""Trains graph embeddings: builds them, feeds them, saves them, and logs."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Mapping
+
+import tensorflow as tf
+import tf_keras as keras
+
+from recap_tf.core import checkpoints, files, loop
+from recap_tf.core.logs import Logs
+from recap_tf.core.optimizers import GroupedOptimizer
+from recap_tf.core.shard import WHOLE, Shard
+from recap_tf.core.stopping import Stop
+from recap_tf.core.strategy import make_strategy, per_replica_batch_size
+from twhin_tf.building import create_graph_embeddings, create_objective
+from twhin_tf.edges import read_edge_batches
+from twhin_tf.graph import read_graph
+from twhin_tf.settings import Embedder, TrainSettings
+from twhin_tf.training_step import TrainingStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run of training ended.
+
+    Args:
+        step: updates done, over all runs with this save_dir.
+        checkpoint: the last one.
+        trained: updates done by this run.
+        interrupted: a signal ended it before its last step.
+    """
+
+    step: int
+    checkpoint: str
+    trained: int
+    interrupted: bool = False
+
+
+class Trainer:
+    """One run of training, from the newest checkpoint of its save_dir on.
+
+    Args:
+        embedder: what to train.
+        settings: how.
+        config: the settings in force as text, saved beside every checkpoint.
+        eager: one plain step at a time, for debugging.
+
+    Attributes:
+        model: the vectors, after `run` as it left them.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        settings: TrainSettings,
+        config: str,
+        eager: bool = False,
+    ):
+        keras.utils.set_random_seed(settings.seed)
+        if settings.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        self._settings, self._config, self._eager = settings, config, eager
+        self._graph = read_graph(embedder.graph)
+        self._strategy = make_strategy(settings.strategy, settings.tpu)
+        per_replica_batch_size(settings.batch_size, self._strategy)
+        files.check_writable("twhin.train.save_dir", settings.save_dir)
+        with self._strategy.scope():
+            self.model = create_graph_embeddings(embedder, self._graph)
+            groups = self.model.parameter_groups()
+            self._optimizer = GroupedOptimizer(groups)
+            self._optimizer.create_slots()
+            self._step = tf.Variable(0, dtype=tf.int64, name="step")
+        objective = create_objective(embedder, self._graph, self.model, settings.edges)
+        self._train_step = TrainingStep(
+            objective,
+            [weight for _, weights in groups.values() for weight in weights],
+            self._optimizer,
+            self._step,
+            self._strategy,
+            seed=settings.seed,
+            compiled=settings.compile,
+        )
+        self._checkpoints = checkpoints.Checkpoints(
+            settings.save_dir,
+            self.model,
+            {"optimizer": self._optimizer, "step": self._step},
+            settings.checkpoints_to_keep,
+        )
+        self._position: Iterator | None = None
+        self._logs = Logs(settings.save_dir)
+        self._seconds_before = 0.0
+
+    def run(self, stop: Stop) -> Outcome:
+        """Trains until the last step or a signal."""
+        settings = self._settings
+        self._checkpoints.remove_unfinished()
+        found = checkpoints.list_checkpoints(settings.save_dir)
+        resumed = found[-1] if found else None
+        if resumed is not None:
+            self._checkpoints.restore(resumed)
+            metadata = checkpoints.read_metadata(resumed)
+            self._seconds_before = metadata["active_seconds"]
+            say(f"Going on from {resumed}.")
+        first = self._done()
+        if resumed is not None and first >= settings.steps:
+            return Outcome(first, resumed, 0)
+        iterator = self._start_reading(resumed)
+        self._started = time.monotonic()
+        self._logged = (self._started, first)
+        done = loop.run_loop(
+            self._train_step,
+            iterator,
+            self._train_step.names,
+            first=first,
+            last=settings.steps,
+            events=[
+                loop.Event(settings.log_every, self._log),
+                loop.Event(settings.checkpoint_every, lambda s, _: self._save(s)),
+            ],
+            stop=stop,
+            eager=self._eager,
+        )
+        self._save(done)
+        self._checkpoints.wait()
+        self._logs.flush()
+        path = checkpoints.checkpoint_path(settings.save_dir, done)
+        return Outcome(done, path, done - first, bool(stop) and done < settings.steps)
+
+    def _start_reading(self, resumed: str | None) -> Iterator:
+        settings, replicas = self._settings, self._strategy.num_replicas_in_sync
+        if replicas == 1:
+            self._position = self._iterator(settings.seed)
+            if resumed is None or self._checkpoints.restore_position(
+                resumed, self._position
+            ):
+                return self._position
+        # Where the position is not saved, a resumed run shuffles anew, lest it see the
+        # first edges again in the same order.
+        return self._iterator(settings.seed + self._done())
+
+    def _iterator(self, seed: int) -> Iterator:
+        settings = self._settings
+
+        def read(batch_size, shard=WHOLE):
+            return read_edge_batches(
+                settings.edges, self._graph, batch_size, seed=seed, shard=shard
+            )
+
+        if self._strategy.num_replicas_in_sync == 1:
+            return iter(read(settings.batch_size))
+        return iter(
+            self._strategy.distribute_datasets_from_function(
+                lambda context: read(
+                    context.get_per_replica_batch_size(settings.batch_size),
+                    Shard(context.input_pipeline_id, context.num_input_pipelines),
+                )
+            )
+        )
+
+    def _done(self) -> int:
+        return int(self._step.numpy())
+
+    def _log(self, step: int, losses: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        before, step_before = self._logged
+        self._logged = (now, step)
+        steps_per_second = (step - step_before) / max(now - before, 1e-9)
+        rates = self._optimizer.learning_rates(step - 1)
+        self._logs.write(
+            "train",
+            step,
+            {
+                **losses,
+                **{f"learning_rate/{group}": rate for group, rate in rates.items()},
+                "speed/steps_per_second": steps_per_second,
+                "speed/edges_per_second": steps_per_second * self._settings.batch_size,
+                "speed/active_seconds": self._active_seconds(),
+            },
+        )
+
+    def _active_seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._started
+
+    def _save(self, step: int) -> None:
+        self._checkpoints.save(
+            step,
+            config=self._config,
+            position=self._position,
+            metadata={"active_seconds": self._active_seconds()},
+        )
+
+
+def say(text: str) -> None:
+    """Tells the user, without mixing with results on stdout."""
+    print(text, file=sys.stderr, flush=True)
