@@ -3,6 +3,7 @@
 twhin.embedder  what is trained: graph, vectors, operators, negatives, loss
 twhin.train     how long, where to, how often things happen on the way
 twhin.evaluate  how held-out edges are ranked
+twhin.export    what trained vectors are handed on as
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
 from recap_tf.core.strategy import StrategyName
-from twhin_tf import evaluation  # noqa: F401
+from twhin_tf import evaluation, exporting  # noqa: F401
 from twhin_tf.comparators import Dot
 from twhin_tf.edges import Edges
 from twhin_tf.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
@@ -25,7 +26,7 @@ from twhin_tf.negatives import AllNodes, InBatchNegatives, Negatives
 from twhin_tf.node_tables import NodeTable
 from twhin_tf.operators import Operator, Translation
 
-ROOTS = ("twhin.embedder", "twhin.train", "twhin.evaluate")
+ROOTS = ("twhin.embedder", "twhin.train", "twhin.evaluate", "twhin.export")
 
 
 @gin.configurable("embedder", module="twhin")
