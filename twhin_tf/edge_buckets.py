@@ -38,6 +38,9 @@ class EdgeBuckets:
     def __enter__(self) -> "EdgeBuckets":
         tf.io.gfile.makedirs(self._folder)
         self._files = [tf.io.gfile.GFile(path, "wb") for path in self._paths]
+        for file in self._files:
+            # A file that nothing is written to would not be there.
+            file.write(b"")
         return self
 
     def __exit__(self, *error) -> None:
@@ -58,6 +61,8 @@ class EdgeBuckets:
     def read(self, *, distinct: bool = False) -> Iterator[tuple[np.ndarray, int]]:
         """Yields each bucket's ((n, 3) int32 edges in random order, repeated ones).
 
+        Every time the same. After the first call nothing can be added any more.
+
         Args:
             distinct: leave repeated edges out; if not, they are only counted. Only
                 where hashes tell equal edges to be equal.
@@ -66,7 +71,6 @@ class EdgeBuckets:
         for i, path in enumerate(self._paths):
             with tf.io.gfile.GFile(path, "rb") as file:
                 edges = np.frombuffer(file.read(), "<i4").reshape(-1, 3)
-            tf.io.gfile.remove(path)
             first = _first_of_equals(edges)
             repeated = len(edges) - int(first.sum())
             if distinct and repeated:
