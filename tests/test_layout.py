@@ -16,6 +16,8 @@ COMMANDS = {
     "export",
     "synthetic",
     "convert",
+    "engagement_edges",
+    "join_vectors",
     "inspect",
 }
 # No module imports one of a later group.
