@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import gin
 import numpy as np
-import tensorflow as tf
 import tqdm
 
 from recap_tf import record_writer
 from recap_tf.core import files
+from recap_tf.core.made_data import check_free, read_manifest, write_manifest
 from recap_tf.labels import SamplingRates
 from recap_tf.schema import Schema
 from recap_tf.synthesis.examples import ExampleSource, label_names
@@ -24,7 +24,6 @@ from recap_tf.synthesis.hidden_model import fit_hidden_model
 from recap_tf.synthesis.log import Period, SyntheticLog, periods
 from recap_tf.synthesis.report import SyntheticSet, describe_set, format_set
 
-MANIFEST = "synthetic.json"
 _OLD = 60.0  # degrees between the old ranker's taste and the labels'
 _VERSION = 1  # another one when the same settings come to give other data
 
@@ -140,7 +139,7 @@ def make_data(
     manifest = read_manifest(data.folder)
     if manifest is not None and manifest["settings"] == settings:
         return manifest
-    _check_free(data.folder, manifest, settings)
+    check_free(data.folder, manifest, settings)
     source = _example_source(data, schema, names, tasks)
     manifest = {"settings": settings, "sets": {}}
     stop = threading.Event()
@@ -172,19 +171,8 @@ def make_data(
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-        # Last: where a folder is renamed file by file, this one says it is complete.
-        text = json.dumps(manifest, indent=1) + "\n"
-        files.write_text(posixpath.join(aside, MANIFEST), text)
+        write_manifest(aside, manifest)
     return manifest
-
-
-def read_manifest(folder: str) -> dict | None:
-    """What `make_data` returned when it made `folder`; None if it did not."""
-    path = posixpath.join(folder, MANIFEST)
-    if not tf.io.gfile.exists(path):
-        return None
-    with tf.io.gfile.GFile(path) as file:
-        return json.load(file)
 
 
 def _example_source(data, schema, names, tasks) -> ExampleSource:
@@ -283,20 +271,3 @@ def _settings(data, schema, names, tasks, sets) -> dict:
         "sets": parts,
     }
     return json.loads(json.dumps(settings))
-
-
-def _check_free(folder: str, manifest: dict | None, settings: dict) -> None:
-    if not tf.io.gfile.exists(folder):
-        return
-    if manifest is not None:
-        there = manifest["settings"]
-        differ = [key for key in settings if there.get(key) != settings[key]]
-        raise FileExistsError(
-            f"{folder} holds data that was made with other settings (other "
-            f"{', '.join(differ)}). Remove it, or choose another folder."
-        )
-    if tf.io.gfile.listdir(folder):
-        raise FileExistsError(
-            f"{folder} exists and holds no made-up data. Choose another folder."
-        )
-    tf.io.gfile.rmtree(folder)

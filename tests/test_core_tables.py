@@ -92,3 +92,22 @@ def test_missing_column_names_the_nearest(tmp_path):
         table.require(["item_id", "user"])
     with pytest.raises(UserError, match=r"It has: 'user_id', 'item_id'\."):
         table.require(["zzz"])
+
+
+def test_a_file_without_a_header_line(tmp_path):
+    path = write(tmp_path / "a.tsv", "1\tx\n1\ty\n")
+    table = open_table(path, ["n", "word"])
+    assert table.kinds == {"n": "integer", "word": "text"}
+    assert table.read().to_pydict() == {"n": ["1", "1"], "word": ["x", "y"]}
+    with pytest.raises(UserError, match="has 2 columns; to name them takes as many"):
+        open_table(path, ["n"])
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_files_on_other_file_systems(tmp_path, name):
+    if name == "a.csv":
+        write(tmp_path / name, "x\n1\n2\n")
+    else:
+        pq.write_table(pa.table({"x": ["1", "2"]}), tmp_path / name)
+    (table,) = find_tables([f"file://{tmp_path}/{name}"])
+    assert table.read().to_pydict() == {"x": ["1", "2"]}

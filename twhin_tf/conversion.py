@@ -109,7 +109,7 @@ def convert(
         graph = Graph(folder=aside, types=types, relations=relations, splits=splits)
         number = {relation.name: i for i, relation in enumerate(relations)}
         tallies = _write_splits(graph, edges, conversion, counted, ids, number)
-        kept = {name: tally.kept for name, tally in tallies.items()}
+        kept = {name: tally.kept for name, tally in tallies.items() if tally.kept}
         graph = dataclasses.replace(graph, splits=kept)
         _report(graph, counted, tallies, conversion, echo)
         write_config(graph)
@@ -219,9 +219,10 @@ def _write_splits(graph, edges, conversion, counted, ids, number) -> dict[str, _
                 tallies[name].rare += int(mine.sum()) - len(kept)
                 buckets[name].add(kept, hashed_edges(kept))
         for name in names:
-            read = buckets[name].read(distinct=conversion.drop_duplicates)
+            read = buckets[name].read("drop" if conversion.drop_duplicates else "count")
             for i, (kept, repeated) in enumerate(read):
-                write_edges(graph, name, i, kept)
+                if len(kept):
+                    write_edges(graph, name, i, kept)
                 tallies[name].kept += len(kept)
                 tallies[name].repeated += repeated
     if not tallies[names[0]].kept:

@@ -102,7 +102,8 @@ def read_edge_batches(
     Otherwise every edge exactly once, the last batch short, none turned around.
 
     The iterator can be saved and goes on where it was. No Python runs, so that a
-    tf.data service can do the reading; its workers share out the files.
+    tf.data service can do the reading; its workers share out the files of each epoch,
+    and one may be an epoch ahead of another. There the position cannot be saved.
 
     Args:
         edges: which edges, and how.
@@ -123,7 +124,7 @@ def read_edge_batches(
             f"{count} edges cannot be shared out to {shard.count} input pipelines."
         )
     shuffle = training and edges.shuffle
-    blocks = _blocks(paths, edges.shuffle_blocks if shuffle else None, seed)
+    blocks = _blocks(paths, edges, shuffle, seed)
     inverses = _inverse_numbers(edges, graph) if training else None
 
     def unpacked(number, group):
@@ -159,16 +160,22 @@ def _packed(edges: Edges, graph: Graph) -> tuple[list[str], int]:
     return pack(graph, edges.split, edges.limit, edges.offset, edges.cache_folder)
 
 
-def _blocks(paths: list[str], shuffled: int | None, seed: int) -> tf.data.Dataset:
-    """The packed files' blocks, as bytes; each drawn from the next `shuffled`."""
+def _blocks(
+    paths: list[str], edges: Edges, shuffle: bool, seed: int
+) -> tf.data.Dataset:
+    """The packed files' blocks, as bytes."""
     files = tf.data.Dataset.from_tensor_slices(paths)
-    if shuffled is not None:
+    at_once = 1
+    # A service's dispatcher hands files out one by one; a worker that shuffled them
+    # would first ask for all.
+    if shuffle and edges.data_service is None:
         files = files.shuffle(len(paths), seed=seed)
+        at_once = min(_FILES_AT_ONCE, len(paths))
     blocks = files.interleave(
         lambda path: tf.data.FixedLengthRecordDataset(path, BLOCK_BYTES),
-        cycle_length=min(_FILES_AT_ONCE, len(paths)) if shuffled is not None else 1,
+        cycle_length=at_once,
     )
-    return blocks if shuffled is None else blocks.shuffle(shuffled, seed=seed)
+    return blocks.shuffle(edges.shuffle_blocks, seed=seed) if shuffle else blocks
 
 
 def _decoded(group: tf.Tensor) -> tf.Tensor:

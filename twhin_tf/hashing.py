@@ -12,7 +12,8 @@ def mixed(numbers: np.ndarray) -> np.ndarray:
 
     The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
     """
-    x = np.asarray(numbers).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    # Of arrays: a scalar's overflow, which is meant here, would warn.
+    x = np.atleast_1d(numbers).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -22,6 +22,7 @@ from twhin_tf.model import MaskKnown, Penalty
 from twhin_tf.negatives import AllNodes, InBatchNegatives, Negatives
 from twhin_tf.node_tables import NodeTable
 from twhin_tf.operators import Operator, Translation
+from twhin_tf.synthetic_graph import SyntheticGraph
 
 ROOTS = ("twhin.embedder", "twhin.train")
 
@@ -49,6 +50,8 @@ class Embedder:
         loss: of edges and negatives.
         dropout: share of the operators' outputs that training sets to 0.
         penalty: of the vectors' sizes.
+        synthetic: makes `graph` up before it is trained on; None for a graph that is
+            there.
     """
 
     graph: str
@@ -68,6 +71,7 @@ class Embedder:
     loss: EdgeLoss = dataclasses.field(default_factory=LogisticLoss)
     dropout: float = 0.0
     penalty: Penalty | None = None
+    synthetic: SyntheticGraph | None = None
 
     def __post_init__(self):
         if self.dim < 1:

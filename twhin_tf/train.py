@@ -12,6 +12,7 @@ from recap_tf.core import config
 from recap_tf.core.command import run_command
 from recap_tf.core.stopping import catch_signals
 from twhin_tf import settings
+from twhin_tf.synthetic_graph import make_graph
 from twhin_tf.training import Trainer, say
 
 
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     embedder, train = settings.Embedder(), settings.TrainSettings()
+    if embedder.synthetic is not None:
+        make_graph(embedder.synthetic, say)
     trainer = Trainer(embedder, train, config.operative(), eager=arguments.debug)
     for name, table in trainer.model.tables.items():
         say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}.")
