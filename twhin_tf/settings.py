@@ -2,6 +2,8 @@
 
 twhin.embedder  what is trained: graph, vectors, operators, negatives, loss
 twhin.train     how long, where to, how often things happen on the way
+twhin.evaluate  how held-out edges are ranked
+twhin.export    what trained vectors are handed on as
 """
 
 import dataclasses
@@ -15,6 +17,7 @@ from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
 from recap_tf.core.strategy import StrategyName
+from twhin_tf import evaluation, exporting  # noqa: F401
 from twhin_tf.comparators import Dot
 from twhin_tf.edges import Edges
 from twhin_tf.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
@@ -24,7 +27,7 @@ from twhin_tf.node_tables import NodeTable
 from twhin_tf.operators import Operator, Translation
 from twhin_tf.synthetic_graph import SyntheticGraph
 
-ROOTS = ("twhin.embedder", "twhin.train")
+ROOTS = ("twhin.embedder", "twhin.train", "twhin.evaluate", "twhin.export")
 
 
 @gin.configurable("embedder", module="twhin")
@@ -126,7 +129,7 @@ class TrainSettings:
         log_every: steps between entries in the logs.
         strategy: "one_device", "mirrored", "multi_worker" or "tpu".
         tpu: name or address of the TPU.
-        compile: compile the step with XLA.
+        compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
         deterministic: the same run gives the same bits; slower on some devices.
     """
