@@ -42,6 +42,7 @@ ORDER = [
     ["schema", "record_writer"],
     ["labels", "record_files", "preprocess"],
     ["input", "record_checks"],
+    ["serving_inputs", "warmup_requests"],
     ["fields"],
     [
         "features",
@@ -66,7 +67,8 @@ ORDER = [
     ["early_stopping"],
     ["settings", "training_step", "training_input"],
     ["building"],
-    ["training", "serving_model"],
+    ["training", "serving_signatures", "serving_variants"],
+    ["serving_model", "variant_comparison"],
 ]
 
 
