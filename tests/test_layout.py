@@ -29,13 +29,16 @@ TWHIN_ORDER = [
     ["raw_types", "raw_splits", "community_model"],
     ["conversion", "synthetic_graph", "packing"],
     ["edges"],
+    ["grouped_product", "node_tables"],
+    ["operators", "comparators", "negatives", "losses"],
     ["model"],
     ["known_edges", "neighbours", "product_quantization", "vectors"],
     ["link_prediction", "inverted_file", "projector", "plot"],
     ["popularity", "retrieval"],
     ["evaluation", "exporting"],
     ["settings"],
-    ["training"],
+    ["building", "training_step"],
+    ["training", "trained"],
     ["after_training"],
 ]
 ORDER = [

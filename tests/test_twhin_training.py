@@ -46,7 +46,6 @@ twhin.train.batch_size = 64
 twhin.train.steps = 300
 twhin.train.log_every = 50
 twhin.train.checkpoint_every = 100
-twhin.train.deterministic = True
 """
 
 

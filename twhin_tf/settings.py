@@ -131,7 +131,8 @@ class TrainSettings:
         tpu: name or address of the TPU.
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
-        deterministic: the same run gives the same bits; slower on some devices.
+        deterministic: the same run gives the same bits, also if it was interrupted;
+            slower on some devices.
     """
 
     save_dir: str
@@ -145,7 +146,7 @@ class TrainSettings:
     tpu: str = ""
     compile: bool = False
     seed: int = 0
-    deterministic: bool = False
+    deterministic: bool = True
 
     def __post_init__(self):
         for name in ("batch_size", "steps", "checkpoint_every", "log_every"):
