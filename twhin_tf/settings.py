@@ -6,6 +6,7 @@ twhin.train     how long, where to, how often things happen on the way
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import gin
 
@@ -14,7 +15,6 @@ from recap_tf.core import row_optimizers, schedules  # noqa: F401
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
-from recap_tf.core.strategy import StrategyName
 from twhin_tf.comparators import Dot
 from twhin_tf.edges import Edges
 from twhin_tf.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
@@ -124,8 +124,7 @@ class TrainSettings:
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many; None for all.
         log_every: steps between entries in the logs.
-        strategy: "one_device", "mirrored", "multi_worker" or "tpu".
-        tpu: name or address of the TPU.
+        strategy: "one_device", "mirrored" or "multi_worker".
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
         deterministic: the same run gives the same bits, also if it was interrupted;
@@ -139,8 +138,7 @@ class TrainSettings:
     checkpoint_every: int = 10_000
     checkpoints_to_keep: int | None = 3
     log_every: int = 1000
-    strategy: StrategyName = "one_device"
-    tpu: str = ""
+    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
     compile: bool = False
     seed: int = 0
     deterministic: bool = True
