@@ -8,6 +8,7 @@ twhin.export    what trained vectors are handed on as
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import gin
 
@@ -16,7 +17,6 @@ from recap_tf.core import row_optimizers, schedules  # noqa: F401
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
-from recap_tf.core.strategy import StrategyName
 from twhin_tf import evaluation, exporting  # noqa: F401
 from twhin_tf.comparators import Dot
 from twhin_tf.edges import Edges
@@ -127,8 +127,7 @@ class TrainSettings:
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many; None for all.
         log_every: steps between entries in the logs.
-        strategy: "one_device", "mirrored", "multi_worker" or "tpu".
-        tpu: name or address of the TPU.
+        strategy: "one_device", "mirrored" or "multi_worker".
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
         deterministic: the same run gives the same bits, also if it was interrupted;
@@ -142,8 +141,7 @@ class TrainSettings:
     checkpoint_every: int = 10_000
     checkpoints_to_keep: int | None = 3
     log_every: int = 1000
-    strategy: StrategyName = "one_device"
-    tpu: str = ""
+    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
     compile: bool = False
     seed: int = 0
     deterministic: bool = True
