@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from recap_tf.core import files
 from recap_tf.core.command import UserError
+from recap_tf.core.model_versions import next_version
 from recap_tf.input import Records
 from recap_tf.schema import VARIABLE
 from recap_tf.serving_signatures import (
@@ -100,7 +101,7 @@ def export_model(
     Raises:
         UserError: that version exists, or the settings do not fit the features.
     """
-    number = _next_version(folder) if version is None else version
+    number = next_version(folder) if version is None else version
     path = posixpath.join(folder, str(number))
     if tf.io.gfile.exists(path):
         raise UserError(f"{path} exists; versions are never overwritten.")
@@ -150,10 +151,3 @@ def check_settings(settings: ExportSettings, ranker: Ranker) -> None:
     rank_inputs(ranker.train_data, settings)
     names = signature_names(ranker.tasks, ranker.score_weights)
     check_sizes(settings.warmup_sizes, names)
-
-
-def _next_version(folder: str) -> int:
-    if not tf.io.gfile.isdir(folder):
-        return 1
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
-    return 1 + max((int(name) for name in names if name.isdecimal()), default=0)

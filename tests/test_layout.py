@@ -17,9 +17,11 @@ COMMANDS = {
     "export",
     "synthetic",
     "convert",
+    "engagement_edges",
+    "join_vectors",
     "inspect",
 }
-TWHIN_COMMANDS = {"vocabulary", "synthetic", "train"}
+TWHIN_COMMANDS = {"vocabulary", "synthetic", "train", "evaluate", "export"}
 # No module imports one of a later group.
 TWHIN_ORDER = [
     ["graph", "hashing", "edge_buckets"],
@@ -27,9 +29,17 @@ TWHIN_ORDER = [
     ["raw_types", "raw_splits", "community_model"],
     ["conversion", "synthetic_graph", "packing"],
     ["edges"],
+    ["grouped_product", "node_tables"],
+    ["operators", "comparators", "negatives", "losses"],
     ["model"],
+    ["known_edges", "neighbours", "product_quantization", "vectors"],
+    ["link_prediction", "inverted_file", "projector", "plot"],
+    ["popularity", "retrieval"],
+    ["evaluation", "exporting"],
     ["settings"],
-    ["training"],
+    ["building", "training_step"],
+    ["training", "trained"],
+    ["after_training"],
 ]
 ORDER = [
     ["schema", "record_writer"],
@@ -48,7 +58,7 @@ ORDER = [
         "position_debias",
     ],
     ["ple", "large_embeddings"],
-    ["score", "calibrators"],
+    ["score", "calibrators", "vector_join"],
     ["model"],
     ["pointwise_loss", "pairwise_loss", "task_balancing"],
     ["grad_norm", "pcgrad"],

@@ -2,10 +2,13 @@
 
 twhin.embedder  what is trained: graph, vectors, operators, negatives, loss
 twhin.train     how long, where to, how often things happen on the way
+twhin.evaluate  how held-out edges are ranked
+twhin.export    what trained vectors are handed on as
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import gin
 
@@ -14,7 +17,7 @@ from recap_tf.core import row_optimizers, schedules  # noqa: F401
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
-from recap_tf.core.strategy import StrategyName
+from twhin_tf import evaluation, exporting  # noqa: F401
 from twhin_tf.comparators import Dot
 from twhin_tf.edges import Edges
 from twhin_tf.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
@@ -24,7 +27,7 @@ from twhin_tf.node_tables import NodeTable
 from twhin_tf.operators import Operator, Translation
 from twhin_tf.synthetic_graph import SyntheticGraph
 
-ROOTS = ("twhin.embedder", "twhin.train")
+ROOTS = ("twhin.embedder", "twhin.train", "twhin.evaluate", "twhin.export")
 
 
 @gin.configurable("embedder", module="twhin")
@@ -124,11 +127,11 @@ class TrainSettings:
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many; None for all.
         log_every: steps between entries in the logs.
-        strategy: "one_device", "mirrored", "multi_worker" or "tpu".
-        tpu: name or address of the TPU.
-        compile: compile the step with XLA.
+        strategy: "one_device", "mirrored" or "multi_worker".
+        compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
-        deterministic: the same run gives the same bits; slower on some devices.
+        deterministic: the same run gives the same bits, also if it was interrupted;
+            slower on some devices.
     """
 
     save_dir: str
@@ -138,11 +141,10 @@ class TrainSettings:
     checkpoint_every: int = 10_000
     checkpoints_to_keep: int | None = 3
     log_every: int = 1000
-    strategy: StrategyName = "one_device"
-    tpu: str = ""
+    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
     compile: bool = False
     seed: int = 0
-    deterministic: bool = False
+    deterministic: bool = True
 
     def __post_init__(self):
         for name in ("batch_size", "steps", "checkpoint_every", "log_every"):

@@ -12,6 +12,8 @@ from recap_tf.core import config
 from recap_tf.core.command import run_command
 from recap_tf.core.stopping import catch_signals
 from twhin_tf import settings
+from twhin_tf.after_training import finish
+from twhin_tf.graph import read_graph
 from twhin_tf.synthetic_graph import make_graph
 from twhin_tf.training import Trainer, say
 
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     else:
         print(f"Step {outcome.step}, {outcome.checkpoint}")
+        finish(trainer.model, read_graph(embedder.graph), train.save_dir, outcome.step)
 
 
 if __name__ == "__main__":
