@@ -9,18 +9,20 @@ import tensorflow as tf
 
 from recap_tf.core.optimizers import Optimizer
 from twhin_tf.comparators import Dot
-from twhin_tf.graph import Graph
 from twhin_tf.losses import EdgeLoss, NegativeScores
 from twhin_tf.negatives import (
     Batch,
     Candidates,
     Negatives,
     Side,
+    derived,
     known_pairs,
     own_row,
 )
 from twhin_tf.node_tables import NodeTables
 from twhin_tf.operators import RelationOperators
+
+_DROPOUT = 997
 
 MaskKnown = Literal["batch", "own", "nothing"]
 
@@ -184,11 +186,11 @@ class EdgeObjective:
             edges: (batch, 3) int32.
             seed: (2,) int64; the same draws the same negatives.
         """
-        batch = self._model.read(edges, seed + [0, 5_000_011])
+        batch = self._model.read(edges, derived(seed, _DROPOUT))
         drawn = []
         for number, sampler in enumerate(self._negatives):
             sides = ("lhs", "rhs") if sampler.sides == "both" else (sampler.sides,)
-            own_seed = seed + [0, 100 * number]
+            own_seed = derived(seed, number)
             for side in sides:
                 for candidates in sampler.draw(batch, side, own_seed):
                     drawn.append((side, candidates))

@@ -202,7 +202,7 @@ class GlobalNegatives(Negatives):
         numbers = self.tables.type_numbers(side)
         group = self.tables.group(batch.relation, side)
         rows = [
-            self._rows(side, place, number, _seed(seed, side) + [0, place])
+            self._rows(side, place, number, derived(_seed(seed, side), place))
             for place, number in enumerate(numbers)
         ]
         vectors = [
@@ -333,8 +333,13 @@ def own_row(candidates: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
     return candidates if candidates.shape[0] == 1 else tf.gather(candidates, group)
 
 
+def derived(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """(2,) int64 -> a seed of its own for each `number` below 1000."""
+    return seed * tf.constant([1, 1009], tf.int64) + tf.constant([0, number], tf.int64)
+
+
 def _seed(seed: tf.Tensor, side: Side) -> tf.Tensor:
-    return seed + tf.constant([0, 0 if side == "lhs" else 1_000_003], seed.dtype)
+    return derived(seed, 0 if side == "lhs" else 1)
 
 
 def _at_least_one(owner: str, count: int) -> int:

@@ -58,11 +58,10 @@ class TrainingStep:
         """Trains on a replica's edges, (batch, 3) int32; the objective's numbers."""
         replicas = self._strategy.num_replicas_in_sync
         seed = tf.stack([tf.constant(self._seed, tf.int64), tf.identity(self._step)])
-        seed *= tf.constant([1, 1_000_000_007], tf.int64)
         if replicas > 1:
             context = tf.distribute.get_replica_context()
             replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-            seed += tf.stack([tf.zeros([], tf.int64), 7_368_787 * replica])
+            seed = seed * [1, replicas] + tf.stack([tf.zeros_like(replica), replica])
         with tf.GradientTape() as tape:
             report = self._objective(edges, seed)
             # The optimizer adds up over replicas.
