@@ -130,6 +130,14 @@ def test_the_order_is_random(graph):
     np.testing.assert_array_equal(epochs[0], epochs[1])
 
 
+def test_a_small_graph_has_another_order_in_every_epoch(tmp_path):
+    graph = make_graph(tmp_path)
+    write_edges(graph, "train", 0, random_edges(50))
+    epochs = take(read_edge_batches(Edges(), graph, 10), 300).reshape(3, 100, 3)
+    for one, two in ((0, 1), (1, 2), (0, 2)):
+        assert (epochs[one] != epochs[two]).any(axis=1).mean() > 0.9
+
+
 def test_evaluation_reads_every_edge_once_and_none_turned(graph):
     batches = list(read_edge_batches(Edges(), graph, 4096, training=False))
     assert [len(batch) for batch in batches] == [4096, 4096, 10_000 - 8192]
@@ -214,6 +222,33 @@ def test_edges_are_packed_again_when_the_files_change(graph):
     write_edges(graph, "train", 2, random_edges(10, seed=1))
     read = take(read_edge_batches(Edges(), graph, 500, training=False), 20_000)
     assert len(read) == 10_010
+
+
+def test_edges_are_packed_again_for_another_window_or_content(graph):
+    def read(settings):
+        return take(read_edge_batches(settings, graph, 500, training=False), 20_000)
+
+    assert len(read(Edges(limit=5))) == 5
+    assert len(read(Edges(limit=6))) == 6
+    assert read(Edges(limit=1)).tolist() != read(Edges(limit=1, offset=1)).tolist()
+    write_edges(graph, "train", 0, random_edges(1, seed=9))
+    assert read(Edges(limit=1)).tolist() == random_edges(1, seed=9).tolist()
+
+
+def test_packed_edges_are_checked_again_for_another_graph(graph):
+    table = pa.table({"lhs": [USERS - 1], "rel": [1], "rhs": [0]})
+    for path in graph.edge_files("train"):
+        pq.write_table(table, path)
+    read_edge_batches(Edges(), graph, 5)
+    types = dict(graph.types, user=NodeType(name="user", rows=USERS - 1))
+    smaller = Graph(
+        folder=graph.folder,
+        types=types,
+        relations=graph.relations,
+        splits=graph.splits,
+    )
+    with pytest.raises(UserError, match=r"lhs must be .* below 299"):
+        read_edge_batches(Edges(), smaller, 5)
 
 
 def test_the_cache_may_be_elsewhere(graph, tmp_path):
@@ -309,17 +344,20 @@ def test_settings_that_cannot_be(settings, message):
         Edges(**settings)
 
 
-def test_buckets_hold_each_edge_once_and_find_equal_ones(tmp_path):
-    edges = np.array([[1, 0, 2], [3, 0, 4], [1, 0, 2], [5, 1, 6], [1, 0, 2]])
-    for distinct, expected in ((False, edges), (True, edges[[0, 1, 3]])):
+@pytest.mark.parametrize("largest", [6, 2**31 - 1])
+def test_buckets_hold_each_edge_once_and_find_equal_ones(tmp_path, largest):
+    large = [largest, 1, largest]
+    edges = np.array([[1, 0, 2], [3, 0, 4], [1, 0, 2], large, [1, 0, 2]])
+    expected = {"pass": (edges, 0), "count": (edges, 2), "drop": (edges[[0, 1, 3]], 2)}
+    for equal, (kept, repeated) in expected.items():
         with EdgeBuckets(str(tmp_path / "b"), 2, seed=0) as buckets:
             for part in (edges[:2], edges[2:]):
                 buckets.add(part, mixed(part[:, 0]))
-            read = list(buckets.read(distinct=distinct))
-            again = list(buckets.read(distinct=distinct))
+            read = list(buckets.read(equal))
+            again = list(buckets.read(equal))
         found = np.concatenate([part for part, _ in read])
-        np.testing.assert_array_equal(ordered(found), ordered(expected))
-        assert sum(repeated for _, repeated in read) == 2
+        np.testing.assert_array_equal(ordered(found), ordered(kept))
+        assert sum(count for _, count in read) == repeated
         for (one, _), (two, _) in zip(read, again, strict=True):
             np.testing.assert_array_equal(one, two)
         assert not (tmp_path / "b").exists()

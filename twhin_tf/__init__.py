@@ -4,11 +4,13 @@ Read in this order; no module imports one below it:
 
     graph               what a folder of edges holds: types, relations, splits
     entities            which entity each row of a table stands for
-    edge_buckets        edges dealt out to files on disk, and back in random order
+    hashing, entity_counts, edge_buckets    what keeps memory bounded
+    edge_files          parquet files of (lhs, rel, rhs), checked against the graph
     raw_edges, raw_types, raw_splits    edges with raw ids, and where each belongs
-    conversion          raw edges -> entities, rows and a config
-    packing, edges      parquet of rows -> batches of (lhs, relation, rhs)
-    synthetic_graph     graphs that are made up
+    graph_config        a config that trains on a folder
+    conversion          raw edges -> a graph folder
+    community_model, synthetic_graph    graph folders that are made up
+    packing, edges      a graph folder -> batches of (lhs, relation, rhs)
     vocabulary, synthetic    the commands
 
 What it shares with the ranker lives in `recap_tf.core`; nothing else of `recap_tf` is

@@ -219,7 +219,7 @@ def _write_splits(graph, edges, conversion, counted, ids, number) -> dict[str, _
                 tallies[name].rare += int(mine.sum()) - len(kept)
                 buckets[name].add(kept, hashed_edges(kept))
         for name in names:
-            read = buckets[name].read(distinct=conversion.drop_duplicates)
+            read = buckets[name].read("drop" if conversion.drop_duplicates else "count")
             for i, (kept, repeated) in enumerate(read):
                 if len(kept):
                     write_edges(graph, name, i, kept)

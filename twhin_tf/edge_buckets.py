@@ -7,10 +7,12 @@ shuffled, and how equal ones are found.
 import contextlib
 import posixpath
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
+Equal = Literal["pass", "count", "drop"]
 EDGES_PER_BUCKET = 2_000_000
 # Files open at the same time.
 _MOST_BUCKETS = 500
@@ -58,23 +60,26 @@ class EdgeBuckets:
             if len(part):
                 file.write(part.tobytes())
 
-    def read(self, *, distinct: bool = False) -> Iterator[tuple[np.ndarray, int]]:
+    def read(self, equal: Equal = "pass") -> Iterator[tuple[np.ndarray, int]]:
         """Yields each bucket's ((n, 3) int32 edges in random order, repeated ones).
 
         Every time the same. After the first call nothing can be added any more.
 
         Args:
-            distinct: leave repeated edges out; if not, they are only counted. Only
-                where hashes tell equal edges to be equal.
+            equal: what to do about edges that are equal to earlier ones: let them
+                pass uncounted, "count" them, or "drop" them, counted. The latter two
+                only where hashes tell equal edges to be equal.
         """
         self._close()
         for i, path in enumerate(self._paths):
             with tf.io.gfile.GFile(path, "rb") as file:
                 edges = np.frombuffer(file.read(), "<i4").reshape(-1, 3)
-            first = _first_of_equals(edges)
-            repeated = len(edges) - int(first.sum())
-            if distinct and repeated:
-                edges = edges[first]
+            repeated = 0
+            if equal != "pass" and len(edges):
+                first = _first_of_equals(edges)
+                repeated = len(edges) - int(first.sum())
+                if equal == "drop":
+                    edges = edges[first]
             rng = np.random.default_rng([self._seed, i])
             yield edges[rng.permutation(len(edges))], repeated
 
@@ -86,11 +91,17 @@ class EdgeBuckets:
 
 def _first_of_equals(edges: np.ndarray) -> np.ndarray:
     """(n,) booleans: False for an edge that is equal to an earlier one."""
-    order = np.lexsort(edges.T)
+    most = [int(largest) + 1 for largest in edges.max(axis=0)]
+    if most[0] * most[1] * most[2] < 2**63:
+        # One number for each edge sorts in a third of the time.
+        lhs, rel, rhs = edges.T.astype(np.int64)
+        order = np.argsort((lhs * most[1] + rel) * most[2] + rhs, kind="stable")
+    else:
+        order = np.lexsort(edges.T)
     ordered = edges[order]
     new = np.ones(len(edges), bool)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    # lexsort is stable: the first of equals is the earliest.
+    # Both sorts are stable: the first of equals is the earliest.
     first = np.empty(len(edges), bool)
     first[order] = new
     return first

@@ -1,5 +1,6 @@
 """Products of vectors with one of several matrices each, in static shapes."""
 
+import numpy as np
 import tensorflow as tf
 
 # Up to so many columns of all matrices side by side, one product with all of them and
@@ -33,8 +34,36 @@ def grouped_product(
 
 def pick(products: tf.Tensor, groups: int, group: tf.Tensor) -> tf.Tensor:
     """(batch, groups * rows) -> (batch, rows): those of each row's own group."""
-    batch, columns = products.shape
-    rows = tf.reshape(products, [-1, columns // groups])
-    if batch is None:
-        batch = tf.shape(products)[0]
-    return tf.gather(rows, tf.range(batch) * groups + tf.cast(group, tf.int32))
+    rows = products.shape[1] // groups
+    group = tf.cast(group, tf.int32)
+
+    @tf.custom_gradient
+    def picked(products):
+        def gradient(upstream):
+            # Adding rows up one by one, as TensorFlow would, is slower; so is
+            # broadcasting, hence the product for repeating.
+            spread = tf.constant(np.repeat(np.eye(groups), rows, axis=1), tf.float32)
+            own = tf.matmul(tf.one_hot(group, groups), spread)
+            return own * tf.tile(upstream, [1, groups])
+
+        places = tf.range(tf.shape(products)[0]) * groups + group
+        return tf.gather(tf.reshape(products, [-1, rows]), places), gradient
+
+    return picked(products)
+
+
+def few_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """table[rows], (batch, dim), of a table with few rows that all have gradients."""
+    size = table.shape[0]
+    if size > _MOST_COLUMNS:
+        return tf.gather(table, rows)
+
+    @tf.custom_gradient
+    def looked_up(whole):
+        def gradient(upstream):
+            own = tf.one_hot(rows, size, dtype=upstream.dtype)
+            return tf.matmul(own, upstream, transpose_a=True)
+
+        return tf.gather(whole, rows), gradient
+
+    return looked_up(tf.convert_to_tensor(table))

@@ -187,13 +187,11 @@ class EdgeObjective:
             seed: (2,) int64; the same draws the same negatives.
         """
         batch = self._model.read(edges, derived(seed, _DROPOUT))
-        drawn = []
-        for number, sampler in enumerate(self._negatives):
-            sides = ("lhs", "rhs") if sampler.sides == "both" else (sampler.sides,)
-            own_seed = derived(seed, number)
-            for side in sides:
-                for candidates in sampler.draw(batch, side, own_seed):
-                    drawn.append((side, candidates))
+        drawn = [
+            one
+            for number, sampler in enumerate(self._negatives)
+            for one in sampler.draw(batch, derived(seed, number))
+        ]
         return self.of_candidates(batch, drawn)
 
     def of_candidates(
@@ -240,10 +238,10 @@ class EdgeObjective:
 
 
 def _auc(negatives: Sequence[NegativeScores]) -> tf.Tensor:
-    """How often an edge scores higher than a negative of its own, of the first side.
+    """How often an edge scores higher than one negative of its own.
 
     Masked negatives count as any other: a figure to watch, not to report.
     """
-    scores = tf.stop_gradient(negatives[0].scores)
-    above = tf.stop_gradient(negatives[0].own)[:, tf.newaxis] > scores
+    first = negatives[0]
+    above = tf.stop_gradient(first.own) > tf.stop_gradient(first.scores[:, 0])
     return tf.reduce_mean(tf.cast(above, tf.float32))

@@ -73,15 +73,23 @@ class Negatives:
         """
         self.tables, self.degrees = tables, degrees
 
-    def draw(self, batch: Batch, side: Side, seed: tf.Tensor) -> list[Candidates]:
-        """Candidates for `side` of every edge.
+    def draw(self, batch: Batch, seed: tf.Tensor) -> list[tuple[Side, Candidates]]:
+        """Candidates for every edge, with the end that they stand in for.
 
         Args:
             batch: the edges.
-            side: which end they stand in for.
             seed: (2,) int64; the same seed draws the same.
         """
-        raise NotImplementedError("A sampler of negatives defines draw().")
+        ends = ("lhs", "rhs") if self.sides == "both" else (self.sides,)
+        return [
+            (side, candidates)
+            for number, side in enumerate(ends)
+            for candidates in self.of_side(batch, side, derived(seed, number))
+        ]
+
+    def of_side(self, batch: Batch, side: Side, seed: tf.Tensor) -> list[Candidates]:
+        """The candidates of one side."""
+        raise NotImplementedError("A sampler of negatives defines of_side().")
 
 
 @gin.register
@@ -99,10 +107,17 @@ class InBatchNegatives(Negatives):
     def __init__(self, count: int = 10, sides: Sides = "both"):
         self.count, self.sides = _at_least_one("InBatchNegatives", count), sides
 
-    def draw(self, batch, side, seed):
+    def draw(self, batch, seed):
         groups = len(self.tables.relations)
-        places = draw_places(batch.relation, groups, self.count, _seed(seed, side))
-        return [self.at(batch, side, places)]
+        ends = ("lhs", "rhs") if self.sides == "both" else (self.sides,)
+        places = draw_places(batch.relation, groups, self.count * len(ends), seed)
+        # Drawing is a sort: both sides share one permutation, of which one takes the
+        # beginning, the other what follows.
+        parts = tf.split(places, len(ends), axis=1)
+        return [
+            (side, self.at(batch, side, part))
+            for side, part in zip(ends, parts, strict=True)
+        ]
 
     def at(self, batch: Batch, side: Side, places: tf.Tensor) -> Candidates:
         """The candidates at `places`, (relations, count), of the batch."""
@@ -141,10 +156,10 @@ class SharedInBatchNegatives(Negatives):
                 {side: [d / max(d.sum(), 1) for d in degrees[side]] for side in degrees}
             )
 
-    def draw(self, batch, side, seed):
+    def of_side(self, batch, side, seed):
         group = self.tables.group(batch.relation, side)
         groups = len(self.tables.type_numbers(side))
-        places = draw_places(group, groups, self.count, _seed(seed, side))
+        places = draw_places(group, groups, self.count, seed)
         rows = tf.gather(batch.rows[side], places)
         log_q = None
         if self.log_q:
@@ -198,11 +213,11 @@ class GlobalNegatives(Negatives):
             ]
         self._log_shares = _LogShares(shares)
 
-    def draw(self, batch, side, seed):
+    def of_side(self, batch, side, seed):
         numbers = self.tables.type_numbers(side)
         group = self.tables.group(batch.relation, side)
         rows = [
-            self._rows(side, place, number, derived(_seed(seed, side), place))
+            self._rows(side, place, number, derived(seed, place))
             for place, number in enumerate(numbers)
         ]
         vectors = [
@@ -239,7 +254,7 @@ class AllNodes(Negatives):
     def __init__(self, sides: Sides = "both"):
         self.sides = sides
 
-    def draw(self, batch, side, seed):
+    def of_side(self, batch, side, seed):
         group = self.tables.group(batch.relation, side)
         return [
             Candidates(
@@ -336,10 +351,6 @@ def own_row(candidates: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
 def derived(seed: tf.Tensor, number: int) -> tf.Tensor:
     """(2,) int64 -> a seed of its own for each `number` below 1000."""
     return seed * tf.constant([1, 1009], tf.int64) + tf.constant([0, number], tf.int64)
-
-
-def _seed(seed: tf.Tensor, side: Side) -> tf.Tensor:
-    return derived(seed, 0 if side == "lhs" else 1)
 
 
 def _at_least_one(owner: str, count: int) -> int:

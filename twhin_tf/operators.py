@@ -10,7 +10,7 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from twhin_tf.grouped_product import grouped_product
+from twhin_tf.grouped_product import few_rows, grouped_product
 
 
 class Operator(keras.layers.Layer, abc.ABC):
@@ -84,14 +84,14 @@ class Translation(Operator):
 
     def call(self, inputs):
         vectors, relation = inputs
-        return vectors + tf.gather(self.translations, relation)
+        return vectors + few_rows(self.translations, relation)
 
     def adjoint(self, vectors, relation):
-        own = tf.gather(self.translations, relation)
+        own = few_rows(self.translations, relation)
         return vectors, tf.reduce_sum(own * vectors, axis=-1)
 
     def parameters(self, relation):
-        return tf.gather(self.translations, relation)
+        return few_rows(self.translations, relation)
 
 
 @gin.register(denylist=["relations"])
@@ -110,13 +110,13 @@ class Diagonal(Operator):
 
     def call(self, inputs):
         vectors, relation = inputs
-        return vectors * tf.gather(self.diagonals, relation)
+        return vectors * few_rows(self.diagonals, relation)
 
     def adjoint(self, vectors, relation):
         return self([vectors, relation]), None
 
     def parameters(self, relation):
-        return tf.gather(self.diagonals, relation)
+        return few_rows(self.diagonals, relation)
 
 
 @gin.register(denylist=["relations"])
@@ -141,13 +141,13 @@ class ComplexDiagonal(Operator):
 
     def call(self, inputs):
         vectors, relation = inputs
-        return _times(vectors, tf.gather(self.diagonals, relation), 1.0)
+        return _times(vectors, few_rows(self.diagonals, relation), 1.0)
 
     def adjoint(self, vectors, relation):
-        return _times(vectors, tf.gather(self.diagonals, relation), -1.0), None
+        return _times(vectors, few_rows(self.diagonals, relation), -1.0), None
 
     def parameters(self, relation):
-        return tf.gather(self.diagonals, relation)
+        return few_rows(self.diagonals, relation)
 
     def moduli(self, vectors):
         real, imaginary = tf.split(vectors, 2, axis=-1)

@@ -126,7 +126,7 @@ class TrainSettings:
         log_every: steps between entries in the logs.
         strategy: "one_device", "mirrored", "multi_worker" or "tpu".
         tpu: name or address of the TPU.
-        compile: compile the step with XLA.
+        compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
         deterministic: the same run gives the same bits; slower on some devices.
     """

@@ -181,7 +181,7 @@ def _bins(
     """Yields some distinct edges and their splits, places in `SPLITS`."""
     seed = mixed(made.seed)
     ends = np.cumsum([1 - sum(made.held_out), made.held_out[0]])
-    for edges, _ in buckets.read(distinct=True):
+    for edges, _ in buckets.read("drop"):
         uniform = mixed(hashed_edges(edges) ^ seed) / 2.0**64
         yield edges, np.searchsorted(ends, uniform, side="right")
 

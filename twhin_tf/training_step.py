@@ -18,7 +18,7 @@ class TrainingStep:
         step: counts the updates.
         strategy: whose replicas train.
         seed: of what is drawn at random.
-        compiled: compile an update with XLA.
+        compiled: compile loss and gradients with XLA.
     """
 
     def __init__(
@@ -36,17 +36,18 @@ class TrainingStep:
         self._objective, self._weights = objective, weights
         self._optimizer, self._step = optimizer, step
         self._strategy, self._seed = strategy, seed
-        self._update = self.update
+        self._gradients = self.gradients
         if compiled:
-            self._update = tf.function(self.update, jit_compile=True)
+            # What changes tables row by row stays outside.
+            self._gradients = tf.function(self.gradients, jit_compile=True)
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, iterator: Iterator) -> tf.Tensor:
         edges = iterator.get_next()
         if self._strategy.num_replicas_in_sync == 1:
-            report = self._update(edges)
+            report = self.update(edges)
         else:
-            reports = self._strategy.run(self._update, args=(edges,))
+            reports = self._strategy.run(self.update, args=(edges,))
             report = self._strategy.reduce(
                 tf.distribute.ReduceOp.MEAN, reports, axis=None
             )
@@ -62,10 +63,15 @@ class TrainingStep:
             context = tf.distribute.get_replica_context()
             replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
             seed = seed * [1, replicas] + tf.stack([tf.zeros_like(replica), replica])
+        report, gradients = self._gradients(edges, seed)
+        self._optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
+        return report
+
+    @tf.autograph.experimental.do_not_convert
+    def gradients(self, edges: tf.Tensor, seed: tf.Tensor):
+        """The objective's numbers and the gradients of its first, by weight."""
         with tf.GradientTape() as tape:
             report = self._objective(edges, seed)
             # The optimizer adds up over replicas.
-            loss = report[0] / replicas
-        gradients = tape.gradient(loss, self._weights)
-        self._optimizer.apply_gradients(zip(gradients, self._weights, strict=True))
-        return report
+            loss = report[0] / self._strategy.num_replicas_in_sync
+        return report, tape.gradient(loss, self._weights)

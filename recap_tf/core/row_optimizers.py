@@ -16,6 +16,8 @@ from recap_tf.core.schedules import Schedule
 
 _legacy = keras.optimizers.legacy
 _on_tpu = tf.tpu.experimental.embedding
+# Numbers per row from which on sorting the rows of a batch pays off for SGD.
+_WIDE = 32
 
 
 class RowOptimizer:
@@ -35,6 +37,10 @@ class RowOptimizer:
             ValueError: TPUs have none.
         """
         raise NotImplementedError("A row optimizer defines as_tpu().")
+
+    def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
+        grad, indices = add_up(grad, indices)
+        return self._resource_apply_sparse(grad, handle, indices, **kwargs)
 
     def reset_rows(self, table: tf.Variable, rows: tf.Tensor) -> None:
         """Forgets what was learned about `rows`, (n,) integers, of `table`."""
@@ -60,6 +66,21 @@ class SparseSGD(RowOptimizer, _legacy.SGD):
 
     def slot_starts(self):
         return {}
+
+    def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
+        apply = super()._resource_apply_sparse_duplicate_indices
+        if handle.shape[-1] < _WIDE:
+            # Keras's subtracts row after row, one that comes twice, twice.
+            apply = super(RowOptimizer, self)._resource_apply_sparse_duplicate_indices
+        return apply(grad, handle, indices, **kwargs)
+
+    def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
+        # Of wide rows, fetching them and putting them back is many times faster than
+        # TensorFlow's scattered subtraction.
+        key = (var.device, var.dtype.base_dtype)
+        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        rows = tf.gather(var, indices) - state["lr_t"] * grad
+        return var.scatter_update(tf.IndexedSlices(rows, indices))
 
     def as_tpu(self, learning_rate):
         return _on_tpu.SGD(learning_rate)
@@ -305,6 +326,19 @@ class SparseFTRL(RowOptimizer, _legacy.Ftrl):
             "l1": self.l1,
             "l2": self.l2,
         }
+
+
+def add_up(grad: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Gradients of rows, some of them several times -> of each row once, ascending.
+
+    As Keras does, but by sorting, at half the cost.
+    """
+    order = tf.argsort(indices)
+    indices = tf.gather(indices, order)
+    first = tf.concat([[True], indices[1:] != indices[:-1]], axis=0)
+    number = tf.cumsum(tf.cast(first, tf.int32)) - 1
+    summed = tf.math.segment_sum(tf.gather(grad, order), number)
+    return summed, tf.boolean_mask(indices, first)
 
 
 def _only(config: dict, *names: str) -> dict:

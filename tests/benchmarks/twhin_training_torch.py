@@ -76,9 +76,7 @@ def main():
         while time.perf_counter() - started < arguments.seconds:
             batch = batches[at % (len(batches) - 1)]
             losses.append(
-                train_step(
-                    tables, translations, optimizer, batch, arguments.negatives
-                )
+                train_step(tables, translations, optimizer, batch, arguments.negatives)
             )
             at, steps = at + 1, steps + 1
         float(torch.stack(losses).mean())
