@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import gin
 import tensorflow as tf
@@ -14,6 +14,8 @@ from recap_tf.core.schedules import Schedule
 from recap_tf.core.table_spec import TableSpec
 from twhin_tf.graph import Graph
 
+Storage = Literal["float32", "float16", "bfloat16"]
+
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,11 +26,22 @@ class NodeTable:
         initializer: how rows start: a Keras initializer's name or config.
         optimizer: makes one of `recap_tf.core.row_optimizers`.
         learning_rate: a number or a schedule.
+        storage: how numbers are kept: "float32", or half as large, "bfloat16" (8 bits
+            of precision) or "float16" (11 bits, from 6e-8 to 65504). Computations and
+            the optimizer's state are float32 all the same.
     """
 
     initializer: str | Mapping[str, Any] = "uniform"
     optimizer: Callable[..., Optimizer] = SparseAdagrad
     learning_rate: float | Schedule = 0.1
+    storage: Storage = "float32"
+
+    def __post_init__(self):
+        if self.storage not in get_args(Storage):
+            raise ValueError(
+                f"NodeTable.storage must be one of {', '.join(get_args(Storage))}. "
+                f"Received: {self.storage!r}"
+            )
 
     def spec(self, name: str, rows: int, dim: int) -> TableSpec:
         """The same of a table that has a name and a size."""

@@ -22,6 +22,7 @@ from twhin_tf.model import MaskKnown, Penalty
 from twhin_tf.negatives import AllNodes, InBatchNegatives, Negatives
 from twhin_tf.node_tables import NodeTable
 from twhin_tf.operators import Operator, Translation
+from twhin_tf.partitions import Partitions
 from twhin_tf.synthetic_graph import SyntheticGraph
 
 ROOTS = ("twhin.embedder", "twhin.train")
@@ -124,6 +125,8 @@ class TrainSettings:
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many; None for all.
         log_every: steps between entries in the logs.
+        partitions: keeps node tables on disk, for those larger than memory; None keeps
+            them in memory.
         strategy: "one_device", "mirrored", "multi_worker" or "tpu".
         tpu: name or address of the TPU.
         compile: compile loss and gradients with XLA; slower on CPUs.
@@ -138,6 +141,7 @@ class TrainSettings:
     checkpoint_every: int = 10_000
     checkpoints_to_keep: int | None = 3
     log_every: int = 1000
+    partitions: Partitions | None = None
     strategy: StrategyName = "one_device"
     tpu: str = ""
     compile: bool = False

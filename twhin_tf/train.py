@@ -12,6 +12,7 @@ from recap_tf.core import config
 from recap_tf.core.command import run_command
 from recap_tf.core.stopping import catch_signals
 from twhin_tf import settings
+from twhin_tf.partitioned_training import PartitionedTrainer, peak_megabytes
 from twhin_tf.synthetic_graph import make_graph
 from twhin_tf.training import Trainer, say
 
@@ -31,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     embedder, train = settings.Embedder(), settings.TrainSettings()
     if embedder.synthetic is not None:
         make_graph(embedder.synthetic, say)
-    trainer = Trainer(embedder, train, config.operative(), eager=arguments.debug)
+    kind = Trainer if train.partitions is None else PartitionedTrainer
+    trainer = kind(embedder, train, config.operative(), eager=arguments.debug)
     for name, table in trainer.model.tables.items():
         say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}.")
     with catch_signals(say) as stop:
@@ -48,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     else:
         print(f"Step {outcome.step}, {outcome.checkpoint}")
+    if train.partitions is not None:
+        say(f"At most {peak_megabytes():,.0f} MB of memory were in use.")
 
 
 if __name__ == "__main__":
