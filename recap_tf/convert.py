@@ -32,10 +32,10 @@ from recap_tf.conversion.passes import (
     convert_training_rows,
     convert_with_schema,
 )
-from recap_tf.conversion.side_tables import Join, parse_join
+from recap_tf.conversion.side_tables import Join, parse_join, parse_vectors
 from recap_tf.core.command import UserError, run_command
 
-_LEARNED = ("labels", "ids", "numeric", "embeddings", "group", "exclude")
+_LEARNED = ("labels", "ids", "numeric", "embeddings", "vectors", "group", "exclude")
 _LEARNED += ("history", "time", "min_count", "validation_share")
 
 
@@ -66,7 +66,10 @@ def _source(args: argparse.Namespace, out: str, split: str) -> Source:
         inputs=args.input,
         out=out,
         split=split,
-        joins=[_kept_join(parse_join(text)) for text in args.join or ()],
+        joins=[
+            *(_kept_join(parse_join(text)) for text in args.join or ()),
+            *(_kept_join(parse_vectors(text)) for text in args.vectors or ()),
+        ],
         where=parse_expression(args.where) if args.where else None,
         shards=args.shards,
         overwrite=args.overwrite,
@@ -77,7 +80,9 @@ def _training(args: argparse.Namespace) -> Training:
     choice = FeatureChoice(
         ids=_names(args.ids),
         numeric=_names(args.numeric),
-        embeddings=_embeddings(args.embeddings or ()),
+        embeddings=_embeddings(
+            args.embeddings or (), [parse_vectors(text) for text in args.vectors or ()]
+        ),
         group=args.group,
         exclude=_names(args.exclude) or (),
         time=args.time,
@@ -98,8 +103,10 @@ def _kept_join(join: Join) -> Join:
     return dataclasses.replace(join, path=os.path.abspath(join.path))
 
 
-def _embeddings(texts: Sequence[str]) -> dict[str, str]:
-    embeddings = {}
+def _embeddings(texts: Sequence[str], vectors: Sequence[Join]) -> dict[str, str]:
+    embeddings = {join.vector_name: join.vector_name for join in vectors}
+    if len(embeddings) < len(vectors):
+        raise UserError("--vectors gives each name once.")
     for text in _names(texts):
         name, equals, column = text.partition("=")
         if not equals or name in embeddings:
@@ -145,6 +152,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=COLUMN",
         **many,
         help="columns of vectors: user_embedding=vector",
+    )
+    parser.add_argument(
+        "--vectors",
+        metavar="NAME=FILE:KEY",
+        **many,
+        help="vectors of the entities in column KEY, from a table of entity and vector "
+        "as twhin_tf.export writes it: user_embedding=vectors/user.parquet:user_id",
     )
     parser.add_argument(
         "--group", metavar="COLUMN", help="stored as meta.COLUMN, for per-user metrics"

@@ -9,6 +9,7 @@ import tensorflow as tf
 from recap_tf import input as records_input
 from recap_tf.core import files
 from recap_tf.core.command import UserError
+from recap_tf.core.model_versions import next_version
 from recap_tf.input import FeatureSpec, Records
 from recap_tf.model import RankingModel
 from recap_tf.schema import VARIABLE, read_schema
@@ -62,7 +63,7 @@ def export_model(
     Raises:
         UserError: that version exists.
     """
-    number = _next_version(folder) if version is None else version
+    number = next_version(folder) if version is None else version
     path = posixpath.join(folder, str(number))
     if tf.io.gfile.exists(path):
         raise UserError(f"{path} exists; versions are never overwritten.")
@@ -196,10 +197,3 @@ def _without_padding(
             tf.where(real), tf.boolean_mask(values, real), tf.shape(values, tf.int64)
         )
     return found
-
-
-def _next_version(folder: str) -> int:
-    if not tf.io.gfile.isdir(folder):
-        return 1
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
-    return 1 + max((int(name) for name in names if name.isdecimal()), default=0)

@@ -17,6 +17,8 @@ COMMANDS = {
     "export",
     "synthetic",
     "convert",
+    "engagement_edges",
+    "join_vectors",
     "inspect",
 }
 TWHIN_COMMANDS = {"vocabulary", "synthetic", "train"}

@@ -198,7 +198,7 @@ def _write(
     history: History | None,
     window: tuple[int, int],
 ) -> None:
-    positives = row_records.write_records(
+    positives, without = row_records.write_records(
         rows,
         fitted,
         folder,
@@ -210,7 +210,7 @@ def _write(
     )
     if history:
         history.save(data_folder.history_folder(folder, split))
-    print_split(split, window[1] - window[0], positives, rows)
+    print_split(split, window[1] - window[0], positives, without, rows)
 
 
 def _continued(

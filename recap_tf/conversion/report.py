@@ -1,6 +1,6 @@
 """What a conversion tells its user."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -10,7 +10,11 @@ from recap_tf.conversion.impressions import Impressions
 
 
 def print_split(
-    split: str, count: int, positives: np.ndarray, rows: Impressions
+    split: str,
+    count: int,
+    positives: np.ndarray,
+    without: Mapping[str, int],
+    rows: Impressions,
 ) -> None:
     """Prints rows and label rates of a split, and warns of what looks wrong."""
     print(f"{split}: {count:,} rows")
@@ -22,8 +26,10 @@ def print_split(
         unknown = rows.without_label.get(label.name, 0)
         if unknown:
             print(f"  warning: {unknown:,} rows lack a value it needs; they count as 0")
+    for name, missing in without.items():
+        print(f"  {name}: {1 - missing / count:.2%} of the rows have one; zeros else")
     for side, joined in zip(rows.side_tables, rows.joined, strict=True):
-        if joined.asked:
+        if joined.asked and side.join.vector_name is None:
             share = joined.lacking / joined.asked
             print(f"  joined {side.join.path}: {share:.2%} of the rows' keys missing")
 

@@ -79,7 +79,7 @@ def write_records(
     shards: int | None,
     history: History | None,
     doing: str,
-) -> np.ndarray:
+) -> tuple[np.ndarray, dict[str, int]]:
     """Writes `split-00000-of-0000N.tfrecord.gz` to `folder`, rows in order.
 
     Args:
@@ -93,7 +93,7 @@ def write_records(
         doing: what the progress bar says.
 
     Returns:
-        Positives per label.
+        Positives per label; and embedding -> rows without one, which get zeros.
     """
     columns = fitted.columns
     count = window[1] - window[0]
@@ -105,16 +105,19 @@ def write_records(
     width = sum(feature.length for feature in schema_features(columns))
     block = max(_BLOCK_VALUES // width, 1)
     positives = np.zeros(len(columns.labels), np.int64)
+    without = dict.fromkeys((e.name for e in columns.embeddings), 0)
     with _RecordFiles(folder, names, ends) as files:
         for chunk in rows.chunks(
             columns_read(columns), history=history, window=window, doing=doing
         ):
             positives += chunk.labels.sum(axis=0)
+            for embedding in columns.embeddings:
+                without[embedding.name] += chunk.column(embedding.column).null_count
             values = record_values(chunk, columns, fitted.vocabularies)
             for start in range(0, len(chunk.rows), block):
                 part = {k: v[start : start + block] for k, v in values.items()}
                 files.write(serialize_examples(part))
-    return positives
+    return positives, without
 
 
 def check_label_names(columns: Columns) -> None:

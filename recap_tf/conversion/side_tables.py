@@ -18,11 +18,13 @@ class Join:
         path: a parquet or CSV file that fits in memory, one row per key.
         key: the rows' column.
         table_key: the side table's column.
+        vector_name: what the rows call the column `vector`; none for its own name.
     """
 
     path: str
     key: str
     table_key: str
+    vector_name: str | None = None
 
 
 def parse_join(text: str) -> Join:
@@ -36,6 +38,19 @@ def parse_join(text: str) -> Join:
     if not path or not key:
         raise UserError(f"--join takes FILE:KEY. Received: {text!r}")
     return Join(path, key, table_key or key)
+
+
+def parse_vectors(text: str) -> Join:
+    """Reads `NAME=FILE:KEY` of --vectors, FILE with the columns entity and vector.
+
+    Raises:
+        UserError: `text` is not of this form.
+    """
+    name, _, place = text.partition("=")
+    path, _, key = place.rpartition(":")
+    if not name or not path or not key:
+        raise UserError(f"--vectors takes NAME=FILE:KEY. Received: {text!r}")
+    return Join(path, key, "entity", name)
 
 
 class SideTable:
@@ -53,6 +68,8 @@ class SideTable:
     def __init__(self, join: Join, taken: set[str]):
         file = open_table(join.path)
         file.require([join.table_key])
+        if join.vector_name is not None:
+            file.require(["vector"])
         self.join = join
         self._table = file.read()
         if not self._table.num_rows:
@@ -72,6 +89,13 @@ class SideTable:
         for name, kind in file.kinds.items():
             if name != join.table_key:
                 here = f"{join.key}.{name}" if name in taken else name
+                if join.vector_name is not None and name == "vector":
+                    here = join.vector_name
+                    if here in taken:
+                        raise UserError(
+                            f"--vectors {here}=...: the rows have a column of that "
+                            "name already."
+                        )
                 self.columns[here] = name
                 self.kinds[here] = kind
 

@@ -42,7 +42,7 @@ def read_vocabulary(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
     entities = _entities(path, table["entity"], file.kinds["entity"])
     places = _integers(path, "row", table["row"])
     for name, values in (("entity", entities), ("row", places)):
-        twice = _first_twice(values)
+        twice = first_twice(values)
         if twice is not None:
             raise UserError(
                 f"The vocabulary {path} holds {name} {twice!r} more than once."
@@ -144,7 +144,7 @@ def load_snapshot(
     by_entity = _row_of_entity(path, rows, vocabulary)
     covered = np.zeros(rows, bool)
     read = 0
-    for entities, vectors in _chunks(path):
+    for entities, vectors in vector_chunks(path):
         if vectors.shape[1] != table.shape[1]:
             raise UserError(
                 f"The snapshot {path} must hold vectors of {table.shape[1]} numbers, "
@@ -201,8 +201,12 @@ def _row_of_entity(path: str, rows: int, vocabulary: str | None):
     return find
 
 
-def _chunks(path: str) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
-    """Yields (entities or None, (n, dim) float32 vectors)."""
+def vector_chunks(path: str) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
+    """Yields (entities or None, (n, dim) float32 vectors) of a snapshot.
+
+    Entities are int64 or objects of bytes. See `load_snapshot` for the file, and for
+    what it raises.
+    """
     if posixpath.splitext(path)[1] != ".npz":
         yield from _parquet_chunks(path)
         return
@@ -291,7 +295,7 @@ def _plain(path: str, entities: np.ndarray) -> np.ndarray:
     )
 
 
-def _first_twice(values: np.ndarray):
+def first_twice(values: np.ndarray):
     """The least value that appears more than once, or None."""
     ordered = np.sort(values)
     same = ordered[1:] == ordered[:-1]

@@ -229,6 +229,19 @@ def write_parquet(path: str, table: pa.Table) -> None:
         file.write(buffer.getvalue().to_pybytes())
 
 
+@contextlib.contextmanager
+def parquet_writer(
+    path: str, schema: pa.Schema
+) -> Iterator[pyarrow.parquet.ParquetWriter]:
+    """Opens a parquet file to write piece by piece, on any file system."""
+    with (
+        tf.io.gfile.GFile(path, "wb") as file,
+        _Sink(file) as sink,
+        pyarrow.parquet.ParquetWriter(sink, schema, compression="zstd") as writer,
+    ):
+        yield writer
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """A sentence with the names closest to `name`, or with all if none is close."""
     names = list(names)
@@ -322,6 +335,20 @@ class _Remote(io.RawIOBase):
         if not self.closed:
             self._file.close()
         super().close()
+
+
+class _Sink(io.RawIOBase):
+    """A file that TensorFlow has open for writing, as Python's own files are."""
+
+    def __init__(self, file: tf.io.gfile.GFile):
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        self._file.write(bytes(data))
+        return len(data)
 
 
 @contextlib.contextmanager

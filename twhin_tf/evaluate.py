@@ -1,0 +1,39 @@
+"""Link prediction with a checkpoint of graph embeddings, on held-out edges.
+
+python -m twhin_tf.evaluate --config configs/twhin_tiny.gin --checkpoint runs/twhin
+"""
+
+import argparse
+import json
+import posixpath
+import sys
+from collections.abc import Sequence
+
+from recap_tf.core import checkpoints, files
+from recap_tf.core.command import run_command
+from twhin_tf import trained
+from twhin_tf.evaluation import EvaluateSettings, evaluate, format_report
+from twhin_tf.link_prediction import ModelScorer
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m twhin_tf.evaluate",
+        description="Ranks the true nodes of held-out edges among all of their type.",
+    )
+    trained.add_arguments(parser)
+    parser.add_argument("--json", metavar="FILE", help="also write the metrics here")
+    arguments = parser.parse_args(argv)
+    if arguments.json:
+        files.check_writable("--json", posixpath.dirname(arguments.json) or ".")
+    _, graph, model, path = trained.load_trained(arguments)
+    report = evaluate(ModelScorer(model), graph, EvaluateSettings(), progress=True)
+    step = checkpoints.step_of(path)
+    print(f"Step {step}, {path}, {report['split']}, filtered\n{format_report(report)}")
+    if arguments.json:
+        text = json.dumps({"step": step, **report}, indent=1)
+        files.write_text(arguments.json, text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
