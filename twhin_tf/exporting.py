@@ -123,7 +123,7 @@ def _write_quantized(
 ) -> None:
     with files.new_folder(posixpath.join(folder, "quantized"), replace=True) as aside:
         for name, table in model.tables.items():
-            vectors = tf.convert_to_tensor(table).numpy()
+            vectors = tf.cast(tf.convert_to_tensor(table), tf.float32).numpy()
             found = quantize(vectors, settings.quantization)
             path = posixpath.join(aside, f"{file_stem(name)}.npz")
             found.write(path)
@@ -241,7 +241,10 @@ def _save_retrieval(
 
 def _first(model: GraphEmbeddings, count: int) -> dict[str, np.ndarray]:
     """The vectors of the first rows, which are the most frequent nodes."""
-    return {name: table[:count].numpy() for name, table in model.tables.items()}
+    return {
+        name: tf.cast(table[:count], tf.float32).numpy()
+        for name, table in model.tables.items()
+    }
 
 
 def _files_below(folder: str) -> list[str]:

@@ -202,7 +202,9 @@ class PartitionFiles:
             for partition, version in enumerate(own)
         }
         for name in self.formats:
-            for path in (pathlib.Path(self.folder) / quote(name, safe=" ")).glob("*.bin"):
+            for path in (pathlib.Path(self.folder) / quote(name, safe=" ")).glob(
+                "*.bin"
+            ):
                 if path not in spared:
                     os.remove(path)
 

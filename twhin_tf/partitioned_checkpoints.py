@@ -119,12 +119,18 @@ class PartitionedTable:
         return self.shape[0]
 
     def __tf_tensor__(self, dtype=None, name=None):
-        raise UserError(
-            f"Table {self._type!r} was trained with twhin.train.partitions and is not "
-            "read into memory whole; of an export, only vectors and the projector and "
-            "the plot can do without: set twhin.export.quantization and "
-            "twhin.export.top_k to None."
-        )
+        raise TypeError(f"Table {self._type!r} is on disk and cannot be a tensor.")
+
+
+def check_in_memory(model: GraphEmbeddings) -> None:
+    """Raises UserError if a table is on disk, for exports that take tables whole."""
+    for name, table in model.tables.items():
+        if isinstance(table, PartitionedTable):
+            raise UserError(
+                f"Table {name!r} was trained with twhin.train.partitions and is not "
+                "read into memory whole. Vectors, projector and plot can do without: "
+                "set twhin.export.quantization and twhin.export.top_k to None."
+            )
 
 
 def load_partitioned(

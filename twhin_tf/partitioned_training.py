@@ -81,9 +81,7 @@ class PartitionedTrainer(Trainer):
         }
         row_bytes = {name: one.record.itemsize for name, one in formats.items()}
         self._layout = self._partitions.layout(graph, row_bytes)
-        folder = self._partitions.folder or posixpath.join(
-            settings.save_dir, _FOLDER
-        )
+        folder = self._partitions.folder or posixpath.join(settings.save_dir, _FOLDER)
         formats = {name: formats[name] for name in self._layout.parted}
         self._files = PartitionFiles(folder, self._layout, formats, settings.seed)
         # Zeros, as rows come from files: initializers take several times the memory.

@@ -82,8 +82,7 @@ class Partitions:
         parted = {n: r for n, r in graph.rows.items() if n not in self.whole}
         if not parted:
             raise UserError(
-                "Partitions.whole must leave a node type. "
-                f"Received: {list(self.whole)}"
+                f"Partitions.whole must leave a node type. Received: {list(self.whole)}"
             )
         count = self.count or self._fitting(graph, parted, row_bytes)
         for name, rows in parted.items():
@@ -114,9 +113,7 @@ class Partitions:
         low, high = self.buffer, max(most, self.buffer)
         while low < high:
             middle = (low + high) // 2
-            low, high = (
-                (low, middle) if needed(middle) <= limit else (middle + 1, high)
-            )
+            low, high = (low, middle) if needed(middle) <= limit else (middle + 1, high)
         return low
 
 
