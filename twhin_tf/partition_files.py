@@ -202,9 +202,7 @@ class PartitionFiles:
             for partition, version in enumerate(own)
         }
         for name in self.formats:
-            for path in (pathlib.Path(self.folder) / quote(name, safe=" ")).glob(
-                "*.bin"
-            ):
+            for path in self._path(name, 0, 0).parent.glob("*.bin"):
                 if path not in spared:
                     os.remove(path)
 

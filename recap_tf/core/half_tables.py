@@ -2,8 +2,8 @@
 
 Added to a 16-bit number, most updates of training are less than half of its last digit
 and would be lost. Rounded up or down at random, with the nearer of the two the more
-likely, they arrive on average (Zhang et al. 2018, "Training with Low-precision Embedding
-Tables"; Gupta et al. 2015, arXiv:1502.02551, section 3).
+likely, they arrive on average (Gupta et al. 2015, arXiv:1502.02551, section 3; Zhang et
+al. 2018, "Training with Low-precision Embedding Tables").
 """
 
 import tensorflow as tf
