@@ -18,6 +18,19 @@ Read in this order; no module imports one below it:
     rest_codec, rest_front         the same over HTTP and JSON
     server              the command
 
+Beside the server, usable against TF Serving's own as well:
+
+    command, files      how commands end; files that appear complete or not at all
+    connection          a server's address, TLS
+    client              numpy in, numpy out; deadlines, retries
+    rows, recording     requests from record files, parquet and request logs
+    score               command: scores a file
+    load_worker, load   requests at their times, from several processes
+    capacity, memory_log, request_pool, load_report    parts of the load test
+    loadtest            command: latency, throughput, errors, memory under load
+    answerers, differences, compare    command: two models' answers to the same requests
+    deployment, manifests, deploy      command: files for TF Serving's image
+
 Imports neither `recap_tf` nor `twhin_tf`: a SavedModel is all it needs of them.
 """
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import socket
 
 import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 
@@ -128,3 +129,82 @@ def _children(layers: dict) -> dict[str, tf.Variable]:
         if layer is not None:
             found |= _reference_weights(layer, f"{name}.")
     return found
+
+
+class _ServedModel(tf.Module):
+    """score = x . (1, 2, 3), of tensors and of examples; ragged adds ids up."""
+
+    def __init__(self, version: int):
+        super().__init__()
+        self.version = version
+
+    @tf.function(input_signature=[{"x": tf.TensorSpec([None, 3], tf.float32, "x")}])
+    def score(self, inputs):
+        score = tf.linalg.matvec(inputs["x"], [1.0, 2.0, 3.0])
+        return {"score": score, "parts": inputs["x"] * [1.0, 2.0, 3.0]}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "examples")])
+    def score_examples(self, examples):
+        spec = {"x": tf.io.FixedLenFeature([3], tf.float32)}
+        return self.score({"x": tf.io.parse_example(examples, spec)["x"]})
+
+    @tf.function(
+        input_signature=[
+            {
+                "ids": tf.TensorSpec([None, None], tf.int64, "ids"),
+                "ids_length": tf.TensorSpec([None], tf.int64, "ids_length"),
+                "name": tf.TensorSpec([None, 1], tf.string, "name"),
+            }
+        ]
+    )
+    def ragged(self, inputs):
+        real = tf.sequence_mask(inputs["ids_length"], tf.shape(inputs["ids"])[1])
+        total = tf.reduce_sum(tf.where(real, inputs["ids"], 0), axis=1)
+        return {"total": total, "name": inputs["name"][:, 0]}
+
+    @tf.function(input_signature=[{"x": tf.TensorSpec([None, 3], tf.float32, "x")}])
+    def which(self, inputs):
+        return {"version": tf.fill([tf.shape(inputs["x"])[0]], self.version)}
+
+
+@pytest.fixture(scope="session")
+def served_model(tmp_path_factory):
+    """A small served model's folder; versions 1 and 2 agree but for `which`."""
+    folder = tmp_path_factory.mktemp("served") / "small"
+    for version in (1, 2):
+        model = _ServedModel(version)
+        signatures = {
+            "serving_default": model.score,
+            "serve_examples": model.score_examples,
+            "ragged": model.ragged,
+            "which": model.which,
+        }
+        tf.saved_model.save(model, str(folder / str(version)), signatures)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_server(served_model, tmp_path_factory):
+    """HOST:PORT of a server of `served_model`, called small; both versions serve."""
+    from serving.flags import Flags
+    from serving.server import Server
+
+    config = tmp_path_factory.mktemp("config") / "models.config"
+    config.write_text(
+        "model_config_list { config { name: 'small' model_platform: 'tensorflow' "
+        f"base_path: '{served_model}' model_version_policy {{ all {{}} }} "
+        "version_labels { key: 'stable' value: 1 } } }"
+    )
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    server = Server(
+        Flags(
+            port=port,
+            model_config_file=str(config),
+            allow_version_labels_for_unavailable_models=True,
+        )
+    )
+    server.start()
+    yield f"localhost:{port}"
+    server.stop()

@@ -16,6 +16,7 @@ from recap_tf.core.row_optimizers import (
     SparseAdagrad,
     SparseFTRL,
     SparseSGD,
+    add_up,
 )
 from recap_tf.core.schedules import PiecewiseConstant
 
@@ -215,3 +216,24 @@ def test_a_rate_that_the_table_would_overrule_is_refused(name):
     )
     with pytest.raises(UserError, match=re.escape(message)):
         resolve(binding)
+
+
+@pytest.mark.parametrize("dim", [4, 64], ids=["narrow", "wide"])
+def test_sgd_takes_a_row_that_comes_twice_twice(dim):
+    table = tf.Variable(tf.ones([5, dim]))
+    gradients = np.arange(3.0, dtype=np.float32)[:, None] + np.ones(
+        (3, dim), np.float32
+    )
+    slices = tf.IndexedSlices(gradients, tf.constant([3, 0, 3]), tf.constant([5, dim]))
+    SparseSGD(learning_rate=0.5).apply_gradients([(slices, table)])
+    expected = np.ones((5, dim))
+    expected[3] -= 0.5 * (1.0 + 3.0)
+    expected[0] -= 0.5 * 2.0
+    np.testing.assert_allclose(table, expected)
+
+
+def test_gradients_of_a_row_are_added_up():
+    gradient = tf.constant([[1.0], [2.0], [4.0], [8.0]])
+    summed, rows = add_up(gradient, tf.constant([7, 2, 7, 0], tf.int64))
+    np.testing.assert_array_equal(rows, [0, 2, 7])
+    np.testing.assert_array_equal(summed, [[8.0], [2.0], [5.0]])

@@ -29,9 +29,12 @@ TWHIN_ORDER = [
     ["raw_types", "raw_splits", "community_model"],
     ["conversion", "synthetic_graph", "packing"],
     ["edges"],
+    ["grouped_product", "node_tables"],
+    ["operators", "comparators", "negatives", "losses"],
     ["model"],
     ["settings"],
-    ["training"],
+    ["building", "training_step"],
+    ["training", "trained"],
 ]
 ORDER = [
     ["schema", "record_writer"],

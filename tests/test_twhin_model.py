@@ -7,6 +7,7 @@ import tensorflow as tf
 from recap_tf.core.row_optimizers import LazyAdam, SparseSGD
 from twhin_tf.comparators import Cosine, Dot
 from twhin_tf.graph import Graph, NodeType, Relation
+from twhin_tf.grouped_product import grouped_product
 from twhin_tf.losses import LogisticLoss, SoftmaxLoss
 from twhin_tf.model import EdgeObjective, GraphEmbeddings, Penalty
 from twhin_tf.negatives import GlobalNegatives, InBatchNegatives
@@ -230,7 +231,7 @@ def test_cosine_is_scaled_and_between_directions():
     cosine = Cosine(scale=4.0)
     first, second = tf.constant([[3.0, 4.0]]), tf.constant([[30.0, 0.0]])
     np.testing.assert_allclose(cosine.pairs(first, second), [4 * 0.6], rtol=1e-6)
-    with pytest.raises(ValueError, match="Cosine.scale must be more than 0"):
+    with pytest.raises(ValueError, match=r"Cosine.scale must be more than 0"):
         Cosine(scale=0.0)
 
 
@@ -243,6 +244,24 @@ def test_score_all_and_transform_agree_with_score():
     every = model.score_all(queries, posts)
     one = model.score(queries, tf.gather(posts, [4, 2]))
     np.testing.assert_allclose([every[0, 4], every[1, 2]], one, rtol=1e-5)
+
+
+@pytest.mark.parametrize("groups, rows", [(1, 5), (3, 5), (20, 60)])
+def test_grouped_product_and_its_gradients(groups, rows):
+    vectors = tf.Variable(tf.random.normal([7, 4]))
+    matrices = tf.Variable(tf.random.normal([groups, rows, 4]))
+    group = tf.constant(np.arange(7) * 5 % groups)
+    factors = tf.random.normal([7, rows])
+    with tf.GradientTape(persistent=True) as tape:
+        found = grouped_product(vectors, tf.convert_to_tensor(matrices), group)
+        expected = tf.linalg.matvec(tf.gather(matrices, group), vectors)
+        totals = [tf.reduce_sum(factors * one) for one in (found, expected)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for weight in (vectors, matrices):
+        one, other = (
+            tf.convert_to_tensor(tape.gradient(total, weight)) for total in totals
+        )
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_penalty_counts_ends_and_relation():

@@ -49,12 +49,13 @@ def create_objective(
         embedder.negatives,
         embedder.loss,
         embedder.mask_known,
-        _relation_weights(embedder, graph),
+        relation_weights(embedder, graph),
         embedder.penalty,
     )
 
 
-def _relation_weights(embedder: Embedder, graph: Graph) -> np.ndarray | None:
+def relation_weights(embedder: Embedder, graph: Graph) -> np.ndarray | None:
+    """(relations,): what the edges of each count for in the loss; None for 1."""
     weights = embedder.relation_weights
     names = [relation.name for relation in graph.relations]
     unknown = [name for name in weights if name not in names]

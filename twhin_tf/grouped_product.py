@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-# Up to so many columns of all matrices side by side, one product with all of them and
-# picking the row's own is faster than fetching a matrix for every row.
-_MOST_COLUMNS = 512
+# One product with all matrices side by side, then picking the row's own, is faster
+# than fetching a matrix for every row: for so many groups, or columns of all together.
+_MOST_GROUPS, _MOST_COLUMNS = 16, 512
 
 
 def grouped_product(
@@ -24,7 +24,7 @@ def grouped_product(
     groups, rows, dim = matrices.shape
     if groups == 1:
         return tf.matmul(vectors, matrices[0], transpose_b=True)
-    if groups * rows <= _MOST_COLUMNS:
+    if groups <= _MOST_GROUPS or groups * rows <= _MOST_COLUMNS:
         flat = tf.reshape(matrices, [groups * rows, dim])
         products = tf.matmul(vectors, flat, transpose_b=True)
         return pick(products, groups, group)

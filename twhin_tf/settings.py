@@ -8,6 +8,7 @@ twhin.export    what trained vectors are handed on as
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import gin
 
@@ -16,7 +17,6 @@ from recap_tf.core import row_optimizers, schedules  # noqa: F401
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
-from recap_tf.core.strategy import StrategyName
 from twhin_tf import evaluation, exporting  # noqa: F401
 from twhin_tf.comparators import Dot
 from twhin_tf.edges import Edges
@@ -130,11 +130,11 @@ class TrainSettings:
         log_every: steps between entries in the logs.
         partitions: keeps node tables on disk, for those larger than memory; None keeps
             them in memory.
-        strategy: "one_device", "mirrored", "multi_worker" or "tpu".
-        tpu: name or address of the TPU.
+        strategy: "one_device", "mirrored" or "multi_worker".
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
-        deterministic: the same run gives the same bits; slower on some devices.
+        deterministic: the same run gives the same bits, also if it was interrupted;
+            slower on some devices.
     """
 
     save_dir: str
@@ -145,11 +145,10 @@ class TrainSettings:
     checkpoints_to_keep: int | None = 3
     log_every: int = 1000
     partitions: Partitions | None = None
-    strategy: StrategyName = "one_device"
-    tpu: str = ""
+    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
     compile: bool = False
     seed: int = 0
-    deterministic: bool = False
+    deterministic: bool = True
 
     def __post_init__(self):
         for name in ("batch_size", "steps", "checkpoint_every", "log_every"):

@@ -65,7 +65,7 @@ class Trainer:
             tf.config.experimental.enable_op_determinism()
         self._settings, self._config, self._eager = settings, config, eager
         self._graph = read_graph(embedder.graph) if graph is None else graph
-        self._strategy = make_strategy(settings.strategy, settings.tpu)
+        self._strategy = make_strategy(settings.strategy)
         per_replica_batch_size(settings.batch_size, self._strategy)
         files.check_writable("twhin.train.save_dir", settings.save_dir)
         with self._strategy.scope():

@@ -1,0 +1,305 @@
+"""A client of TF Serving's gRPC API: numpy arrays in, numpy arrays out.
+
+    with Client("localhost:8500") as client:
+        answer = client.predict("mine", {"x": np.ones([8, 3], np.float32)})
+        answer.outputs["probabilities"]   # (8, tasks)
+        answer.version                    # the version that answered
+
+Works against `serving.server` and TF Serving's own server alike.
+"""
+
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving import tensors
+from serving.connection import Connection
+from serving.errors import Code, ServingError
+
+
+class CallError(ServingError):
+    """A call that failed: `code` and `message` are the server's, `attempts` ours."""
+
+    def __init__(self, code: Code, message: str, what: str, attempts: int):
+        super().__init__(code, message)
+        self.what = what
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        tried = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return f"{self.what}: {self.code.name}{tried}: {self.message}"
+
+    def __reduce__(self):
+        return type(self), (self.code, self.message, self.what, self.attempts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model answered.
+
+    Args:
+        outputs: alias -> array; strings as bytes objects.
+        version: of the model, the one that answered.
+        signature: the one that was used.
+    """
+
+    outputs: Mapping[str, np.ndarray]
+    version: int
+    signature: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What a served model can be asked: alias -> dtype and shape, None where any."""
+
+    method: str
+    inputs: Mapping[str, tf.TensorSpec]
+    outputs: Mapping[str, tf.TensorSpec]
+
+
+class Client:
+    """A connection to a server; any number of threads may use it.
+
+    All calls go over one channel, which reconnects by itself. A call that ends with
+    UNAVAILABLE (no connection yet, the server restarts, its queue is full) is made
+    again after a random wait of at most first_wait * 2^attempt seconds, until it has
+    been made `attempts` times or its deadline would pass; scoring has no side effects,
+    so doing it twice is harmless. Nothing else is retried.
+
+    Args:
+        server: a `Connection`, or HOST:PORT or unix:PATH for one in plain text.
+        timeout_seconds: deadline of a call, all its attempts together.
+        attempts: how often a call is made at most.
+        first_wait_seconds: bound of the first wait.
+        most_wait_seconds: bound of any wait.
+    """
+
+    def __init__(
+        self,
+        server: Connection | str,
+        *,
+        timeout_seconds: float = 10.0,
+        attempts: int = 5,
+        first_wait_seconds: float = 0.05,
+        most_wait_seconds: float = 2.0,
+    ):
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1. Received: {attempts}")
+        if not timeout_seconds > 0:
+            raise ValueError(
+                f"timeout_seconds must be positive. Received: {timeout_seconds}"
+            )
+        self.connection = Connection(server) if isinstance(server, str) else server
+        self.timeout_seconds = timeout_seconds
+        self.attempts = attempts
+        self.first_wait_seconds = first_wait_seconds
+        self.most_wait_seconds = most_wait_seconds
+        self._channel = self.connection.open()
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(
+            self._channel
+        )
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection and the calls that are under way."""
+        self._channel.close()
+
+    def predict(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        *,
+        signature: str = "",
+        version: int | None = None,
+        label: str | None = None,
+        outputs: Sequence[str] = (),
+        timeout_seconds: float | None = None,
+    ) -> Prediction:
+        """Computes a signature's outputs.
+
+        Args:
+            model: its name on the server.
+            inputs: alias -> array, of exactly the signature's dtype: 1.0 is float64.
+            signature: its key; empty for serving_default.
+            version: a certain one; else the newest, or the one that `label` names.
+            label: of a version.
+            outputs: aliases of those wanted; none for all.
+            timeout_seconds: deadline of this call instead of the client's.
+
+        Raises:
+            CallError: the call failed.
+        """
+        request = predict_request(
+            model,
+            inputs,
+            signature=signature,
+            version=version,
+            label=label,
+            outputs=outputs,
+        )
+        return read_prediction(self.send(request, timeout_seconds=timeout_seconds))
+
+    def send(
+        self,
+        request: predict_pb2.PredictRequest,
+        *,
+        timeout_seconds: float | None = None,
+    ) -> predict_pb2.PredictResponse:
+        """Sends a request as it is. Raises CallError as `predict` does."""
+        what = f"Predict of model {request.model_spec.name!r}"
+        return self._call(self._predictions.Predict, request, what, timeout_seconds)
+
+    def signatures(
+        self, model: str, *, version: int | None = None, label: str | None = None
+    ) -> dict[str, Signature]:
+        """What a model can be asked, key -> signature. Raises CallError."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=_model_spec(model, version=version, label=label),
+            metadata_field=["signature_def"],
+        )
+        what = f"GetModelMetadata of model {model!r}"
+        response = self._call(self._predictions.GetModelMetadata, request, what)
+        found = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(found)
+        return {
+            key: Signature(
+                one.method_name,
+                {alias: _tensor_spec(alias, i) for alias, i in one.inputs.items()},
+                {alias: _tensor_spec(alias, i) for alias, i in one.outputs.items()},
+            )
+            for key, one in found.signature_def.items()
+            # The file's own bookkeeping.
+            if key != "__saved_model_init_op"
+        }
+
+    def states(self, model: str) -> dict[int, str]:
+        """Version -> START, LOADING, AVAILABLE, UNLOADING or END. Raises CallError."""
+        request = get_model_status_pb2.GetModelStatusRequest(
+            model_spec=_model_spec(model)
+        )
+        what = f"GetModelStatus of model {model!r}"
+        response = self._call(self._models.GetModelStatus, request, what)
+        names = get_model_status_pb2.ModelVersionStatus.State
+        return {
+            one.version: names.Name(one.state) for one in response.model_version_status
+        }
+
+    def _call(
+        self,
+        method: Callable,
+        request: message.Message,
+        what: str,
+        timeout_seconds: float | None = None,
+    ) -> Any:
+        seconds = self.timeout_seconds if timeout_seconds is None else timeout_seconds
+        deadline = time.monotonic() + seconds
+        what = f"{what} at {self.connection.target}"
+        attempt = 1
+        while True:
+            try:
+                left = max(deadline - time.monotonic(), 0.0)
+                return method(request, timeout=left)
+            except grpc.RpcError as error:
+                failed = CallError(error.code(), error.details() or "", what, attempt)
+            except ValueError as error:
+                # gRPC's word for a channel that this or another thread has closed.
+                raise CallError(
+                    Code.CANCELLED, "The client is closed.", what, attempt
+                ) from error
+            bound = self.first_wait_seconds * 2 ** (attempt - 1)
+            # Random, so that clients which failed together do not come back together.
+            wait = random.uniform(0, min(bound, self.most_wait_seconds))
+            is_last = attempt == self.attempts or time.monotonic() + wait >= deadline
+            if failed.code is not Code.UNAVAILABLE or is_last:
+                raise failed
+            time.sleep(wait)
+            attempt += 1
+
+
+def predict_request(
+    model: str,
+    inputs: Mapping[str, Any],
+    *,
+    signature: str = "",
+    version: int | None = None,
+    label: str | None = None,
+    outputs: Sequence[str] = (),
+) -> predict_pb2.PredictRequest:
+    """The message that `Client.predict` sends; values in `tensor_content`."""
+    request = predict_pb2.PredictRequest(
+        model_spec=_model_spec(model, version=version, label=label),
+        output_filter=outputs,
+    )
+    request.model_spec.signature_name = signature
+    for alias, value in inputs.items():
+        try:
+            proto = tensors.to_proto(np.asarray(value), as_content=True)
+        except TypeError as error:
+            raise ValueError(
+                f"Input {alias!r} must be numbers, booleans or strings. Received: "
+                f"{np.asarray(value).dtype} array"
+            ) from error
+        request.inputs[alias].CopyFrom(proto)
+    return request
+
+
+def read_prediction(response: predict_pb2.PredictResponse) -> Prediction:
+    """The arrays of a response."""
+    return Prediction(
+        {alias: read_tensor(proto) for alias, proto in response.outputs.items()},
+        response.model_spec.version.value,
+        response.model_spec.signature_name,
+    )
+
+
+def read_tensor(proto: tensor_pb2.TensorProto) -> np.ndarray:
+    """The array in `proto`; strings as bytes objects."""
+    if proto.dtype == types_pb2.DT_STRING and proto.tensor_content:
+        # TF Serving sends strings like this if told to; make_ndarray cannot read it.
+        return np.asarray(
+            tf.io.parse_tensor(proto.SerializeToString(), tf.string).numpy(), object
+        )
+    return tf.make_ndarray(proto)
+
+
+def _model_spec(
+    model: str, *, version: int | None = None, label: str | None = None
+) -> model_pb2.ModelSpec:
+    if version is not None and label is not None:
+        raise ValueError(
+            f"version and label: give one. Received: {version!r} and {label!r}"
+        )
+    spec = model_pb2.ModelSpec(name=model)
+    if version is not None:
+        spec.version.value = version
+    if label is not None:
+        spec.version_label = label
+    return spec
+
+
+def _tensor_spec(alias: str, info) -> tf.TensorSpec:
+    return tf.TensorSpec(
+        tensors.shape_of(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), alias
+    )

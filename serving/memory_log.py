@@ -1,0 +1,73 @@
+"""How much memory a process takes, over time."""
+
+import threading
+import time
+
+import numpy as np
+
+from serving.command import UserError
+
+_KIB = 1024
+
+
+class MemoryLog:
+    """Notes a process's resident memory every so often, within a `with` block.
+
+    Args:
+        pid: of the process; on this machine.
+        every_seconds: how often.
+
+    Raises:
+        UserError: there is no such process.
+    """
+
+    def __init__(self, pid: int, every_seconds: float = 1.0):
+        self.pid = pid
+        self.every_seconds = every_seconds
+        self.seconds: list[float] = []
+        self.megabytes: list[float] = []
+        self._ended = threading.Event()
+        if resident_bytes(pid) is None:
+            raise UserError(f"--server-pid {pid} is not a process of this machine.")
+
+    def __enter__(self) -> "MemoryLog":
+        self._started = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def growth(self) -> float:
+        """Megabytes more at the end than at first: medians of the last and the second
+        quarter of the time. The first quarter is for buffers that are filled once.
+        """
+        quarter = len(self.megabytes) // 4
+        if not quarter:
+            return 0.0
+        early = np.median(self.megabytes[quarter : 2 * quarter])
+        return float(np.median(self.megabytes[-quarter:]) - early)
+
+    def _run(self) -> None:
+        while True:
+            found = resident_bytes(self.pid)
+            if found is None:
+                return
+            self.seconds.append(time.monotonic() - self._started)
+            self.megabytes.append(found / 2**20)
+            if self._ended.wait(self.every_seconds):
+                return
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Resident memory of a process; None if it is not there."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * _KIB
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return None
