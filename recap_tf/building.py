@@ -8,9 +8,15 @@ from recap_tf.preprocess import ExtractFeatures
 from recap_tf.settings import Ranker, TrainSettings
 
 
-def build_model(ranker: Ranker) -> RankingModel:
-    """The ranker's model with its first weights, in its precision."""
-    policy = "mixed_bfloat16" if ranker.precision == "bfloat16" else "float32"
+def build_model(ranker: Ranker, policy: str | None = None) -> RankingModel:
+    """The ranker's model with its first weights.
+
+    Args:
+        ranker: the settings.
+        policy: Keras's name of a precision, in place of the ranker's own.
+    """
+    if policy is None:
+        policy = "mixed_bfloat16" if ranker.precision == "bfloat16" else "float32"
     keras.mixed_precision.set_global_policy(policy)
     model = create_ranking_model(
         ranker.model,

@@ -2,6 +2,9 @@
 
     python -m recap_tf.export --config configs/recap.gin --checkpoint runs/recap \\
         --out models/recap
+
+--variant bfloat16 and --variant frozen export other forms of it, and say what that
+changes on the validation sets.
 """
 
 import argparse
@@ -11,7 +14,13 @@ from collections.abc import Sequence
 from recap_tf import trained
 from recap_tf.core import checkpoints
 from recap_tf.core.command import run_command
+from recap_tf.model import RankingModel
+from recap_tf.read_errors import explained
 from recap_tf.serving_model import export_model
+from recap_tf.serving_variants import VARIANTS, make_variant
+from recap_tf.settings import ExportSettings, Ranker
+from recap_tf.validation_sets import EvaluateSettings
+from recap_tf.variant_comparison import as_json, compare, format_comparison
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,11 +35,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--version", type=int, metavar="N", help="the version; else the next free one"
     )
+    parser.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        help="bfloat16: weights and matrix products in it; frozen: weights as "
+        "constants of the graph. What either changes on the validation sets is "
+        "measured, printed and stored",
+    )
     arguments = parser.parse_args(argv)
     ranker, model, path = trained.load_trained(arguments)
     step = checkpoints.step_of(path)
+    exported, described = model, None
+    if arguments.variant is not None:
+        exported = make_variant(arguments.variant, ranker, model)
+        described = _compared(arguments.variant, ranker, model, exported)
     version = export_model(
-        model, ranker.train_data, arguments.out, step, arguments.version
+        exported,
+        ranker.train_data,
+        arguments.out,
+        step,
+        arguments.version,
+        ExportSettings(),
+        described,
     )
     print(f"Exported step {step} to {version}")
     print("Calibration ratio r that is baked in, p * r / (1 - p + r * p):")
@@ -49,6 +75,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("Score weights, unless a request brings its own:")
         for task, weight in model.score_weights.items():
             print(f"  {task}: {weight:g}")
+
+
+def _compared(name: str, ranker: Ranker, model: RankingModel, variant) -> dict:
+    """Measures and prints what `variant` changes; what to store of it."""
+    described = {"name": name, "trained_in": ranker.precision, "changes": None}
+    if not ranker.validation_sets:
+        print("What it changes: not measured, recap.ranker.validation_sets is empty.")
+        return described
+    data = [named.records for named in ranker.validation_sets]
+    with explained(data, ranker.tasks):
+        comparison = compare(model, variant, ranker.validation_sets, EvaluateSettings())
+    print(
+        f"{name} against the model as trained, in {ranker.precision}; changes of "
+        "calibrated probabilities and of the score in their standard deviations:\n"
+        + format_comparison(comparison)
+    )
+    return described | {"changes": as_json(comparison)}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,12 @@ from recap_tf.core.layers import (
 
 
 def _layer_norm() -> keras.layers.LayerNormalization:
-    return keras.layers.LayerNormalization(epsilon=1e-5)
+    # A model whose weights are stored in bfloat16 still takes the mean and variance of
+    # a row in float32, as one that only computes in bfloat16 does.
+    stored = keras.mixed_precision.global_policy().name == "bfloat16"
+    return keras.layers.LayerNormalization(
+        epsilon=1e-5, dtype="mixed_bfloat16" if stored else None
+    )
 
 
 @gin.register

@@ -186,14 +186,37 @@ class TrainSettings:
 @gin.configurable("export", module="recap")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Where a trained model goes.
+    """Where a trained model goes, and what its requests look like.
+
+    Features are named as inside the model. Columns are counted as the records hold
+    them, before any step of `Records.preprocess`.
 
     Args:
         folder: versions of the model appear below it, as TF Serving watches for;
             none for no export at the end of training.
+        viewer_features: features that say nothing of the candidate: the signature
+            `rank` takes them once per request, not for every candidate.
+        viewer_columns: feature -> [(first, end), ...], ranges of its columns that are
+            the viewer's, `end` not included; `rank` takes them once, as
+            "<feature>_viewer". Columns that the model does not read may be listed too:
+            then they are sent once.
+        warmup_sizes: signature -> rows (examples, candidates) of each request that is
+            recorded for it, of rows of the training data. A server answers them
+            before the version takes traffic. The file takes as many bytes as they do.
     """
 
     folder: str | None = None
+    viewer_features: Sequence[str] = ()
+    viewer_columns: Mapping[str, Sequence[tuple[int, int]]] = dataclasses.field(
+        default_factory=dict
+    )
+    warmup_sizes: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name, sizes in self.warmup_sizes.items():
+            for size in sizes:
+                setting = f"warmup_sizes[{name!r}]"
+                _check_at_least_one("recap.export", setting, size)
 
 
 def _check_at_least_one(owner: str, name: str, value: int) -> None:

@@ -25,7 +25,7 @@ from recap_tf.evaluation import Evaluator
 from recap_tf.evaluation_report import as_json, format_table
 from recap_tf.model import RankingModel
 from recap_tf.read_errors import explained
-from recap_tf.serving_model import export_model
+from recap_tf.serving_model import check_settings, export_model
 from recap_tf.settings import Ranker
 from recap_tf.synthetic_sets import make_synthetic_data, reached_lines
 from recap_tf.training import Outcome, Trainer
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     ranker = settings.Ranker()
     train, evaluate = settings.TrainSettings(), EvaluateSettings()
     export = settings.ExportSettings()
+    if export.folder is not None:
+        check_settings(export, ranker)
     calibrate = CalibrateSettings() if train.calibrate else None
     if calibrate is not None:
         calibrate.chosen_sets(ranker.tasks, ranker.validation_sets)
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(*reached_lines(manifest, outcome.report), sep="\n")
     if export.folder is not None:
         version = export_model(
-            trainer.model, ranker.train_data, export.folder, step, None
+            trainer.model, ranker.train_data, export.folder, step, None, export
         )
         print(f"Exported to {version}")
 

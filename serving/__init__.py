@@ -3,19 +3,22 @@
 Read in this order; no module imports one below it:
 
     errors              a gRPC status with TF Serving's message, and its HTTP code
+    allocator           what happens to freed memory
+    limits              bounds on the memory that requests take
     flags               the command line: tensorflow_model_server's names and defaults
     text_configs        the text-format files that the flags name
     tensors             TensorProto <-> numpy
+    monitoring          counters and histograms for Prometheus
     batching            requests of many callers through one run of the model
     saved_model         a SavedModel that is loaded, and its signatures
     warmup              recorded requests that a version answers before it serves
     versions            which versions of a base path to serve, and their states
     models              all models: config, polling, look-up, reload
     predict, examples, metadata    what each call of the API answers
-    monitoring          counters and histograms for Prometheus
     service             the calls of the API, counted and timed; both fronts use it
+    event_loop          an asyncio loop in a thread of its own
     grpc_front          the services over gRPC
-    rest_codec, rest_front         the same over HTTP and JSON
+    rest_codec, http_connections, rest_front    the same over HTTP and JSON
     server              the command
 
 Beside the server, usable against TF Serving's own as well:

@@ -1,6 +1,8 @@
 """What goes wrong with a request: a gRPC status, and the HTTP code REST has for it."""
 
 import contextlib
+import sys
+import traceback
 from collections.abc import Iterator, Mapping
 
 import grpc
@@ -60,6 +62,28 @@ def tensorflow_errors() -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         raise ServingError(code_of(error.error_code), _short(error.message)) from error
+    except UnicodeDecodeError as error:
+        # TensorFlow's message quotes bytes of the request that are no text, and its
+        # status is lost on the way here.
+        text = bytes(error.object).decode("utf-8", "replace")
+        raise ServingError(Code.INVALID_ARGUMENT, _short(text)) from error
+
+
+@contextlib.contextmanager
+def proper_errors() -> Iterator[None]:
+    """Lets nothing out but `ServingError`: a client always gets a proper status."""
+    try:
+        yield
+    except ServingError:
+        raise
+    except MemoryError as error:
+        raise ServingError(
+            Code.RESOURCE_EXHAUSTED, "Out of memory for this request"
+        ) from error
+    except Exception as error:
+        # A defect of ours: the log gets the place.
+        traceback.print_exc(file=sys.stderr)
+        raise ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error
 
 
 def _short(message: str) -> str:

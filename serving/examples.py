@@ -1,5 +1,8 @@
 """Classify, Regress and MultiInference: tf.Examples in, classes or values out."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -8,7 +11,9 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving import tensors
 from serving.errors import Code, ServingError, invalid
+from serving.limits import Limits
 from serving.models import Models
 from serving.predict import DEFAULT_SIGNATURE, answer_spec
 from serving.saved_model import SavedModel, Signature
@@ -19,35 +24,37 @@ _CLASSES, _SCORES, _VALUES = "classes", "scores", "outputs"
 
 
 def classify(
-    models: Models, request: classification_pb2.ClassificationRequest
+    models: Models,
+    request: classification_pb2.ClassificationRequest,
+    limits: Limits,
 ) -> classification_pb2.ClassificationResponse:
     """Answers a ClassificationRequest; raises ServingError as TF Serving does."""
     _check_spec(request)
     response = classification_pb2.ClassificationResponse()
     with models.using(request.model_spec) as (model, version):
         signature = _signature(model, request.model_spec, CLASSIFY)
-        serialized = serialized_examples(request.input)
-        response.result.CopyFrom(run_classify(model, signature, serialized))
+        with serialized_examples(request.input, limits) as serialized:
+            response.result.CopyFrom(run_classify(model, signature, serialized))
     answer_spec(response.model_spec, request.model_spec, version, signature.key)
     return response
 
 
 def regress(
-    models: Models, request: regression_pb2.RegressionRequest
+    models: Models, request: regression_pb2.RegressionRequest, limits: Limits
 ) -> regression_pb2.RegressionResponse:
     """Answers a RegressionRequest; raises ServingError as TF Serving does."""
     _check_spec(request)
     response = regression_pb2.RegressionResponse()
     with models.using(request.model_spec) as (model, version):
         signature = _signature(model, request.model_spec, REGRESS)
-        serialized = serialized_examples(request.input)
-        response.result.CopyFrom(run_regress(model, signature, serialized))
+        with serialized_examples(request.input, limits) as serialized:
+            response.result.CopyFrom(run_regress(model, signature, serialized))
     answer_spec(response.model_spec, request.model_spec, version, signature.key)
     return response
 
 
 def multi_inference(
-    models: Models, request: inference_pb2.MultiInferenceRequest
+    models: Models, request: inference_pb2.MultiInferenceRequest, limits: Limits
 ) -> inference_pb2.MultiInferenceResponse:
     """Answers a MultiInferenceRequest: several signatures on the same examples."""
     if not request.tasks:
@@ -70,8 +77,10 @@ def multi_inference(
         seen.add(key)
     _check_spec(request.tasks[0])
     response = inference_pb2.MultiInferenceResponse()
-    with models.using(request.tasks[0].model_spec) as (model, version):
-        serialized = serialized_examples(request.input)
+    with (
+        models.using(request.tasks[0].model_spec) as (model, version),
+        serialized_examples(request.input, limits) as serialized,
+    ):
         for task in request.tasks:
             signature = _signature(model, task.model_spec, task.method_name)
             result = response.results.add()
@@ -85,25 +94,31 @@ def multi_inference(
     return response
 
 
-def serialized_examples(given: input_pb2.Input) -> np.ndarray:
+@contextlib.contextmanager
+def serialized_examples(given: input_pb2.Input, limits: Limits) -> Iterator[np.ndarray]:
     """The examples as a model takes them, (batch,) bytes.
 
     A context is put in front of each example: the parsed two are merged.
+
+    Raises:
+        ServingError: there are none, or they take too much memory.
     """
     kind = given.WhichOneof("kind")
+    listed, context = (), b""
     if kind == "example_list":
-        found = [one.SerializeToString() for one in given.example_list.examples]
+        listed = given.example_list.examples
     elif kind == "example_list_with_context":
-        listed = given.example_list_with_context
-        context = listed.context.SerializeToString()
-        found = [context + one.SerializeToString() for one in listed.examples]
-    else:
-        found = []
-    if not found:
+        listed = given.example_list_with_context.examples
+        context = given.example_list_with_context.context.SerializeToString()
+    if not listed:
         raise invalid("Input is empty.")
-    array = np.empty(len(found), object)
-    array[:] = found
-    return array
+    found = [one.SerializeToString() for one in listed]
+    amount = sum(map(len, found)) + len(found) * (len(context) + tensors.STRING_BYTES)
+    limits.check_tensor("examples", f"[{len(found)}]", amount)
+    with limits.memory(amount):
+        array = np.empty(len(found), object)
+        array[:] = [context + one for one in found] if context else found
+        yield array
 
 
 def run_classify(

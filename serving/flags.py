@@ -10,6 +10,27 @@ _NOT_ACTED_ON = {
     "num_unload_threads": "versions are unloaded one after the other",
 }
 
+_LEAST = {
+    "rest_api_timeout_in_ms": 1,
+    "model_config_file_poll_wait_seconds": 0,
+    "max_num_load_retries": 0,
+    "load_retry_interval_micros": 0,
+    "num_load_threads": 0,
+    "grpc_max_threads": 1,
+    "num_request_iterations_for_warmup": 1,
+    "tensorflow_session_parallelism": 0,
+    "tensorflow_intra_op_parallelism": 0,
+    "tensorflow_inter_op_parallelism": 0,
+    "max_message_bytes": 1,
+    "max_json_bytes": 1,
+    "max_tensor_bytes": 1,
+    "max_memory_bytes": 1,
+    "max_concurrent_requests": 1,
+    "max_http_connections": 1,
+    "max_receive_seconds": 0.001,
+    "drain_seconds": 0,
+}
+
 
 def _flag(default, text: str):
     return dataclasses.field(default=default, metadata={"help": text})
@@ -52,9 +73,13 @@ class Flags:
     enable_grpc_healthcheck_service: bool = _flag(False, "grpc.health.v1.Health")
     saved_model_tags: str = _flag("serve", "of the meta graph, comma-separated")
     host: str = _flag("localhost", "interface to listen on; 0.0.0.0 for all")
-    max_message_bytes: int = _flag(64 << 20, "a larger request is refused")
-    max_tensor_bytes: int = _flag(256 << 20, "an input that declares more is refused")
+    max_message_bytes: int = _flag(64 << 20, "a larger gRPC request is refused")
+    max_json_bytes: int = _flag(16 << 20, "a larger REST request, unpacked, is refused")
+    max_tensor_bytes: int = _flag(256 << 20, "an input that takes more is refused")
+    max_memory_bytes: int = _flag(2 << 30, "of all requests; more are refused")
     max_concurrent_requests: int = _flag(1024, "more are refused")
+    max_http_connections: int = _flag(256, "more are closed")
+    max_receive_seconds: float = _flag(10, "longest time that a sender may take")
     drain_seconds: float = _flag(30, "for requests under way, after SIGTERM")
 
     def __post_init__(self):
@@ -70,10 +95,16 @@ class Flags:
             raise ValueError(
                 "--batching_parameters_file is set without --enable_batching."
             )
-        for name in ("grpc_max_threads", "max_message_bytes", "max_tensor_bytes"):
-            if getattr(self, name) < 1:
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
                 raise ValueError(
-                    f"--{name} must be at least 1. Received: {getattr(self, name)}"
+                    f"--{name} must be at least {least}. Received: "
+                    f"{getattr(self, name)}"
+                )
+        for name in ("port", "rest_api_port"):
+            if not 0 <= getattr(self, name) < 1 << 16:
+                raise ValueError(
+                    f"--{name} must be from 0 to 65535. Received: {getattr(self, name)}"
                 )
         if not (self.port or self.grpc_socket_path or self.rest_api_port):
             raise ValueError(

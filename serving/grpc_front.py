@@ -1,5 +1,6 @@
 """The API over gRPC."""
 
+import asyncio
 import concurrent.futures
 from collections.abc import Sequence
 
@@ -17,7 +18,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.errors import ServingError, invalid
+from serving.errors import Code, ServingError, invalid, proper_errors
+from serving.event_loop import EventLoop
 from serving.service import Service
 
 _PREDICTION = "tensorflow.serving.PredictionService"
@@ -32,9 +34,28 @@ _REQUESTS = {
     (_MODEL, "HandleReloadConfigRequest"): model_management_pb2.ReloadConfigRequest,
 }
 
+# A thousand candidates are tens of megabytes: frames and windows for them take a third
+# off the transfer's time.
+_LARGE_MESSAGES = (
+    ("grpc.http2.max_frame_size", 4 << 20),
+    ("grpc.http2.lookahead_bytes", 64 << 20),
+    ("grpc.http2.bdp_probe", 0),
+)
+# A peer that vanished without a word is noticed, and its calls are cancelled.
+_NOTICE_THE_DEAD = (
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+_QUIET_SECONDS = 0.05
+_LONGEST_LAME_SECONDS = 1.0
+
 
 class GrpcFront:
-    """A gRPC server in front of a `Service`.
+    """A gRPC server in front of a `Service`, in an event loop of its own.
+
+    Calls wait for their message, and for a thread, in the loop: a client that opens
+    calls and sends nothing holds no thread.
 
     Args:
         service: answers.
@@ -43,6 +64,7 @@ class GrpcFront:
         threads: calls that are answered at once; more wait.
         most_message_bytes: a larger request is refused.
         most_calls: calls accepted, waiting ones included; more are refused.
+        receive_seconds: longest time that a sender may take.
         health_service: also answer grpc.health.v1.Health.
         channel_arguments: further settings of gRPC.
 
@@ -59,41 +81,90 @@ class GrpcFront:
         threads: int,
         most_message_bytes: int,
         most_calls: int,
+        receive_seconds: float,
         health_service: bool = False,
         channel_arguments: Sequence[tuple[str, int | str]] = (),
     ):
-        self._server = grpc.server(
-            concurrent.futures.ThreadPoolExecutor(threads, "grpc"),
-            maximum_concurrent_rpcs=most_calls,
-            options=[
-                ("grpc.max_receive_message_length", most_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-                *channel_arguments,
-            ],
+        self._service = service
+        self._receive_seconds = receive_seconds
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, "grpc")
+        self._arrived = self._under_way = 0
+        self._draining = False
+        options = [
+            ("grpc.max_receive_message_length", most_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            *_LARGE_MESSAGES,
+            *_NOTICE_THE_DEAD,
+            *channel_arguments,
+        ]
+        self._events = EventLoop("grpc-front")
+        try:
+            self.ports = self._events.run(
+                self._bind(addresses, credentials, options, most_calls, health_service)
+            )
+        except ServingError:
+            self._events.close()
+            raise
+
+    def start(self) -> None:
+        self._events.run(self._start())
+
+    def drain(self, seconds: float) -> None:
+        """Returns when all calls that had arrived are answered.
+
+        Calls that arrive meanwhile, or later, get UNAVAILABLE. So do, if the process
+        ends then, those that gRPC has not handed over yet; `stop` would have them
+        CANCELLED, which clients do not try again.
+
+        Args:
+            seconds: longest time to wait.
+        """
+        self._events.run(self._drain(seconds))
+
+    def stop(self) -> None:
+        """Ends it; calls under way are cancelled."""
+        self._events.run(self._server.stop(None))
+        self._events.close()
+        self._pool.shutdown(wait=False)
+
+    async def _bind(self, addresses, credentials, options, most_calls, health_service):
+        self._server = grpc.aio.server(
+            options=options, maximum_concurrent_rpcs=most_calls
         )
         for owner in (_PREDICTION, _MODEL):
             handlers = {
-                method: _handler(service, method, kind)
+                method: self._handler(method, kind)
                 for (name, method), kind in _REQUESTS.items()
                 if name == owner
             }
             self._server.add_generic_rpc_handlers(
                 [grpc.method_handlers_generic_handler(owner, handlers)]
             )
-        self._health = health.HealthServicer() if health_service else None
+        self._health = health.aio.HealthServicer() if health_service else None
         if self._health is not None:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.ports = [self._listen(address, credentials) for address in addresses]
+        return [self._listen(address, credentials) for address in addresses]
 
-    def start(self) -> None:
-        self._server.start()
-        self._say_health(health_pb2.HealthCheckResponse.SERVING)
+    async def _start(self) -> None:
+        await self._server.start()
+        await self._say_health(health_pb2.HealthCheckResponse.SERVING)
 
-    def stop(self, seconds: float) -> None:
-        """Accepts no more calls; returns when those under way are answered."""
-        self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._server.stop(seconds).wait()
+    async def _drain(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        await self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        # Calls may have reached the process and not yet this loop: they count as those
+        # that had arrived. Under a steady load there is no telling them from new ones.
+        quiet_by = min(end, loop.time() + _LONGEST_LAME_SECONDS)
+        seen = -1
+        while seen != self._arrived and loop.time() < quiet_by:
+            seen = self._arrived
+            await asyncio.sleep(_QUIET_SECONDS)
+        self._draining = True
+        while self._under_way and loop.time() < end:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(_QUIET_SECONDS)  # The last answers are on their way.
 
     def _listen(self, address: str, credentials) -> int:
         try:
@@ -103,10 +174,57 @@ class GrpcFront:
         except RuntimeError as error:
             raise invalid(f"gRPC cannot listen on {address}: it is in use") from error
 
-    def _say_health(self, status) -> None:
+    async def _say_health(self, status) -> None:
         if self._health is not None:
             for name in ("", _PREDICTION, _MODEL):
-                self._health.set(name, status)
+                await self._health.set(name, status)
+
+    def _handler(self, method: str, kind: type[message.Message]):
+        def answer(data: bytes) -> bytes:
+            with (
+                self._service.call(method, "GRPC") as call,
+                self._service.limits.memory(len(data)),
+            ):
+                try:
+                    request = kind.FromString(data)
+                except message.DecodeError as error:
+                    raise invalid(
+                        f"The request is not a {kind.DESCRIPTOR.full_name}"
+                    ) from error
+                return call.answer(request).SerializeToString()
+
+        async def handle(_, context: grpc.aio.ServicerContext) -> bytes:
+            self._arrived += 1
+            self._under_way += 1
+            context.add_done_callback(self._done)
+            try:
+                with proper_errors():
+                    if self._draining:
+                        raise ServingError(Code.UNAVAILABLE, "The server is stopping")
+                    data = await self._receive(context)
+                    loop = asyncio.get_running_loop()
+                    return await loop.run_in_executor(self._pool, answer, data)
+            except ServingError as error:
+                await context.abort(error.code, error.message)
+
+        # On the wire a stream of one message is the same as one message, and only of
+        # a stream does gRPC let the handler bound the wait for the message.
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    def _done(self, _) -> None:
+        self._under_way -= 1
+
+    async def _receive(self, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            data = await asyncio.wait_for(context.read(), self._receive_seconds)
+        except TimeoutError as error:
+            raise ServingError(
+                Code.DEADLINE_EXCEEDED,
+                f"No request came within {self._receive_seconds:g} s",
+            ) from error
+        if data is grpc.aio.EOF:
+            raise invalid("The call was made without a request")
+        return data
 
 
 def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
@@ -119,29 +237,6 @@ def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
         [(config.server_key.encode(), config.server_cert.encode())],
         config.custom_ca.encode() or None,
         require_client_auth=config.client_verify,
-    )
-
-
-def _handler(service: Service, method: str, kind: type[message.Message]):
-    def parse(data: bytes) -> message.Message | bytes:
-        # gRPC answers INTERNAL if this raises: what cannot be parsed goes on as it is.
-        try:
-            return kind.FromString(data)
-        except message.DecodeError:
-            return data
-
-    def answer(request, context: grpc.ServicerContext):
-        try:
-            if isinstance(request, bytes):
-                raise invalid(f"The request is not a {kind.DESCRIPTOR.full_name}")
-            return service.answer(method, request, "GRPC")
-        except ServingError as error:
-            context.abort(error.code, error.message)
-
-    return grpc.unary_unary_rpc_method_handler(
-        answer,
-        request_deserializer=parse,
-        response_serializer=lambda response: response.SerializeToString(),
     )
 
 

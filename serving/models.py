@@ -67,6 +67,7 @@ class Models:
         self._models: dict[str, _Model] = {}
         self._leaving: list[_Model] = []
         self._lock = threading.RLock()
+        self._configuring = threading.Lock()
         self._progress = threading.Condition(self._lock)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             max(1, load_threads), "load-model"
@@ -85,6 +86,14 @@ class Models:
                 FAILED_PRECONDITION, labels are as they were.
         """
         check_configs(configs)
+        with self._configuring:
+            self._replace(configs)
+            self.poll()
+            self._wait_until_settled()
+            with self._lock:
+                self._set_labels(configs)
+
+    def _replace(self, configs: Sequence[ModelConfig]) -> None:
         with self._lock:
             before, self._models = self._models, {}
             for config in configs:
@@ -94,10 +103,6 @@ class Models:
             for model in before.values():
                 model.dropped, model.wanted = True, set()
                 self._leaving.append(model)
-        self.poll()
-        self._wait_until_settled()
-        with self._lock:
-            self._set_labels(configs)
 
     def poll(self) -> None:
         """Looks at the base paths once and starts loading and unloading."""
@@ -121,7 +126,10 @@ class Models:
 
         def run():
             while not self._ended.wait(seconds):
-                self.poll()
+                try:
+                    self.poll()
+                except Exception as error:  # The next poll may find things in order.
+                    _say(f"Looking for versions failed: {error}")
 
         self._poller = threading.Thread(target=run, name="poll-models", daemon=True)
         self._poller.start()
@@ -196,10 +204,9 @@ class Models:
                 )
         return sorted(found, key=lambda status: -status.version)
 
-    def available(self) -> dict[str, list[int]]:
-        """Model -> its versions that answer."""
-        with self._lock:
-            return {name: model.available() for name, model in self._models.items()}
+    def knows(self, name: str) -> bool:
+        """Whether the config has a model of that name."""
+        return name in self._models
 
     def _find(self, spec: model_pb2.ModelSpec) -> tuple[Version | None, str]:
         with self._lock:
@@ -216,7 +223,9 @@ class Models:
 
     def _number(self, spec: model_pb2.ModelSpec, model: _Model) -> int | None:
         if spec.HasField("version"):
-            return spec.version.value
+            number = spec.version.value
+            # Clients written for other servers send 0 for "any".
+            return None if number == 0 and 0 not in model.versions else number
         if spec.version_label:
             if spec.version_label not in model.labels:
                 raise invalid(
@@ -323,6 +332,8 @@ class Models:
             )
 
     def _set_labels(self, configs: Sequence[ModelConfig]) -> None:
+        if self._ended.is_set():
+            return
         for config in configs:
             available = self._models[config.name].available()
             for label, number in config.version_labels.items():

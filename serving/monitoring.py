@@ -1,7 +1,8 @@
 """Counters and histograms, and the page that Prometheus reads them from.
 
 Names, labels and microseconds are TF Serving's. Beyond them: the signature among the
-labels of `request_count_by_signature`, and requests that are under way.
+labels of `request_count_by_signature`, requests that are under way, and what the batch
+op does.
 """
 
 import bisect
@@ -11,6 +12,12 @@ from collections.abc import Sequence
 
 _PREFIX = ":tensorflow:serving:"
 _LATENCY_BUCKETS = tuple(10 * 1.8**i for i in range(33))  # 10 us to 40 minutes
+_SIZE_BUCKETS = tuple(2**i for i in range(15))
+_BATCH_LABELS = ("model_name", "signature_name")
+_API_OF_METHOD = {
+    "tensorflow/serving/classify": "Classify",
+    "tensorflow/serving/regress": "Regress",
+}
 
 Labels = tuple[str, ...]
 
@@ -113,12 +120,81 @@ class Monitoring:
         self.requests_in_flight = Gauge(
             "requests_in_flight", ["entrypoint"], "Requests that are being answered."
         )
+        self.runtime_latency = Histogram(
+            "runtime_latency",
+            ["model_name", "API", "runtime"],
+            "Microseconds in TensorFlow, of requests by the method of their signature.",
+            _LATENCY_BUCKETS,
+        )
+        self.input_batch_size = Histogram(
+            "batching:input_batch_size",
+            _BATCH_LABELS,
+            "Examples in a batch, without padding.",
+            _SIZE_BUCKETS,
+        )
+        self.processed_batch_size = Histogram(
+            "batching:processed_batch_size",
+            _BATCH_LABELS,
+            "Examples in a batch, with padding.",
+            _SIZE_BUCKETS,
+        )
+        self.queuing_latency = Histogram(
+            "batching:queuing_latency",
+            _BATCH_LABELS,
+            "Microseconds that a request waited for its batch to start.",
+            _LATENCY_BUCKETS,
+        )
+        self.batch_delay = Histogram(
+            "batching:batch_delay_us",
+            _BATCH_LABELS,
+            "Age of a batch when it starts: microseconds since its first request.",
+            _LATENCY_BUCKETS,
+        )
+        self.batching_requests = Gauge(
+            "batching:requests_in_flight",
+            _BATCH_LABELS,
+            "Requests that wait for a batch or are in one that runs.",
+        )
 
     def page(self) -> str:
         """All of it in the text format of Prometheus, version 0.0.4."""
         families = [one for one in vars(self).values() if isinstance(one, _Family)]
         lines = [line for family in families for line in family.page()]
         return "\n".join(lines) + "\n"
+
+
+class ModelRuns:
+    """What one model's runs are counted as.
+
+    Args:
+        monitoring: where.
+        model_name: the label.
+    """
+
+    def __init__(self, monitoring: Monitoring, model_name: str):
+        self._monitoring = monitoring
+        self._model = model_name
+
+    def ran(self, method: str, seconds: float) -> None:
+        """A request of a signature with that method spent `seconds` in TensorFlow."""
+        api = _API_OF_METHOD.get(method, "Predict")
+        self._monitoring.runtime_latency.observe(seconds * 1e6, self._model, api, "TF1")
+
+    def waits(self, signature: str, amount: int) -> None:
+        """So many more requests are with the batch op."""
+        self._monitoring.batching_requests.add(self._model, signature, amount=amount)
+
+    def waited(self, signature: str, seconds: float) -> None:
+        """A request's wait for its batch."""
+        micros = max(0.0, seconds * 1e6)
+        self._monitoring.queuing_latency.observe(micros, self._model, signature)
+
+    def batch(self, signature: str, examples: int, padded: int, age: float) -> None:
+        """A batch ran: its examples, the same with padding, its age in seconds."""
+        labels = self._model, signature
+        self._monitoring.input_batch_size.observe(examples, *labels)
+        self._monitoring.processed_batch_size.observe(padded, *labels)
+        self._monitoring.batch_delay.observe(max(0.0, age * 1e6), *labels)
 
 
 def _escaped(value: str) -> str:

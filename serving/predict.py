@@ -7,6 +7,7 @@ from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving import tensors
 from serving.errors import invalid
+from serving.limits import Limits
 from serving.models import Models
 from serving.saved_model import SavedModel, Signature
 
@@ -18,7 +19,7 @@ def predict(
     request: predict_pb2.PredictRequest,
     *,
     as_content: bool = False,
-    most_bytes: int,
+    limits: Limits,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest.
 
@@ -26,7 +27,7 @@ def predict(
         models: what is served.
         request: the request.
         as_content: outputs in `tensor_content` instead of typed fields.
-        most_bytes: a request with a larger tensor is refused.
+        limits: on the memory that requests take.
 
     Raises:
         ServingError: with the status and message of TF Serving.
@@ -34,7 +35,7 @@ def predict(
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     with models.using(request.model_spec) as (model, version):
-        outputs = run_predict(model, request, most_bytes=most_bytes)
+        outputs = run_predict(model, request, limits)
     response = predict_pb2.PredictResponse()
     answer_spec(
         response.model_spec,
@@ -48,18 +49,25 @@ def predict(
 
 
 def run_predict(
-    model: SavedModel, request: predict_pb2.PredictRequest, *, most_bytes: int
+    model: SavedModel, request: predict_pb2.PredictRequest, limits: Limits
 ) -> dict[str, np.ndarray]:
     """What `model` computes for a request, output's alias -> array."""
     key = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = model.signature(key)
     outputs = wanted_outputs(signature, request.output_filter)
     check_names(signature, request.inputs)
-    given = {
-        alias: tensors.from_proto(alias, proto, most_bytes=most_bytes)
-        for alias, proto in request.inputs.items()
-    }
-    return model.run(signature, with_defaults(signature, given), outputs)
+    total = 0
+    for alias, proto in request.inputs.items():
+        amount = tensors.bytes_of(alias, proto)
+        shape = tensors.show_shape(tensors.shape_of(proto.tensor_shape))
+        limits.check_tensor(alias, shape, amount)
+        total += amount
+    with limits.memory(total):
+        given = {
+            alias: tensors.from_proto(alias, proto)
+            for alias, proto in request.inputs.items()
+        }
+        return model.run(signature, with_defaults(signature, given), outputs)
 
 
 def check_names(signature: Signature, sent: Iterable[str]) -> None:

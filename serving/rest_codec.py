@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -19,17 +20,21 @@ from tensorflow_serving.apis import (
 )
 
 from serving import tensors
-from serving.errors import code_of, invalid
+from serving.errors import Code, ServingError, code_of, invalid
 from serving.saved_model import Endpoint, Signature
 
 _BASE64 = "b64"
 _INT64 = range(-(2**63), 2**63)
+_SURROGATE = rb"\ud"
 
 
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`; NaN and Infinity may stand in it as bare words."""
     try:
         found = json.loads(body)
+        if _SURROGATE in body.lower():
+            # Half of a pair is no character: no name or string could hold it.
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(found, dict):
@@ -58,8 +63,6 @@ def fill_predict(
     request: predict_pb2.PredictRequest,
     body: Mapping[str, Any],
     signature: Signature,
-    *,
-    most_bytes: int,
 ) -> None:
     """Puts the inputs of a JSON body into `request`."""
     columns = _rows(body, signature) if is_rows(body) else _columns(body, signature)
@@ -70,15 +73,13 @@ def fill_predict(
                 f"{sorted(signature.inputs)}"
             )
         array = _array(alias, values, signature.inputs[alias])
-        if array.nbytes > most_bytes:
-            raise invalid(f"input {alias} takes more than {most_bytes} bytes")
         request.inputs[alias].CopyFrom(tensors.to_proto(array, as_content=True))
 
 
 def predict_json(response: predict_pb2.PredictResponse, *, rows: bool) -> bytes:
     """A response in the form of its request."""
     outputs = {
-        alias: tensors.from_proto(alias, proto, most_bytes=1 << 62)
+        alias: tensors.from_proto(alias, proto)
         for alias, proto in response.outputs.items()
     }
     values = {alias: _jsonable(alias, array) for alias, array in outputs.items()}
@@ -230,49 +231,50 @@ def _is_base64(value: Any) -> bool:
 
 
 def _array(alias: str, values: Any, endpoint: Endpoint) -> np.ndarray:
+    flat, shape = _flat(alias, values)
     if endpoint.dtype == tf.string:
-        return _strings(alias, values)
+        array = np.empty(len(flat), object)
+        array[:] = [_bytes(alias, one) for one in flat]
+        return array.reshape(shape)
     expected = tensors.dtype_name(endpoint.dtype.as_datatype_enum)
+    if endpoint.dtype == tf.bool:
+        allowed = {bool}
+    elif endpoint.dtype.is_integer:
+        allowed = {int}
+    else:
+        allowed = {int, float}
+    if not set(map(type, flat)) <= allowed:
+        wrong = next(one for one in flat if type(one) not in allowed)
+        raise invalid(f"input {alias}: expected {expected}, received {_shown(wrong)}")
     try:
-        found = np.array(values)
-    except ValueError as error:
-        raise invalid(f"input {alias}: lists of unequal lengths or depths") from error
-    allowed = "b" if endpoint.dtype == tf.bool else "iu"
-    if endpoint.dtype.is_floating or endpoint.dtype.is_complex:
-        allowed = "iuf"
-    if found.size and found.dtype.kind not in allowed:
-        shown = json.dumps(values)[:60]
-        raise invalid(f"input {alias}: expected {expected}, received {shown}")
-    kind = endpoint.dtype.as_numpy_dtype
-    if endpoint.dtype.is_integer and found.size:
-        limits = np.iinfo(kind)
-        if int(found.min()) < limits.min or int(found.max()) > limits.max:
-            raise invalid(f"input {alias}: a value does not fit {expected}")
-    with np.errstate(over="ignore"):
-        return found.astype(kind)
+        with np.errstate(over="ignore"):
+            if endpoint.dtype.is_integer or endpoint.dtype == tf.bool:
+                found = np.array(flat, endpoint.dtype.as_numpy_dtype)
+            else:
+                found = np.array(flat, np.float64).astype(endpoint.dtype.as_numpy_dtype)
+    except OverflowError as error:
+        raise invalid(f"input {alias}: a value does not fit {expected}") from error
+    return found.reshape(shape)
 
 
-def _strings(alias: str, values: Any) -> np.ndarray:
-    shape: list[int] = []
-    level = values
-    while isinstance(level, list):
-        shape.append(len(level))
-        level = level[0] if level else None
-    flat: list[bytes] = []
-    _flatten(alias, values, shape, flat)
-    array = np.empty(len(flat), object)
-    array[:] = flat
-    return array.reshape(shape)
+def _flat(alias: str, values: Any) -> tuple[list, list[int]]:
+    """The values of nested lists in a row, and the lists' lengths from outside in.
 
-
-def _flatten(alias: str, value: Any, shape: list[int], flat: list[bytes]) -> None:
-    if not shape:
-        flat.append(_bytes(alias, value))
-        return
-    if not isinstance(value, list) or len(value) != shape[0]:
+    numpy would take ragged lists and mixed types for something else, and any amount
+    of memory for it.
+    """
+    flat, shape = [values], []
+    while set(map(type, flat)) == {list}:
+        lengths = set(map(len, flat))
+        if len(lengths) > 1:
+            raise invalid(f"input {alias}: lists of unequal lengths or depths")
+        shape += lengths
+        flat = list(itertools.chain.from_iterable(flat))
+    if list in set(map(type, flat)):
         raise invalid(f"input {alias}: lists of unequal lengths or depths")
-    for one in value:
-        _flatten(alias, one, shape[1:], flat)
+    if len(shape) > tensors.MOST_DIMENSIONS:
+        raise invalid(f"input {alias}: more than {tensors.MOST_DIMENSIONS} dimensions")
+    return flat, shape
 
 
 def _bytes(alias: str, value: Any) -> bytes:
@@ -283,9 +285,16 @@ def _bytes(alias: str, value: Any) -> bytes:
             return base64.b64decode(value[_BASE64], validate=True)
         except (binascii.Error, ValueError) as error:
             raise invalid(f"input {alias}: Unable to base64 decode") from error
-    raise invalid(
-        f"input {alias}: expected DT_STRING, received {json.dumps(value)[:60]}"
-    )
+    raise invalid(f"input {alias}: expected DT_STRING, received {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: short whatever a client sent."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    if isinstance(value, int) and abs(value) > 1 << 64:
+        return "a huge integer"
+    return json.dumps(value[:60] if isinstance(value, str) else value)
 
 
 def _jsonable(alias: str, array: np.ndarray) -> Any:
@@ -293,6 +302,10 @@ def _jsonable(alias: str, array: np.ndarray) -> Any:
         as_bytes = alias.endswith("_bytes")
         flat = [_text(value, as_bytes) for value in array.reshape(-1)]
         return _nested(flat, array.shape)
+    if array.dtype.kind == "c":
+        raise ServingError(
+            Code.UNIMPLEMENTED, f"output {alias}: complex numbers have no JSON form"
+        )
     if array.dtype.kind not in "iubf":
         array = array.astype(np.float32)
     if array.dtype in (np.float32, np.float16):
@@ -339,15 +352,19 @@ def _fill_example(example: tf.train.Example, given: Any) -> None:
             feature.float_list.value.extend(_float32(name, one) for one in values)
         else:
             raise invalid(
-                f"feature {name}: expected numbers or strings, received "
-                f"{json.dumps(value)[:60]}"
+                f"feature {name}: expected numbers or strings, received {_shown(value)}"
             )
 
 
 def _float32(name: str, value: float) -> float:
-    with np.errstate(over="ignore"):
-        return float(np.float32(value))
+    try:
+        with np.errstate(over="ignore"):
+            return float(np.float32(float(value)))
+    except OverflowError as error:
+        raise invalid(f"feature {name}: a value does not fit DT_FLOAT") from error
 
 
 def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": ")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(", ", ": ")).encode(
+        errors="replace"
+    )

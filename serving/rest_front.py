@@ -2,8 +2,8 @@
 
 import asyncio
 import concurrent.futures
+import logging
 import re
-import threading
 from collections.abc import Callable
 
 from aiohttp import web
@@ -17,9 +17,11 @@ from tensorflow_serving.apis import (
 )
 
 from serving import rest_codec
-from serving.errors import HTTP, Code, ServingError, invalid
+from serving.errors import HTTP, Code, ServingError, invalid, proper_errors
+from serving.event_loop import EventLoop
+from serving.http_connections import HttpConnections
 from serving.predict import DEFAULT_SIGNATURE
-from serving.service import Service
+from serving.service import Call, Service
 
 _MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"
@@ -29,6 +31,9 @@ _CALL = re.compile(rf"{_MODEL}:(?P<method>predict|classify|regress)")
 _METADATA = re.compile(rf"{_MODEL}/metadata")
 _STATUS = re.compile(_MODEL)
 _INT64_MAX = 2**63 - 1
+_IDLE_SECONDS = 75
+# Bytes of Python objects for a byte of JSON, at worst (lists of empty lists).
+_JSON_MEMORY = 24
 
 
 class RestFront:
@@ -42,7 +47,8 @@ class RestFront:
             longest time that a sender may take.
         drain_seconds: for calls under way when it stops.
         most_body_bytes: a larger request, unpacked, is refused.
-        most_bytes: a request with a larger tensor is refused.
+        most_connections: open at once; more are closed.
+        receive_seconds: longest time that a sender may take.
         cors: tell browsers that pages of other hosts may call.
         metrics_path: path of the Prometheus page; none for no page.
 
@@ -60,46 +66,54 @@ class RestFront:
         timeout_seconds: float,
         drain_seconds: float,
         most_body_bytes: int,
-        most_bytes: int,
+        most_connections: int,
+        receive_seconds: float,
         cors: bool = False,
         metrics_path: str | None = None,
     ):
         self._service = service
         self._timeout = timeout_seconds
-        self._most_bytes = most_bytes
+        self._receive_seconds = receive_seconds
         self._cors = cors
         self._metrics_path = metrics_path
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "rest")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rest")
-        self._thread.start()
         application = web.Application(client_max_size=most_body_bytes)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
-            application, access_log=None, shutdown_timeout=drain_seconds
+            application,
+            access_log=None,
+            logger=_quiet_logger(),
+            shutdown_timeout=drain_seconds,
+            keepalive_timeout=_IDLE_SECONDS,
         )
+        self._events = EventLoop("rest-front")
         try:
-            self._in_loop(self._listen(host, port))
+            self._events.run(self._listen(host, port, most_connections))
         except OSError as error:
-            self.stop()
+            self._events.close()
             raise invalid(f"REST cannot listen on {host}:{port}: {error}") from error
 
     def stop(self) -> None:
         """Accepts no more calls; returns when those under way are answered."""
-        self._in_loop(self._runner.cleanup())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._events.run(self._stop())
+        self._events.close()
         self._pool.shutdown(wait=False)
 
-    def _in_loop(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    async def _listen(self, host: str, port: int) -> None:
+    async def _listen(self, host: str, port: int, most_connections: int) -> None:
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        self.port = self._runner.addresses[0][1]
+        self._connections = HttpConnections(
+            self._runner.server, most=most_connections, seconds=self._receive_seconds
+        )
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._connections, host, port)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        self._listener.close()
+        await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.Response:
+        self._connections.heard(request)
         if self._cors and request.method == "OPTIONS":
             return self._respond(200, b"")
         if self._metrics_path and request.path == self._metrics_path:
@@ -113,25 +127,37 @@ class RestFront:
             error = ServingError(Code.DEADLINE_EXCEEDED, "Timed out")
         except ServingError as caught:
             error = caught
-        except web.HTTPRequestEntityTooLarge:
-            error = ServingError(Code.RESOURCE_EXHAUSTED, "The request is too large")
-        except web.HTTPException as caught:
-            return self._respond(caught.status, rest_codec.error_json(caught.reason))
-        except (ValueError, ConnectionError) as caught:
-            # aiohttp raises these for bodies that are not what the headers say.
-            error = invalid(f"The request cannot be read: {caught}")
         return self._respond(HTTP[error.code], rest_codec.error_json(error.message))
 
     async def _answered(self, request: web.Request) -> bytes:
-        call = self._route(request)
-        body = await request.read()
-        return await self._loop.run_in_executor(self._pool, call, body)
+        with proper_errors():
+            call = self._route(request)
+            body = await self._body(request)
+            loop = asyncio.get_running_loop()
+            with self._service.limits.memory(len(body) * _JSON_MEMORY):
+                return await loop.run_in_executor(self._pool, call, body)
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            return await asyncio.wait_for(request.read(), self._receive_seconds)
+        except TimeoutError as error:
+            raise ServingError(
+                Code.DEADLINE_EXCEEDED,
+                f"The request's body did not come within {self._receive_seconds:g} s",
+            ) from error
+        except web.HTTPRequestEntityTooLarge as error:
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED, "The request is too large"
+            ) from error
+        except (ValueError, ConnectionError, web.RequestPayloadError) as error:
+            # A body that is not what the headers say.
+            raise invalid(f"The request cannot be read: {error}") from error
 
     def _route(self, request: web.Request) -> Callable[[bytes], bytes]:
         verb, path = request.method, request.path
         if verb == "POST" and (found := _CALL.fullmatch(path)):
             call = getattr(self, f"_{found['method']}")
-            return lambda body: call(_spec(found), rest_codec.parse(body))
+            return lambda body: call(_spec(found), body)
         if verb == "GET" and (found := _METADATA.fullmatch(path)):
             return lambda _: self._metadata(_spec(found))
         if verb == "GET" and (found := _STATUS.fullmatch(path)):
@@ -140,47 +166,52 @@ class RestFront:
             raise ServingError(Code.NOT_FOUND, f"Not found: {path}")
         raise invalid(f"Malformed request: {verb} {path}")
 
-    def _predict(self, spec: model_pb2.ModelSpec, body: dict) -> bytes:
-        spec.signature_name = rest_codec.signature_name(body)
-        rows = rest_codec.is_rows(body)
+    def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = predict_pb2.PredictRequest(model_spec=spec)
-        # The types that JSON lacks stand in the signature.
-        with self._service.models.using(spec) as (model, version):
-            signature = model.signature(spec.signature_name or DEFAULT_SIGNATURE)
-            request.model_spec.version.value = version
-            rest_codec.fill_predict(
-                request, body, signature, most_bytes=self._most_bytes
-            )
-        response = self._service.answer("Predict", request, "REST")
-        return rest_codec.predict_json(response, rows=rows)
+        with self._service.call("Predict", "REST") as call:
+            call.spec = request.model_spec
+            given = rest_codec.parse(body)
+            request.model_spec.signature_name = rest_codec.signature_name(given)
+            rows = rest_codec.is_rows(given)
+            # The types that JSON lacks stand in the signature.
+            with self._service.models.using(request.model_spec) as (model, version):
+                signature = model.signature(
+                    request.model_spec.signature_name or DEFAULT_SIGNATURE
+                )
+                request.model_spec.version.value = version
+                rest_codec.fill_predict(request, given, signature)
+                del given
+                return rest_codec.predict_json(call.answer(request), rows=rows)
 
-    def _classify(self, spec: model_pb2.ModelSpec, body: dict) -> bytes:
-        spec.signature_name = rest_codec.signature_name(body)
+    def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = classification_pb2.ClassificationRequest(model_spec=spec)
-        rest_codec.fill_examples(request, body)
-        return rest_codec.classify_json(
-            self._service.answer("Classify", request, "REST")
-        )
+        with self._service.call("Classify", "REST") as call:
+            self._fill_examples(call, request, body)
+            return rest_codec.classify_json(call.answer(request))
 
-    def _regress(self, spec: model_pb2.ModelSpec, body: dict) -> bytes:
-        spec.signature_name = rest_codec.signature_name(body)
+    def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = regression_pb2.RegressionRequest(model_spec=spec)
-        rest_codec.fill_examples(request, body)
-        return rest_codec.regress_json(self._service.answer("Regress", request, "REST"))
+        with self._service.call("Regress", "REST") as call:
+            self._fill_examples(call, request, body)
+            return rest_codec.regress_json(call.answer(request))
+
+    def _fill_examples(self, call: Call, request, body: bytes) -> None:
+        call.spec = request.model_spec
+        given = rest_codec.parse(body)
+        request.model_spec.signature_name = rest_codec.signature_name(given)
+        rest_codec.fill_examples(request, given)
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
-        return rest_codec.metadata_json(
-            self._service.answer("GetModelMetadata", request, "REST")
-        )
+        with self._service.call("GetModelMetadata", "REST") as call:
+            return rest_codec.metadata_json(call.answer(request))
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
-        return rest_codec.status_json(
-            self._service.answer("GetModelStatus", request, "REST")
-        )
+        with self._service.call("GetModelStatus", "REST") as call:
+            return rest_codec.status_json(call.answer(request))
 
     def _respond(
         self, status: int, body: bytes, kind: str = "application/json"
@@ -193,6 +224,13 @@ class RestFront:
                 "Access-Control-Allow-Headers": "Content-Type",
             }
         return web.Response(status=status, body=body, headers=headers)
+
+
+def _quiet_logger() -> logging.Logger:
+    """aiohttp prints a traceback for every broken request; ours are printed by us."""
+    logger = logging.getLogger("serving.rest_front")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 def _spec(found: re.Match) -> model_pb2.ModelSpec:

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from serving import batching, grpc_front, text_configs
+from serving import allocator, batching, grpc_front, text_configs
 from serving.errors import ServingError
 from serving.flags import Flags, channel_arguments, parse_flags
 from serving.grpc_front import GrpcFront
+from serving.limits import Limits
 from serving.models import ModelConfig, Models
-from serving.monitoring import Monitoring
+from serving.monitoring import ModelRuns, Monitoring
 from serving.rest_front import RestFront
 from serving.saved_model import SavedModel
 from serving.service import Service
@@ -42,6 +43,9 @@ class Server:
     def __init__(self, flags: Flags):
         self._flags = flags
         self.monitoring = Monitoring()
+        self._limits = Limits(
+            tensor_bytes=flags.max_tensor_bytes, memory_bytes=flags.max_memory_bytes
+        )
         self._batching = _read_batching(flags)
         ssl = flags.ssl_config_file and text_configs.read_text_config(
             flags.ssl_config_file, text_configs.SSLConfig
@@ -60,7 +64,7 @@ class Server:
             self.models,
             self.monitoring,
             as_content=flags.enable_serialization_as_tensor_content,
-            most_bytes=flags.max_tensor_bytes,
+            limits=self._limits,
             most_requests=flags.max_concurrent_requests,
         )
         addresses = [f"{flags.host}:{flags.port}"] if flags.port else []
@@ -78,6 +82,7 @@ class Server:
                 threads=flags.grpc_max_threads,
                 most_message_bytes=flags.max_message_bytes,
                 most_calls=flags.max_concurrent_requests,
+                receive_seconds=flags.max_receive_seconds,
                 health_service=flags.enable_grpc_healthcheck_service,
                 channel_arguments=channel_arguments(flags.grpc_channel_arguments),
             )
@@ -101,22 +106,28 @@ class Server:
                 threads=flags.grpc_max_threads,
                 timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
                 drain_seconds=flags.drain_seconds,
-                most_body_bytes=flags.max_message_bytes,
-                most_bytes=flags.max_tensor_bytes,
+                most_body_bytes=flags.max_json_bytes,
+                most_connections=flags.max_http_connections,
+                receive_seconds=flags.max_receive_seconds,
                 cors=flags.rest_api_enable_cors_support,
                 metrics_path=self._metrics_path,
             )
         if self.grpc is not None:
             self.grpc.start()
 
-    def stop(self) -> None:
-        """Answers what was accepted, then ends."""
+    def drain(self) -> None:
+        """Answers what was accepted; the process may end then."""
         self._ended.set()
-        seconds = self._flags.drain_seconds
         if self.grpc is not None:
-            self.grpc.stop(seconds)
+            self.grpc.drain(self._flags.drain_seconds)
         if self.rest is not None:
             self.rest.stop()
+
+    def stop(self) -> None:
+        """Answers what was accepted, and leaves nothing behind."""
+        self.drain()
+        if self.grpc is not None:
+            self.grpc.stop()
         self.models.close()
 
     def _read_models(self) -> list[ModelConfig]:
@@ -145,9 +156,9 @@ class Server:
                     self._configs = configs
                     self.models.configure(configs)
                 said = None
-            except ServingError as error:
-                if error.message != said:
-                    said = error.message
+            except Exception as error:  # The next reading may find it in order.
+                if str(error) != said:
+                    said = str(error)
                     _say(f"The config stays as it was: {said}")
 
     def _load(self, name: str, path: str) -> SavedModel:
@@ -163,13 +174,14 @@ class Server:
                 or threads,
             ),
             batching=self._batching,
+            runs=ModelRuns(self.monitoring, name),
         )
         if flags.enable_model_warmup:
             try:
                 warm_up(
                     model,
                     iterations=flags.num_request_iterations_for_warmup,
-                    most_bytes=flags.max_tensor_bytes,
+                    limits=self._limits,
                 )
             except BaseException:
                 model.close()
@@ -201,6 +213,7 @@ def _read_metrics_path(flags: Flags) -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     tf.get_logger().setLevel("ERROR")
     sys.setswitchinterval(_SWITCH_SECONDS)
+    allocator.keep_freed_memory()
     try:
         flags = parse_flags(argv, grpc_front.version_text())
         server = Server(flags)
@@ -226,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     while not ended.wait(0.2):
         pass
     _say("Stopping: answering what was accepted.")
-    server.stop()
+    server.drain()
     return 0
 
 

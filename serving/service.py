@@ -1,19 +1,21 @@
 """The calls of the API, counted and timed; gRPC and REST answer through it."""
 
 import contextlib
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf import message
+from tensorflow_serving.apis import model_pb2
 
 from serving import examples, metadata, predict
-from serving.errors import Code, ServingError
+from serving.errors import Code, ServingError, proper_errors
+from serving.limits import Limits
 from serving.models import Models
 from serving.monitoring import Monitoring
+
+_INFERENCE = {"Predict", "Classify", "Regress", "MultiInference"}
 
 
 class Service:
@@ -23,7 +25,7 @@ class Service:
         models: what is served.
         monitoring: counts and times.
         as_content: outputs in `tensor_content` instead of typed fields.
-        most_bytes: a request with a larger tensor is refused.
+        limits: on the memory that requests take.
         most_requests: more at once are refused.
     """
 
@@ -33,20 +35,23 @@ class Service:
         monitoring: Monitoring,
         *,
         as_content: bool,
-        most_bytes: int,
+        limits: Limits,
         most_requests: int,
     ):
         self.models = models
         self.monitoring = monitoring
+        self.limits = limits
         self._places = threading.BoundedSemaphore(most_requests)
         self._most_requests = most_requests
         self._answers: dict[str, Callable[[Any], message.Message]] = {
             "Predict": lambda request: predict.predict(
-                models, request, as_content=as_content, most_bytes=most_bytes
+                models, request, as_content=as_content, limits=limits
             ),
-            "Classify": lambda request: examples.classify(models, request),
-            "Regress": lambda request: examples.regress(models, request),
-            "MultiInference": lambda request: examples.multi_inference(models, request),
+            "Classify": lambda request: examples.classify(models, request, limits),
+            "Regress": lambda request: examples.regress(models, request, limits),
+            "MultiInference": lambda request: examples.multi_inference(
+                models, request, limits
+            ),
             "GetModelMetadata": lambda request: metadata.get_model_metadata(
                 models, request
             ),
@@ -58,32 +63,39 @@ class Service:
             ),
         }
 
-    def answer(self, api: str, request: message.Message, entrypoint: str):
-        """The response to `request`.
+    @contextlib.contextmanager
+    def call(self, api: str, entrypoint: str) -> Iterator["Call"]:
+        """Counts and times a call, and takes its place among those at once.
+
+        Everything of it belongs inside: reading the request, `Call.answer`, and
+        writing the response.
 
         Args:
             api: the call's name in the service's definition.
-            request: its message.
             entrypoint: "GRPC" or "REST".
 
         Raises:
             ServingError: the only exception that gets out.
         """
-        with self._counted(api, request, entrypoint), self._place():
-            try:
-                return self._answers[api](request)
-            except ServingError:
-                raise
-            except MemoryError as error:
-                raise ServingError(
-                    Code.RESOURCE_EXHAUSTED, "Out of memory for this request"
-                ) from error
-            except Exception as error:
-                # A defect of ours: the client gets a proper status, the log the place.
-                traceback.print_exc(file=sys.stderr)
-                raise ServingError(
-                    Code.INTERNAL, f"{type(error).__name__}: {error}"
-                ) from error
+        monitoring = self.monitoring
+        started, status = time.perf_counter(), Code.OK
+        call = Call(self._answers[api])
+        monitoring.requests_in_flight.add(entrypoint)
+        try:
+            with proper_errors(), self._place():
+                yield call
+        except ServingError as error:
+            status = error.code
+            raise
+        finally:
+            monitoring.requests_in_flight.add(entrypoint, amount=-1)
+            name, signature = self._labels(api, call.spec, status)
+            monitoring.request_count.add(name, status.name)
+            monitoring.request_count_by_signature.add(
+                name, signature, api, entrypoint, status.name
+            )
+            micros = (time.perf_counter() - started) * 1e6
+            monitoring.request_latency.observe(micros, name, api, entrypoint)
 
     @contextlib.contextmanager
     def _place(self) -> Iterator[None]:
@@ -97,34 +109,29 @@ class Service:
         finally:
             self._places.release()
 
-    @contextlib.contextmanager
-    def _counted(self, api: str, request, entrypoint: str) -> Iterator[None]:
-        monitoring = self.monitoring
-        started, status = time.perf_counter(), Code.OK
-        monitoring.requests_in_flight.add(entrypoint)
-        try:
-            yield
-        except ServingError as error:
-            status = error.code
-            raise
-        finally:
-            monitoring.requests_in_flight.add(entrypoint, amount=-1)
-            name, signature = self._labels(request, status)
-            monitoring.request_count.add(name, status.name)
-            monitoring.request_count_by_signature.add(
-                name, signature, api, entrypoint, status.name
-            )
-            micros = (time.perf_counter() - started) * 1e6
-            monitoring.request_latency.observe(micros, name, api, entrypoint)
-
-    def _labels(self, request, status: Code) -> tuple[str, str]:
-        spec = getattr(request, "model_spec", None)
-        if spec is None and getattr(request, "tasks", None):
-            spec = request.tasks[0].model_spec
-        if spec is None:
-            return "", ""
+    def _labels(self, api: str, spec, status: Code) -> tuple[str, str]:
         # Whatever a client sends must not become a label: each takes memory for good.
-        if spec.name not in self.models.available():
+        if spec is None or not self.models.knows(spec.name):
             return "", ""
-        signature = spec.signature_name or predict.DEFAULT_SIGNATURE
-        return spec.name, signature if status is Code.OK else ""
+        if api not in _INFERENCE or status is not Code.OK:
+            return spec.name, ""
+        return spec.name, spec.signature_name or predict.DEFAULT_SIGNATURE
+
+
+class Call:
+    """One call under way.
+
+    Args:
+        answer: makes the response.
+    """
+
+    def __init__(self, answer: Callable[[Any], message.Message]):
+        self._answer = answer
+        self.spec: model_pb2.ModelSpec | None = None
+
+    def answer(self, request: message.Message) -> Any:
+        """The response to `request`; raises ServingError."""
+        self.spec = getattr(request, "model_spec", None)
+        if self.spec is None and getattr(request, "tasks", None):
+            self.spec = request.tasks[0].model_spec
+        return self._answer(request)

@@ -1,4 +1,4 @@
-"""TensorProto <-> numpy, with TF Serving's errors and with bounds on memory."""
+"""TensorProto <-> numpy, with TF Serving's errors."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 
-from serving.errors import Code, ServingError, invalid
+from serving.errors import invalid
 
 _FIELDS = {
     tf.float32: "float_val",
@@ -26,17 +26,17 @@ _FIELDS = {
     tf.complex64: "scomplex_val",
     tf.complex128: "dcomplex_val",
 }
+_BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in _FIELDS}
+_OF_NUMPY = {np.dtype(dtype.as_numpy_dtype): dtype for dtype in _FIELDS}
 _BITS_IN_HALF_VAL = (tf.float16, tf.bfloat16)
-_OBJECT_BYTES = 8
+MOST_DIMENSIONS = 64
+# A pointer here, a string's head in TensorFlow.
+STRING_BYTES = 32
 
 
 def dtype_of(number: int) -> tf.DType | None:
     """The dtype of that enum value, if a request can hold it."""
-    try:
-        dtype = tf.dtypes.as_dtype(number)
-    except TypeError:
-        return None
-    return dtype if dtype in _FIELDS else None
+    return _BY_NUMBER.get(number)
 
 
 def dtype_name(number: int) -> str:
@@ -61,9 +61,29 @@ def show_shape(shape: tuple[int | None, ...] | None) -> str:
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-def from_proto(
-    alias: str, proto: tensor_pb2.TensorProto, *, most_bytes: int
-) -> np.ndarray:
+def bytes_of(alias: str, proto: tensor_pb2.TensorProto) -> int:
+    """Bytes that the array in `proto` takes in memory.
+
+    They may be many more than the message has: one value stands for any number.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT `tensor parsing error: ALIAS`.
+    """
+    dtype, shape = _declared(alias, proto)
+    count = math.prod(shape)
+    if dtype != tf.string:
+        return count * dtype.size
+    lengths = [len(one) for one in proto.string_val]
+    repeated = max(0, count - len(lengths)) * (lengths[-1] if lengths else 0)
+    return count * STRING_BYTES + sum(lengths) + repeated + len(proto.tensor_content)
+
+
+def dtype_of_array(array: np.ndarray) -> tf.DType:
+    """The dtype of a tensor that holds `array`; strings are objects."""
+    return _OF_NUMPY.get(array.dtype) or tf.dtypes.as_dtype(array.dtype)
+
+
+def from_proto(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """The array in `proto`; strings as bytes objects.
 
     Values may stand in the typed field, where the last one is repeated up to the end
@@ -71,29 +91,33 @@ def from_proto(
 
     Args:
         alias: the input's name in the signature, for messages.
-        most_bytes: a request is refused if it declares more: one value and a shape
-            would otherwise take any amount of memory.
+        proto: the tensor; see `bytes_of`.
 
     Raises:
-        ServingError: INVALID_ARGUMENT `tensor parsing error: ALIAS`, or
-            RESOURCE_EXHAUSTED for too large a declared size.
+        ServingError: INVALID_ARGUMENT `tensor parsing error: ALIAS`.
     """
-    dtype, shape = dtype_of(proto.dtype), shape_of(proto.tensor_shape)
-    if dtype is None or shape is None or None in shape:
-        raise invalid(f"tensor parsing error: {alias}")
+    dtype, shape = _declared(alias, proto)
     count = math.prod(shape)
-    if count * max(dtype.size, 1 if dtype != tf.string else _OBJECT_BYTES) > most_bytes:
-        raise ServingError(
-            Code.RESOURCE_EXHAUSTED,
-            f"input {alias} declares the shape {show_shape(shape)}, more than the "
-            f"{most_bytes} bytes that a tensor may take",
-        )
     try:
-        if proto.tensor_content:
-            return _from_content(proto.tensor_content, dtype, shape, count)
+        # Each look at it copies it.
+        content = proto.tensor_content
+        if content:
+            return _from_content(content, dtype, shape, count)
         return _from_values(getattr(proto, _FIELDS[dtype]), dtype, shape, count)
     except (ValueError, OverflowError, TypeError) as error:
         raise invalid(f"tensor parsing error: {alias}") from error
+
+
+def _declared(
+    alias: str, proto: tensor_pb2.TensorProto
+) -> tuple[tf.DType, tuple[int, ...]]:
+    dtype = dtype_of(proto.dtype)
+    if len(proto.tensor_shape.dim) > MOST_DIMENSIONS:
+        raise invalid(f"tensor parsing error: {alias}")
+    shape = shape_of(proto.tensor_shape)
+    if dtype is None or shape is None or None in shape:
+        raise invalid(f"tensor parsing error: {alias}")
+    return dtype, shape
 
 
 def _from_content(content: bytes, dtype: tf.DType, shape, count: int) -> np.ndarray:
@@ -158,7 +182,7 @@ def to_proto(array: np.ndarray, *, as_content: bool) -> tensor_pb2.TensorProto:
     """`array` with its values in the typed field, or in `tensor_content`."""
     array = np.asarray(array)
     is_text = array.dtype.kind in "OSU"
-    dtype = tf.string if is_text else tf.dtypes.as_dtype(array.dtype)
+    dtype = tf.string if is_text else dtype_of_array(array)
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)

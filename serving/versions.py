@@ -1,16 +1,15 @@
 """One version of a model: its states, its users, how it is loaded and unloaded."""
 
 import contextlib
-import ctypes
 import dataclasses
 import enum
-import gc
 import threading
 from collections.abc import Callable, Collection, Iterator
 
 import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2
 
+from serving.allocator import give_memory_back
 from serving.errors import Code, ServingError
 from serving.saved_model import SavedModel
 
@@ -111,15 +110,8 @@ class Version:
         if model is not None:
             model.close()
             del model
-            _give_memory_back()
+            give_memory_back()
         self.state = State.END
-
-
-def _give_memory_back() -> None:
-    gc.collect()
-    # What was freed stays with the C library's allocator otherwise.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def find_versions(base_path: str) -> dict[int, str]:
@@ -131,12 +123,14 @@ def find_versions(base_path: str) -> dict[int, str]:
     Raises:
         ServingError: NOT_FOUND, there is no such path.
     """
-    if not tf.io.gfile.isdir(base_path):
+    try:
+        listed = sorted(tf.io.gfile.listdir(base_path))
+    except tf.errors.OpError as error:
         raise ServingError(
             Code.NOT_FOUND, f"Could not find base path {base_path} for servable"
-        )
+        ) from error
     found = {}
-    for name in sorted(tf.io.gfile.listdir(base_path)):
+    for name in listed:
         name = name.rstrip("/")
         if name.isdecimal() and name.isascii():
             found[int(name)] = f"{base_path.rstrip('/')}/{name}"

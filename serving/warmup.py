@@ -15,6 +15,7 @@ from serving.examples import (
     run_regress,
     serialized_examples,
 )
+from serving.limits import Limits
 from serving.predict import DEFAULT_SIGNATURE, run_predict
 from serving.saved_model import SavedModel
 
@@ -22,13 +23,13 @@ WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_RECORDS = 1000
 
 
-def warm_up(model: SavedModel, *, iterations: int, most_bytes: int) -> int:
+def warm_up(model: SavedModel, *, iterations: int, limits: Limits) -> int:
     """Runs the requests recorded with `model`; returns how many there are.
 
     Args:
         model: a loaded version; its file is a TFRecord of PredictionLog.
         iterations: times that each request is run.
-        most_bytes: see `tensors.from_proto`.
+        limits: as for requests.
 
     Raises:
         ServingError: a record cannot be read or answered, or there are too many; the
@@ -45,7 +46,7 @@ def warm_up(model: SavedModel, *, iterations: int, most_bytes: int) -> int:
                 f"Number of warmup records exceeds the maximum ({MOST_RECORDS}): {path}"
             )
         for _ in range(iterations):
-            _replay(model, log, most_bytes)
+            _replay(model, log, limits)
     return count
 
 
@@ -62,27 +63,29 @@ def _read(path: str) -> Iterator[prediction_log_pb2.PredictionLog]:
         ) from error
 
 
-def _replay(model: SavedModel, log, most_bytes: int) -> None:
+def _replay(model: SavedModel, log, limits: Limits) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
-        run_predict(model, log.predict_log.request, most_bytes=most_bytes)
+        run_predict(model, log.predict_log.request, limits)
     elif kind == "classify_log":
         request = log.classify_log.request
-        _run_examples(model, request.model_spec, CLASSIFY, request.input)
+        _run_examples(model, request.model_spec, CLASSIFY, request.input, limits)
     elif kind == "regress_log":
         request = log.regress_log.request
-        _run_examples(model, request.model_spec, REGRESS, request.input)
+        _run_examples(model, request.model_spec, REGRESS, request.input, limits)
     elif kind == "multi_inference_log":
         request = log.multi_inference_log.request
         for task in request.tasks:
-            _run_examples(model, task.model_spec, task.method_name, request.input)
+            spec, method = task.model_spec, task.method_name
+            _run_examples(model, spec, method, request.input, limits)
     else:
         raise ServingError(
             Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}"
         )
 
 
-def _run_examples(model: SavedModel, spec, method: str, given) -> None:
+def _run_examples(model: SavedModel, spec, method: str, given, limits: Limits) -> None:
     signature = model.signature(spec.signature_name or DEFAULT_SIGNATURE)
     run = run_classify if method == CLASSIFY else run_regress
-    run(model, signature, serialized_examples(given))
+    with serialized_examples(given, limits) as serialized:
+        run(model, signature, serialized)

@@ -21,7 +21,7 @@ COMMANDS = {
     "join_vectors",
     "inspect",
 }
-TWHIN_COMMANDS = {"vocabulary", "synthetic", "train"}
+TWHIN_COMMANDS = {"vocabulary", "synthetic", "train", "evaluate", "export"}
 # No module imports one of a later group.
 TWHIN_ORDER = [
     ["graph", "hashing", "edge_buckets"],
@@ -32,14 +32,20 @@ TWHIN_ORDER = [
     ["grouped_product", "node_tables"],
     ["operators", "comparators", "negatives", "losses"],
     ["model"],
+    ["known_edges", "neighbours", "product_quantization", "vectors"],
+    ["link_prediction", "inverted_file", "projector", "plot"],
+    ["popularity", "retrieval"],
+    ["evaluation", "exporting"],
     ["settings"],
     ["building", "training_step"],
     ["training", "trained"],
+    ["after_training"],
 ]
 ORDER = [
     ["schema", "record_writer"],
     ["labels", "record_files", "preprocess"],
     ["input", "record_checks"],
+    ["serving_inputs", "warmup_requests"],
     ["fields"],
     [
         "features",
@@ -52,7 +58,7 @@ ORDER = [
         "position_debias",
     ],
     ["ple", "large_embeddings"],
-    ["score", "calibrators"],
+    ["score", "calibrators", "vector_join"],
     ["model"],
     ["pointwise_loss", "pairwise_loss", "task_balancing"],
     ["grad_norm", "pcgrad"],
@@ -64,7 +70,8 @@ ORDER = [
     ["early_stopping"],
     ["settings", "training_step", "training_input"],
     ["building"],
-    ["training", "serving_model"],
+    ["training", "serving_signatures", "serving_variants"],
+    ["serving_model", "variant_comparison"],
 ]
 
 

@@ -43,7 +43,8 @@ def records(tmp_path):
         with open_record_files([path]) as output:
             output.write(serialize_examples(values))
     write_vectors(tmp_path / "user.parquet", [20, 10])
-    write_vectors(tmp_path / "author.parquet", ["a", "b"])
+    # The last is no vector for records that have no author.
+    write_vectors(tmp_path / "author.parquet", ["a", "b", ""])
     return tmp_path
 
 

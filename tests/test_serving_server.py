@@ -1,21 +1,17 @@
 """The server over real sockets: gRPC statuses and messages, REST codes and JSON."""
 
-import http.client
-import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
-import time
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from tensorflow.core.protobuf import saved_model_pb2
+from served import Code, fails, free_port, request, rest, save, wait_for
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -34,73 +30,13 @@ from serving.flags import Flags
 from serving.server import Server
 
 ROOT = pathlib.Path(__file__).parents[1]
-Code = grpc.StatusCode
-
-
-class _Model(tf.Module):
-    """y = factor * sum(x), and the same for examples that hold an `x`."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = tf.Variable(factor)
-
-    @tf.function(input_signature=[{"x": tf.TensorSpec([None, 3], tf.float32, "x")}])
-    def predict(self, inputs):
-        total = self.factor * tf.reduce_sum(inputs["x"], axis=1)
-        return {"y": total, "name_bytes": tf.as_string(total, precision=0)}
-
-    def _of_examples(self, examples):
-        spec = {"x": tf.io.FixedLenFeature([3], tf.float32)}
-        parsed = tf.io.parse_example(examples, spec)["x"]
-        return self.factor * tf.reduce_sum(parsed, axis=1, keepdims=True)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
-    def regress(self, inputs):
-        return {"outputs": self._of_examples(inputs)}
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
-    def classify(self, inputs):
-        return {"scores": self._of_examples(inputs)}
-
-
-def _save(folder: pathlib.Path, factor: float) -> None:
-    model = _Model(factor)
-    aside = folder.parent / f"aside-{folder.name}"
-    tf.saved_model.save(
-        model,
-        str(aside),
-        {
-            "serving_default": model.predict,
-            "regress": model.regress,
-            "classify": model.classify,
-        },
-    )
-    _name_methods(aside)
-    aside.rename(folder)
-
-
-def _name_methods(folder: pathlib.Path) -> None:
-    """tf.saved_model.save calls every signature one for Predict."""
-    path = folder / "saved_model.pb"
-    constants = tf.compat.v1.saved_model.signature_constants
-    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    signatures = model.meta_graphs[0].signature_def
-    signatures["regress"].method_name = constants.REGRESS_METHOD_NAME
-    signatures["classify"].method_name = constants.CLASSIFY_METHOD_NAME
-    path.write_bytes(model.SerializeToString())
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        return one.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serving")
     (folder / "m").mkdir()
-    _save(folder / "m" / "001", 2.0)
+    save(folder / "m" / "001", 2.0)
     (folder / "m" / "not-a-version").mkdir()
     (folder / "monitoring.txt").write_text("prometheus_config { enable: true }")
     (folder / "batching.txt").write_text(
@@ -112,9 +48,9 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(folder):
     flags = Flags(
-        port=_free_port(),
+        port=free_port(),
         grpc_socket_path=str(folder / "socket"),
-        rest_api_port=_free_port(),
+        rest_api_port=free_port(),
         model_name="m",
         model_base_path=str(folder / "m"),
         monitoring_config_file=str(folder / "monitoring.txt"),
@@ -140,38 +76,8 @@ def model_stub(server):
         yield model_service_pb2_grpc.ModelServiceStub(channel)
 
 
-def _request(x=((1, 2, 3),), **spec) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = spec.pop("name", "m")
-    if "version" in spec:
-        request.model_spec.version.value = spec.pop("version")
-    for name, value in spec.items():
-        setattr(request.model_spec, name, value)
-    if x is not None:
-        array = np.array(x, np.float32)
-        request.inputs["x"].CopyFrom(tf.make_tensor_proto(array))
-    return request
-
-
-def _fails(call, request) -> tuple[Code, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        call(request, timeout=20)
-    return caught.value.code(), caught.value.details()
-
-
-def _rest(server, verb: str, path: str, body=None):
-    connection = http.client.HTTPConnection("localhost", server.rest.port, timeout=20)
-    if body is not None and not isinstance(body, (bytes, str)):
-        body = json.dumps(body)
-    connection.request(verb, path, body)
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    return response.status, json.loads(text) if text.startswith("{") else text
-
-
 def test_predict_answers_with_the_version_that_did(stub):
-    response = stub.Predict(_request([[1, 2, 3], [0, 0, 1]]))
+    response = stub.Predict(request([[1, 2, 3], [0, 0, 1]]))
     assert list(response.outputs["y"].float_val) == [12.0, 2.0]
     assert list(response.outputs["name_bytes"].string_val) == [b"12", b"2"]
     assert response.model_spec.version.value == 1
@@ -179,21 +85,21 @@ def test_predict_answers_with_the_version_that_did(stub):
 
 
 def test_inputs_come_in_every_form(stub):
-    request = _request(None)
-    proto = request.inputs["x"]
+    asked = request(None)
+    proto = asked.inputs["x"]
     proto.dtype = tf.float32.as_datatype_enum
     for size in (2, 3):
         proto.tensor_shape.dim.add(size=size)
     proto.float_val.append(1.0)  # one value stands for all
-    assert list(stub.Predict(request).outputs["y"].float_val) == [6.0, 6.0]
+    assert list(stub.Predict(asked).outputs["y"].float_val) == [6.0, 6.0]
     del proto.float_val[:]
     proto.tensor_content = np.arange(6, dtype=np.float32).tobytes()
-    assert list(stub.Predict(request).outputs["y"].float_val) == [6.0, 24.0]
+    assert list(stub.Predict(asked).outputs["y"].float_val) == [6.0, 24.0]
 
 
-def _with(request, change):
-    change(request)
-    return request
+def _with(asked, change):
+    change(asked)
+    return asked
 
 
 BAD_PREDICT = {
@@ -203,39 +109,39 @@ BAD_PREDICT = {
         "Missing ModelSpec",
     ),
     "no name": (
-        _request(name="", signature_name="x"),
+        request(name="", signature_name="x"),
         Code.INVALID_ARGUMENT,
         "ModelSpec has no name specified.",
     ),
     "unknown model": (
-        _request(name="foo"),
+        request(name="foo"),
         Code.NOT_FOUND,
         "Servable not found for request: Latest(foo)",
     ),
     "unknown version": (
-        _request(version=99),
+        request(version=99),
         Code.NOT_FOUND,
         "Servable not found for request: Specific(m, 99)",
     ),
     "unknown label": (
-        _request(version_label="X"),
+        request(version_label="X"),
         Code.INVALID_ARGUMENT,
         "Unrecognized servable version label: X",
     ),
     "unknown signature": (
-        _request(signature_name="X"),
+        request(signature_name="X"),
         Code.FAILED_PRECONDITION,
         'Serving signature key "X" not found.',
     ),
     "too many inputs": (
-        _with(_request(), lambda r: r.inputs["z"].CopyFrom(r.inputs["x"])),
+        _with(request(), lambda r: r.inputs["z"].CopyFrom(r.inputs["x"])),
         Code.INVALID_ARGUMENT,
         "input size does not match signature: 2!=1 len({x,z}) != len({x}). "
         "Sent extra: {z}. Missing but required: {}.",
     ),
     "another input": (
         _with(
-            _request(None),
+            request(None),
             lambda r: r.inputs["z"].CopyFrom(tf.make_tensor_proto([1.0])),
         ),
         Code.INVALID_ARGUMENT,
@@ -244,7 +150,7 @@ BAD_PREDICT = {
     ),
     "cut-off content": (
         _with(
-            _request(None),
+            request(None),
             lambda r: (
                 r.inputs["x"].CopyFrom(
                     tf.make_tensor_proto(np.ones([2, 3], np.float32))
@@ -257,25 +163,25 @@ BAD_PREDICT = {
     ),
     "wrong dtype": (
         _with(
-            _request(None),
+            request(None),
             lambda r: r.inputs["x"].CopyFrom(tf.make_tensor_proto([[1, 2, 3]])),
         ),
         Code.INVALID_ARGUMENT,
         "input x has the wrong dtype: expected DT_FLOAT, received DT_INT32",
     ),
     "wrong shape": (
-        _request([[1, 2]]),
+        request([[1, 2]]),
         Code.INVALID_ARGUMENT,
         "input x has the wrong shape: expected [?,3], received [1,2]",
     ),
     "unknown output": (
-        _with(_request(), lambda r: r.output_filter.append("q")),
+        _with(request(), lambda r: r.output_filter.append("q")),
         Code.INVALID_ARGUMENT,
         "output tensor alias not found in signature: q Outputs expected to be in the "
         "set {name_bytes,y}.",
     ),
     "output twice": (
-        _with(_request(), lambda r: r.output_filter.extend(["y", "y"])),
+        _with(request(), lambda r: r.output_filter.extend(["y", "y"])),
         Code.INVALID_ARGUMENT,
         "duplicate output tensor alias: y",
     ),
@@ -284,26 +190,26 @@ BAD_PREDICT = {
 
 @pytest.mark.parametrize("case", BAD_PREDICT)
 def test_what_predict_refuses(stub, case):
-    request, code, message = BAD_PREDICT[case]
-    assert _fails(stub.Predict, request) == (code, message)
+    asked, code, message = BAD_PREDICT[case]
+    assert fails(stub.Predict, asked) == (code, message)
 
 
 def test_a_huge_declared_size_takes_no_memory(stub):
-    request = _request(None)
-    proto = request.inputs["x"]
+    asked = request(None)
+    proto = asked.inputs["x"]
     proto.dtype = tf.float32.as_datatype_enum
     for size in (1 << 40, 3):
         proto.tensor_shape.dim.add(size=size)
     proto.float_val.append(1.0)
-    code, message = _fails(stub.Predict, request)
+    code, message = fails(stub.Predict, asked)
     assert code is Code.RESOURCE_EXHAUSTED
     assert message.startswith("input x declares the shape [1099511627776,3]")
 
 
 def test_an_output_filter_picks(stub):
-    request = _request()
-    request.output_filter.append("y")
-    assert list(stub.Predict(request).outputs) == ["y"]
+    asked = request()
+    asked.output_filter.append("y")
+    assert list(stub.Predict(asked).outputs) == ["y"]
 
 
 def _example(*values) -> tf.train.Example:
@@ -333,38 +239,38 @@ def test_classify_and_regress_take_examples(stub):
     assert found[0].classification_result.classifications[0].classes[0].score == 12.0
     assert found[1].regression_result.regressions[1].value == 2.0
     both.tasks[1].model_spec.signature_name = "classify"
-    assert _fails(stub.MultiInference, both) == (
+    assert fails(stub.MultiInference, both) == (
         Code.INVALID_ARGUMENT,
         "Duplicate evaluation of signature: classify",
     )
     both.tasks[1].method_name = "X"
-    assert _fails(stub.MultiInference, both) == (
+    assert fails(stub.MultiInference, both) == (
         Code.UNIMPLEMENTED,
         "Unsupported signature method_name: X",
     )
 
 
 def test_what_classify_refuses(stub):
-    request = classification_pb2.ClassificationRequest()
-    request.model_spec.name, request.model_spec.signature_name = "m", "classify"
-    assert _fails(stub.Classify, request) == (
+    asked = classification_pb2.ClassificationRequest()
+    asked.model_spec.name, asked.model_spec.signature_name = "m", "classify"
+    assert fails(stub.Classify, asked) == (
         Code.INVALID_ARGUMENT,
         "Input is empty.",
     )
-    request.model_spec.signature_name = "X"
-    assert _fails(stub.Classify, request) == (
+    asked.model_spec.signature_name = "X"
+    assert fails(stub.Classify, asked) == (
         Code.INVALID_ARGUMENT,
         "No signature was found with the name: X",
     )
 
 
 def test_metadata_and_status(stub, model_stub):
-    request = get_model_metadata_pb2.GetModelMetadataRequest()
-    request.model_spec.name = "m"
-    code, _ = _fails(stub.GetModelMetadata, request)
+    asked = get_model_metadata_pb2.GetModelMetadataRequest()
+    asked.model_spec.name = "m"
+    code, _ = fails(stub.GetModelMetadata, asked)
     assert code is Code.INVALID_ARGUMENT
-    request.metadata_field.append("signature_def")
-    response = stub.GetModelMetadata(request)
+    asked.metadata_field.append("signature_def")
+    response = stub.GetModelMetadata(asked)
     found = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(found)
     assert set(found.signature_def) == {"serving_default", "regress", "classify"}
@@ -373,7 +279,7 @@ def test_metadata_and_status(stub, model_stub):
     (version,) = model_stub.GetModelStatus(status).model_version_status
     assert (version.version, version.state) == (1, 30)
     status.model_spec.name = "foo"
-    assert _fails(model_stub.GetModelStatus, status) == (
+    assert fails(model_stub.GetModelStatus, status) == (
         Code.NOT_FOUND,
         "Could not find any versions of model foo",
     )
@@ -384,13 +290,13 @@ def test_health_and_the_unix_socket(server, folder):
         health = health_pb2_grpc.HealthStub(channel)
         assert health.Check(health_pb2.HealthCheckRequest()).status == 1
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        assert list(stub.Predict(_request()).outputs["y"].float_val) == [12.0]
+        assert list(stub.Predict(request()).outputs["y"].float_val) == [12.0]
 
 
 def test_bytes_that_are_no_request(server):
     with grpc.insecure_channel(f"localhost:{server.grpc.ports[0]}") as channel:
         call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-        code, message = _fails(call, b"\xff\xff\xff")
+        code, message = fails(call, b"\xff\xff\xff")
     assert code is Code.INVALID_ARGUMENT
     assert "tensorflow.serving.PredictRequest" in message
 
@@ -398,13 +304,13 @@ def test_bytes_that_are_no_request(server):
 def test_rest_predicts_in_rows_and_columns(server):
     path = "/v1/models/m:predict"
     filled = {"instances": [{"x": [1, 2, 3]}, {"x": [0, 0, 1]}]}
-    status, answer = _rest(server, "POST", path, filled)
+    status, answer = rest(server, "POST", path, filled)
     assert status == 200
     assert answer["predictions"][0] == {"y": 12.0, "name_bytes": {"b64": "MTI="}}
-    status, answer = _rest(server, "POST", path, {"inputs": {"x": [[0.5, 0, 0]]}})
+    status, answer = rest(server, "POST", path, {"inputs": {"x": [[0.5, 0, 0]]}})
     assert (status, answer["outputs"]["y"]) == (200, [1.0])
     # A single input needs no name; NaN is a bare word both ways.
-    status, answer = _rest(server, "POST", path, '{"instances": [[NaN, 0, 0]]}')
+    status, answer = rest(server, "POST", path, '{"instances": [[NaN, 0, 0]]}')
     assert status == 200 and np.isnan(answer["predictions"][0]["y"])
 
 
@@ -432,34 +338,34 @@ def test_rest_predicts_in_rows_and_columns(server):
     ],
 )
 def test_what_rest_refuses(server, verb, path, body, status, message):
-    answered, answer = _rest(server, verb, path, body)
+    answered, answer = rest(server, verb, path, body)
     assert answered == status
     assert message in answer["error"]
 
 
 def test_rest_classify_regress_status_and_metadata(server):
     body = {"signature_name": "regress", "examples": [{"x": [1.0, 2.0, 3.0]}]}
-    answer = _rest(server, "POST", "/v1/models/m/versions/1:regress", body)
+    answer = rest(server, "POST", "/v1/models/m/versions/1:regress", body)
     assert answer == (200, {"results": [12.0]})
     body["signature_name"] = "classify"
-    answer = _rest(server, "POST", "/v1/models/m:classify", body)
+    answer = rest(server, "POST", "/v1/models/m:classify", body)
     assert answer == (200, {"results": [[["", 12.0]]]})
-    _, answer = _rest(server, "GET", "/v1/models/m")
+    _, answer = rest(server, "GET", "/v1/models/m")
     assert answer["model_version_status"][0] == {
         "version": "1",
         "state": "AVAILABLE",
         "status": {"error_code": "OK", "error_message": ""},
     }
-    _, answer = _rest(server, "GET", "/v1/models/m/metadata")
+    _, answer = rest(server, "GET", "/v1/models/m/metadata")
     assert answer["model_spec"] == {"name": "m", "signature_name": "", "version": "1"}
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     assert signatures["regress"]["method_name"] == "tensorflow/serving/regress"
 
 
 def test_prometheus_counts(server, stub):
-    stub.Predict(_request())
-    _fails(stub.Predict, _request([[1]]))
-    _, page = _rest(server, "GET", "/monitoring/prometheus/metrics")
+    stub.Predict(request())
+    fails(stub.Predict, request([[1]]))
+    _, page = rest(server, "GET", "/monitoring/prometheus/metrics")
     line = ':tensorflow:serving:request_count{model_name="m",status="OK"} '
     assert int(page.split(line)[1].split("\n")[0]) >= 1
     assert 'status="INVALID_ARGUMENT"' in page
@@ -467,13 +373,6 @@ def test_prometheus_counts(server, stub):
         ':tensorflow:serving:request_latency_count{model_name="m",API="Predict",'
         'entrypoint="GRPC"}' in page
     )
-
-
-def _wait_for(condition, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_versions_come_go_fail_and_are_labelled(server, stub, model_stub, folder):
@@ -486,11 +385,11 @@ def test_versions_come_go_fail_and_are_labelled(server, stub, model_stub, folder
 
     (folder / "m" / "2").mkdir()
     (folder / "m" / "2" / "saved_model.pb").write_bytes(b"cut off")
-    _wait_for(lambda: states().get(2) == 50)
-    assert stub.Predict(_request()).model_spec.version.value == 1
-    _save(folder / "m" / "3", 5.0)
-    _wait_for(lambda: states() == {1: 50, 2: 50, 3: 30})
-    assert list(stub.Predict(_request()).outputs["y"].float_val) == [30.0]
+    wait_for(lambda: states().get(2) == 50)
+    assert stub.Predict(request()).model_spec.version.value == 1
+    save(folder / "m" / "3", 5.0)
+    wait_for(lambda: states() == {1: 50, 2: 50, 3: 30})
+    assert list(stub.Predict(request()).outputs["y"].float_val) == [30.0]
 
     reload = model_management_pb2.ReloadConfigRequest()
     config = reload.config.model_config_list.config.add(
@@ -500,53 +399,53 @@ def test_versions_come_go_fail_and_are_labelled(server, stub, model_stub, folder
     config.version_labels["stable"] = 1
     assert model_stub.HandleReloadConfigRequest(reload).status.error_code == 0
     assert list(
-        stub.Predict(_request(version_label="stable")).outputs["y"].float_val
+        stub.Predict(request(version_label="stable")).outputs["y"].float_val
     ) == [12.0]
     config.version_labels["canary"] = 7
-    code, message = _fails(model_stub.HandleReloadConfigRequest, reload)
+    code, message = fails(model_stub.HandleReloadConfigRequest, reload)
     assert code is Code.FAILED_PRECONDITION
     assert "not currently available for inference" in message
     config.base_path = "relative"
-    code, message = _fails(model_stub.HandleReloadConfigRequest, reload)
+    code, message = fails(model_stub.HandleReloadConfigRequest, reload)
     assert code is Code.INVALID_ARGUMENT and "model m" in message
     del reload.config.model_config_list.config[:]
     model_stub.HandleReloadConfigRequest(reload)
-    _wait_for(lambda: _fails(stub.Predict, _request())[0] is Code.NOT_FOUND)
+    wait_for(lambda: fails(stub.Predict, request())[0] is Code.NOT_FOUND)
     config = reload.config.model_config_list.config.add(
         name="m", base_path=str(folder / "m")
     )
     config.model_version_policy.specific.versions.append(1)
     model_stub.HandleReloadConfigRequest(reload)
-    assert stub.Predict(_request()).model_spec.version.value == 1
+    assert stub.Predict(request()).model_spec.version.value == 1
 
 
 def test_a_version_whose_warm_up_fails_never_serves(folder, tmp_path):
-    _save(tmp_path / "1", 2.0)
+    save(tmp_path / "1", 2.0)
     extra = tmp_path / "1" / "assets.extra"
     extra.mkdir()
     log = prediction_log_pb2.PredictionLog()
-    log.predict_log.request.CopyFrom(_request([[1, 2]]))
+    log.predict_log.request.CopyFrom(request([[1, 2]]))
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
         writer.write(log.SerializeToString())
     flags = Flags(
-        port=_free_port(), model_base_path=str(tmp_path), max_num_load_retries=0
+        port=free_port(), model_base_path=str(tmp_path), max_num_load_retries=0
     )
     server = Server(flags)
     server.start()
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = "default"
+    asked = get_model_status_pb2.GetModelStatusRequest()
+    asked.model_spec.name = "default"
     with grpc.insecure_channel(f"localhost:{server.grpc.ports[0]}") as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
-        (status,) = stub.GetModelStatus(request).model_version_status
+        (status,) = stub.GetModelStatus(asked).model_version_status
     server.stop()
     assert status.state == 50
     assert "wrong shape" in status.status.error_message
 
 
 def test_batching_puts_together_pads_and_refuses(folder, tmp_path):
-    _save(tmp_path / "1", 2.0)
+    save(tmp_path / "1", 2.0)
     flags = Flags(
-        port=_free_port(),
+        port=free_port(),
         model_base_path=str(tmp_path),
         enable_batching=True,
         batching_parameters_file=str(folder / "batching.txt"),
@@ -556,11 +455,10 @@ def test_batching_puts_together_pads_and_refuses(folder, tmp_path):
     with grpc.insecure_channel(f"localhost:{server.grpc.ports[0]}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         calls = [
-            stub.Predict.future(_request([[i, 0, 0]], name="default"))
-            for i in range(12)
+            stub.Predict.future(request([[i, 0, 0]], name="default")) for i in range(12)
         ]
         values = [call.result().outputs["y"].float_val[0] for call in calls]
-        code, message = _fails(stub.Predict, _request([[1, 0, 0]] * 5, name="default"))
+        code, message = fails(stub.Predict, request([[1, 0, 0]] * 5, name="default"))
     server.stop()
     assert values == [2.0 * i for i in range(12)]
     assert code is Code.INVALID_ARGUMENT
@@ -568,8 +466,8 @@ def test_batching_puts_together_pads_and_refuses(folder, tmp_path):
 
 
 def test_the_command_serves_and_ends_on_sigterm(folder, tmp_path):
-    _save(tmp_path / "1", 2.0)
-    port = _free_port()
+    save(tmp_path / "1", 2.0)
+    port = free_port()
     command = [sys.executable, "-m", "serving.server", f"--port={port}"]
     command += [f"--model_base_path={tmp_path}", "--rest_api_num_threads=4"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -578,7 +476,7 @@ def test_the_command_serves_and_ends_on_sigterm(folder, tmp_path):
     )
     with grpc.insecure_channel(f"localhost:{port}") as channel:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        stub.Predict(_request(name="default"), timeout=60, wait_for_ready=True)
+        stub.Predict(request(name="default"), timeout=60, wait_for_ready=True)
         server.send_signal(signal.SIGTERM)
     _, said = server.communicate(timeout=60)
     assert server.returncode == 0

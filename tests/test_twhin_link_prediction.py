@@ -127,12 +127,13 @@ def test_equal_scores_share_the_mean_of_their_ranks():
 def test_copies_of_a_vector_tie_wherever_they_are(size):
     # Products in blocks of any size have to give the same bits.
     rng = np.random.default_rng(1)
-    vectors = np.tile(rng.normal(size=(1, 24)), (size, 1))
+    vectors = np.tile(rng.normal(size=(1, 100)), (size, 1))
     graph = graph_of(relations=[BASE[0]], rows={"user": size})
-    model = Tables({"user": vectors}, rng.normal(size=(1, 24)))
+    model = Tables({"user": vectors}, rng.normal(size=(1, 100)))
     edges = np.array([[0, 0, row] for row in range(size)])
     known = {side: KnownAnswers(edges, side).finish() for side in ("tail", "head")}
-    for blocks in (Blocks(), Blocks(queries=10, edges=7, candidates=17)):
+    # Among them blocks of a single edge, and of a single candidate.
+    for blocks in (Blocks(), Blocks(queries=9, edges=4, candidates=21)):
         ranks = rank_edges(model, graph, edges, known, blocks=blocks)
         np.testing.assert_array_equal(ranks["tail"].raw, (size + 1) / 2)
 

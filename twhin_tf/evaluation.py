@@ -29,7 +29,7 @@ class EvaluateSettings:
     """How held-out edges are ranked.
 
     Args:
-        split: whose edges are ranked.
+        split: whose edges are ranked; at the end of training too, if there are any.
         limit: only so many of them, the first ones; none for all.
         filter_splits: edges that a filtered rank leaves out; none for those of all
             splits, as is usual.

@@ -12,7 +12,6 @@ from recap_tf.core import checkpoints, files
 from recap_tf.core.command import run_command
 from twhin_tf import trained
 from twhin_tf.exporting import ExportSettings, export_vectors
-from twhin_tf.partitioned_checkpoints import check_in_memory
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,11 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     files.check_writable("--out", arguments.out)
     _, graph, model, path = trained.load_trained(arguments)
     step = checkpoints.step_of(path)
-    chosen = ExportSettings()
-    if chosen.quantization is not None or chosen.top_k is not None:
-        check_in_memory(model)
-    print(f"Step {step}, {path}, to {arguments.out}:")
-    export_vectors(model, graph, arguments.out, chosen, step)
+    export_vectors(model, graph, arguments.out, ExportSettings(), step)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from recap_tf.core import files
 from recap_tf.core.model_versions import next_version
+from twhin_tf.disk_tables import check_in_memory
 from twhin_tf.entities import Entities, read_entities
 from twhin_tf.graph import Graph
 from twhin_tf.inverted_file import InvertedFile
@@ -82,6 +83,11 @@ class ExportSettings:
                     f"Received: {getattr(self, name)}"
                 )
 
+    @property
+    def takes_tables_whole(self) -> bool:
+        """Whether tables have to fit into memory."""
+        return self.quantization is not None or self.top_k is not None
+
 
 def export_vectors(
     model: GraphEmbeddings,
@@ -94,8 +100,11 @@ def export_vectors(
     """Writes all that `settings` asks for below `folder`; says what and how large.
 
     Raises:
-        UserError: a vocabulary does not belong to the graph.
+        UserError: a vocabulary does not belong to the graph; tables are on disk and
+            have to be in memory.
     """
+    if settings.takes_tables_whole:
+        check_in_memory(model)
     entities = {name: read_entities(graph, name) for name in graph.types}
     with files.new_folder(posixpath.join(folder, "vectors"), replace=True) as aside:
         for name, table in model.tables.items():

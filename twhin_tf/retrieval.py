@@ -135,7 +135,7 @@ class Retrieval:
             self._module, folder, {"serving_default": first, **self.functions}
         )
 
-    def _function(self, pair: Pair):
+    def _function(self, pair: Pair) -> tf.types.experimental.ConcreteFunction:
         """The relation's number is looked up, if the pair has relations."""
         table, search = self._model.tables[pair.lhs], self._searches[pair.rhs]
         inputs = {"entities": self._spec(pair.lhs)}
@@ -167,7 +167,10 @@ class Retrieval:
                 "known": known,
             }
 
-        return tf.function(find, input_signature=list(inputs.values()))
+        # Traced now: TensorFlow takes many functions of one name for one that is traced
+        # again and again, and warns.
+        function = tf.function(find, input_signature=list(inputs.values()))
+        return function.get_concrete_function()
 
     def _spec(self, name: str) -> tf.TensorSpec:
         return tf.TensorSpec([None], self.ids[name].dtype, "entities")

@@ -34,9 +34,18 @@ def load_trained(
     embedder = settings.Embedder()
     graph = read_graph(embedder.graph)
     path = checkpoints.choose_checkpoint(arguments.checkpoint)
+    return embedder, graph, load_model(path, embedder, graph), path
+
+
+def load_model(path: str, embedder: Embedder, graph: Graph) -> GraphEmbeddings:
+    """The model of the checkpoint in folder `path`.
+
+    Raises:
+        UserError: the checkpoint is of another graph or model.
+    """
     state = read_partitions_state(path)
     if state is not None:
-        return embedder, graph, load_partitioned(path, state, embedder, graph), path
+        return load_partitioned(path, state, embedder, graph)
     model = create_graph_embeddings(embedder, graph)
     checkpoints.restore_model(path, model)
-    return embedder, graph, model, path
+    return model

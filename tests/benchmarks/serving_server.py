@@ -1,0 +1,253 @@
+"""What the server costs, beside the same SavedModel run in this process.
+
+    python tests/benchmarks/serving_server.py --model models/recap/1
+
+prints, for a model of any size (the README's figures are the production ranker's):
+
+    overhead   one example over gRPC against in process, alternating, medians
+    large      1,500 candidates over gRPC against in process, examples/s
+    batching   64 clients of one example each, with batching and without
+    reload     load at 70 % of capacity, quiet, with a new version every 5 s, and with
+               a version that fails every 5 s: p99 and failures
+
+The client, this process, is on the same machine; close everything else.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from serving.allocator import keep_freed_memory
+from serving.saved_model import SavedModel
+
+ROOT = pathlib.Path(__file__).parents[2]
+PORT = 8610
+PARTS = ("overhead", "large", "batching", "reload")
+# No more than this many rows at once: the ranker's activations stay in the cache.
+BATCHING = """max_batch_size { value: 64 } batch_timeout_micros { value: 0 }
+num_batch_threads { value: 2 } max_enqueued_batches { value: 1000 }"""
+
+
+class Served:
+    """A server of its own process with `folder` below a base path of its own."""
+
+    def __init__(self, folder: str, *flags: str):
+        self.base = pathlib.Path(tempfile.mkdtemp(prefix="served-"))
+        self.folder, self._next = folder, 1
+        self.add_version()
+        command = [sys.executable, "-m", "serving.server", f"--port={PORT}"]
+        command += [
+            f"--model_base_path={self.base}",
+            "--max_num_load_retries=0",
+            *flags,
+        ]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            command, env=environment, stderr=subprocess.DEVNULL
+        )
+
+    def add_version(self, *, fails: bool = False) -> None:
+        aside = self.base / f"aside-{self._next}"
+        shutil.copytree(self.folder, aside, copy_function=os.link)
+        if fails:
+            for part in (aside / "variables").iterdir():
+                part.unlink()
+        aside.rename(self.base / str(self._next))
+        self._next += 1
+
+    def stubs(self, count: int = 4) -> list:
+        options = [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        return [
+            prediction_service_pb2_grpc.PredictionServiceStub(
+                grpc.insecure_channel(f"localhost:{PORT}", options)
+            )
+            for _ in range(count)
+        ]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
+        shutil.rmtree(self.base)
+
+
+def make_inputs(signature, rows: int) -> dict[str, np.ndarray]:
+    """Random inputs; unknown inner sizes are 1, strings empty examples."""
+    dice, found = np.random.default_rng(1), {}
+    for name, end in signature.inputs.items():
+        shape = [rows, *(size or 1 for size in end.shape[1:])]
+        if end.dtype == tf.string:
+            found[name] = np.full(shape, b"", object)
+        elif end.dtype.is_floating:
+            found[name] = dice.normal(size=shape).astype(end.dtype.as_numpy_dtype)
+        else:
+            found[name] = np.zeros(shape, end.dtype.as_numpy_dtype)
+    return found
+
+
+def make_request(inputs, signature_name: str) -> predict_pb2.PredictRequest:
+    asked = predict_pb2.PredictRequest()
+    asked.model_spec.name, asked.model_spec.signature_name = "default", signature_name
+    for name, array in inputs.items():
+        asked.inputs[name].CopyFrom(tf.make_tensor_proto(array))
+    return asked
+
+
+def alternate(calls: dict, times: int) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turns so that the machine's mood is shared."""
+    found = {name: [] for name in calls}
+    for i in range(times + max(2, times // 10)):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if i >= times // 10:
+                found[name].append(time.perf_counter() - started)
+    return found
+
+
+def compare(model, signature, rows: int, times: int, folder: str) -> dict:
+    inputs = make_inputs(signature, rows)
+    asked, outputs = make_request(inputs, signature.key), sorted(signature.outputs)
+    with Served(folder) as served:
+        (stub,) = served.stubs(1)
+        stub.Predict(asked, wait_for_ready=True, timeout=120)
+        calls = {
+            "in process": lambda: model.run(signature, inputs, outputs),
+            "gRPC": lambda: stub.Predict(asked),
+        }
+        found = alternate(calls, times)
+    return {name: float(np.median(one)) for name, one in found.items()}
+
+
+def throughput(stubs, asked, clients: int, seconds: float) -> float:
+    """Requests per second of clients that each wait for their answer."""
+    end, counts = time.monotonic() + seconds, [0] * clients
+
+    def run(i: int) -> None:
+        while time.monotonic() < end:
+            stubs[i % len(stubs)].Predict(asked)
+            counts[i] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        list(pool.map(run, range(clients)))
+    return sum(counts) / seconds
+
+
+def arrivals(stubs, asked, rate: float, seconds: float, each_5_s) -> tuple:
+    """p50, p99 (from the intended arrival) and failures of open-loop arrivals."""
+    dice, latencies, failures = np.random.default_rng(2), [], []
+    ended = threading.Event()
+
+    def disturb() -> None:
+        while not ended.wait(5):
+            each_5_s()
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    due = time.monotonic()
+    calls = []
+    while due < time.monotonic() + seconds and len(calls) < rate * seconds:
+        due += dice.exponential(1 / rate)
+        time.sleep(max(0.0, due - time.monotonic()))
+        call = stubs[len(calls) % len(stubs)].Predict.future(asked, timeout=60)
+        call.add_done_callback(
+            lambda one, due=due: (
+                latencies.append(time.monotonic() - due)
+                if one.code() is grpc.StatusCode.OK
+                else failures.append(one.code())
+            )
+        )
+        calls.append(call)
+    for call in calls:
+        call.exception()
+    ended.set()
+    disturber.join()
+    return *np.percentile(latencies, [50, 99]), len(failures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", required=True, help="a SavedModel's folder")
+    parser.add_argument("--signature", default="serving_default")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--seconds", type=float, default=60, help="of each load")
+    parser.add_argument("--candidates", type=int, default=1500)
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    model = SavedModel(arguments.model)
+    signature = model.signature(arguments.signature)
+    asked = make_request(make_inputs(signature, 1), signature.key)
+    parts = arguments.parts.split(",")
+    if "overhead" in parts:
+        took = compare(model, signature, 1, 300, arguments.model)
+        extra = took["gRPC"] - took["in process"]
+        print(
+            f"overhead: in process {took['in process'] * 1e3:.2f} ms, gRPC "
+            f"{took['gRPC'] * 1e3:.2f} ms, server and client {extra * 1e3:.2f} ms"
+        )
+    if "large" in parts:
+        rows = arguments.candidates
+        took = compare(model, signature, rows, 10, arguments.model)
+        size = make_request(make_inputs(signature, rows), signature.key).ByteSize()
+        print(
+            f"large: {rows} candidates, {size / 1e6:.1f} MB: in process "
+            f"{rows / took['in process']:.0f}/s, gRPC {rows / took['gRPC']:.0f}/s, "
+            f"{took['in process'] / took['gRPC']:.1%}"
+        )
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(BATCHING)
+        file.flush()
+        flags = "--enable_batching", f"--batching_parameters_file={file.name}"
+        if "batching" in parts:
+            found = {}
+            for name, given in (("without", ()), ("with", flags)):
+                with Served(arguments.model, *given) as served:
+                    stubs = served.stubs()
+                    for stub in stubs:
+                        stub.Predict(asked, wait_for_ready=True, timeout=120)
+                    throughput(stubs, asked, 64, arguments.seconds / 10)
+                    found[name] = throughput(stubs, asked, 64, arguments.seconds / 4)
+            print(
+                f"batching: 64 clients, {found['without']:.0f}/s without, "
+                f"{found['with']:.0f}/s with, {found['with'] / found['without']:.1f}x"
+            )
+        if "reload" in parts:
+            with Served(arguments.model, *flags) as served:
+                stubs = served.stubs()
+                for stub in stubs:
+                    stub.Predict(asked, wait_for_ready=True, timeout=120)
+                rate = 0.7 * throughput(stubs, asked, 64, arguments.seconds / 4)
+                for name, disturb in {
+                    "quiet": lambda: None,
+                    "a version every 5 s": served.add_version,
+                    "a failing version every 5 s": lambda: served.add_version(
+                        fails=True
+                    ),
+                }.items():
+                    found = arrivals(stubs, asked, rate, arguments.seconds, disturb)
+                    print(
+                        f"reload: {name}, {rate:.0f}/s: p50 {found[0] * 1e3:.1f} ms, "
+                        f"p99 {found[1] * 1e3:.1f} ms, {found[2]} failures",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()

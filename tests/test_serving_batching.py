@@ -1,0 +1,228 @@
+"""Batching over a real socket: what is put together, split, padded and refused."""
+
+import concurrent.futures
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from served import (
+    Code,
+    answer,
+    fails,
+    metric,
+    predicting,
+    request,
+    rest,
+    running,
+    save_any,
+)
+
+from serving.batching import Batching, from_parameters
+from serving.errors import ServingError
+from serving.text_configs import BatchingParameters
+
+PAGE = "/monitoring/prometheus/metrics"
+
+
+class _Rows(tf.Module):
+    """Says with each row how many rows ran together; and what needs a long time."""
+
+    @tf.function(
+        input_signature=[
+            {
+                "x": tf.TensorSpec([None, None], tf.float32, "x"),
+                "z": tf.TensorSpec([None], tf.float32, "z"),
+            }
+        ]
+    )
+    def predict(self, inputs):
+        rows = tf.shape(inputs["z"])[:1]
+        total = tf.reduce_sum(inputs["x"], axis=1) + inputs["z"]
+        width = tf.shape(inputs["x"])[1]
+        return {
+            "y": total,
+            "together": tf.broadcast_to(rows, rows),
+            "width": tf.broadcast_to(width, rows),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "z")])
+    def slow(self, z):
+        def step(i, square):
+            return i + 1, tf.matmul(square, square) / 1000.0
+
+        start = tf.ones([300, 300]) * tf.reduce_mean(z)
+        _, last = tf.while_loop(lambda i, _: i < 300, step, [0, start])
+        return {"y": z + 0.0 * last[0, 0]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batching")
+    (folder / "m").mkdir()
+    model = _Rows()
+    signatures = {"serving_default": model.predict, "slow": model.slow}
+    save_any(folder / "m" / "1", model, signatures)
+    (folder / "monitoring.txt").write_text("prometheus_config { enable: true }")
+    return folder
+
+
+def _serve(folder, text: str):
+    (folder / "batching.txt").write_text(text)
+    return running(
+        model_base_path=str(folder / "m"),
+        enable_batching=True,
+        batching_parameters_file=str(folder / "batching.txt"),
+        monitoring_config_file=str(folder / "monitoring.txt"),
+    )
+
+
+def _ask(x, z=None):
+    asked = request(x)
+    z = [0.0] * len(x) if z is None else z
+    asked.inputs["z"].CopyFrom(tf.make_tensor_proto(np.array(z, np.float32)))
+    return asked
+
+
+def _slow(rows: int):
+    asked = request(None, signature_name="slow")
+    asked.inputs["z"].CopyFrom(tf.make_tensor_proto(np.ones([rows], np.float32)))
+    return asked
+
+
+def test_requests_run_together_padded_to_an_allowed_size(folder):
+    # The batch is full with 6: nothing starts before, for a minute.
+    text = """max_batch_size { value: 8 } batch_timeout_micros { value: 60000000 }
+        allowed_batch_sizes: 4 allowed_batch_sizes: 8"""
+    with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
+        sizes = (1, 2, 3, 2)
+        calls = [stub.Predict.future(_ask([[i, 1.0]] * i)) for i in sizes]
+        found = [call.result(timeout=60).outputs for call in calls]
+        _, page = rest(server, "GET", PAGE)
+    for size, outputs in zip(sizes, found, strict=True):
+        assert list(outputs["y"].float_val) == [size + 1.0] * size
+        assert list(outputs["together"].int_val) == [8] * size
+    labels = {"model_name": "m", "signature_name": "serving_default"}
+    assert metric(page, "batching:input_batch_size_sum", **labels) == 8
+    assert metric(page, "batching:input_batch_size_count", **labels) == 1
+    assert metric(page, "batching:queuing_latency_count", **labels) == 4
+    assert metric(page, "batching:batch_delay_us_count", **labels) == 1
+    assert metric(page, "batching:requests_in_flight", **labels) == 0
+
+
+def test_a_batch_counts_its_examples_without_the_padding(folder):
+    text = "max_batch_size { value: 8 } allowed_batch_sizes: 4 allowed_batch_sizes: 8"
+    with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
+        together = stub.Predict(_ask([[1.0]] * 3)).outputs["together"]
+        _, page = rest(server, "GET", PAGE)
+    assert list(together.int_val) == [4, 4, 4]
+    labels = {"model_name": "m", "signature_name": "serving_default"}
+    assert metric(page, "batching:input_batch_size_sum", **labels) == 3
+    assert metric(page, "batching:processed_batch_size_sum", **labels) == 4
+    runtime = {"model_name": "m", "API": "Predict", "runtime": "TF1"}
+    assert metric(page, "runtime_latency_count", **runtime) == 1
+    assert 0 < metric(page, "runtime_latency_sum", **runtime) < 60e6
+
+
+def test_too_large_requests_are_refused_or_split(folder):
+    rows = [[float(i)] for i in range(11)]
+    with (
+        _serve(folder, "max_batch_size { value: 4 }") as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        code, message = fails(stub.Predict, _ask(rows))
+    assert code is Code.INVALID_ARGUMENT
+    assert "Task size 11 is larger than maximum input batch size 4" in message
+    text = "max_batch_size { value: 4 } enable_large_batch_splitting { value: true }"
+    with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
+        response = stub.Predict(_ask(rows))
+        _, page = rest(server, "GET", PAGE)
+    assert answer(response) == [float(i) for i in range(11)]
+    assert max(response.outputs["together"].int_val) <= 4
+    labels = {"model_name": "m", "signature_name": "serving_default"}
+    assert metric(page, "batching:input_batch_size_sum", **labels) == 11
+
+
+def test_unequal_first_dimensions_are_refused(folder):
+    with (
+        _serve(folder, "max_batch_size { value: 4 }") as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        code, message = fails(stub.Predict, _ask([[1.0], [2.0]], [0.0]))
+    assert code is Code.INVALID_ARGUMENT
+    assert message == (
+        "Batching input tensors supplied in a given op invocation must have equal "
+        "0th-dimension size. Received: {'x': 2, 'z': 1}"
+    )
+
+
+def test_a_full_queue_is_unavailable(folder):
+    text = """max_batch_size { value: 1 } max_enqueued_batches { value: 1 }
+        num_batch_threads { value: 1 }"""
+    with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
+        stub.Predict(_slow(1))
+        calls = [stub.Predict.future(_slow(1)) for _ in range(16)]
+        codes = [call.code() for call in calls]
+    assert set(codes) == {Code.OK, Code.UNAVAILABLE}
+    assert codes.count(Code.OK) >= 2
+
+
+def test_rows_of_different_lengths_wait_apart_or_are_padded(folder):
+    text = "max_batch_size { value: 4 } batch_timeout_micros { value: 2000 }"
+    for more, widths in (("", {2, 3}), (" pad_variable_length_inputs: true", {2, 4})):
+        with (
+            _serve(folder, text + more) as server,
+            predicting(server.grpc.ports[0]) as stub,
+        ):
+            calls = [
+                stub.Predict.future(_ask([[1.0] * width])) for width in (2, 3, 2, 3)
+            ]
+            found = [call.result(timeout=60).outputs for call in calls]
+        assert {one["width"].int_val[0] for one in found} == widths
+        # What fills up is the row's first value, as in TF Serving.
+        expected = [2.0, 4.0 if more else 3.0]
+        assert [one["y"].float_val[0] for one in found] == expected * 2
+
+
+def test_many_shapes_are_answered_though_not_all_have_a_queue(folder):
+    with (
+        _serve(folder, "max_batch_size { value: 4 }") as server,
+        predicting(server.grpc.ports[0]) as stub,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
+        found = pool.map(lambda n: stub.Predict(_ask([[1.0] * n])), range(1, 41))
+        assert [answer(one)[0] for one in found] == [float(n) for n in range(1, 41)]
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("max_batch_size", 0, "max_batch_size must be positive; was 0"),
+        ("num_batch_threads", -1, "num_batch_threads must be positive; was -1"),
+        ("batch_timeout_micros", -1, "batch_timeout_micros must be non-negative"),
+        ("allowed_batch_sizes", (2, 4), "must match max_batch_size; last entry was 4"),
+        ("allowed_batch_sizes", (8, 4, 1000), "must be positive and ascending"),
+    ],
+)
+def test_what_the_parameters_must_be(field, value, message):
+    with pytest.raises(ServingError, match=message):
+        Batching(**{field: value})
+
+
+def test_every_key_of_the_parameters_file_arrives():
+    parameters = BatchingParameters(
+        allowed_batch_sizes=[3, 9], pad_variable_length_inputs=True
+    )
+    parameters.max_batch_size.value = 9
+    parameters.batch_timeout_micros.value = 5
+    parameters.max_enqueued_batches.value = 6
+    parameters.num_batch_threads.value = 7
+    parameters.enable_large_batch_splitting.value = True
+    assert from_parameters(parameters) == Batching(
+        max_batch_size=9,
+        batch_timeout_micros=5,
+        max_enqueued_batches=6,
+        num_batch_threads=7,
+        allowed_batch_sizes=(3, 9),
+        pad_variable_length_inputs=True,
+        enable_large_batch_splitting=True,
+    )

@@ -1,0 +1,240 @@
+"""The command in a process of its own: flags, signals, clients written by others."""
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+
+import grpc
+import pytest
+import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from served import (
+    Code,
+    Process,
+    answer,
+    channel_to,
+    free_port,
+    predicting,
+    request,
+    save,
+    save_any,
+    states,
+    wait_for,
+)
+
+from serving import server as command
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    base = tmp_path_factory.mktemp("command") / "m"
+    base.mkdir()
+    save(base / "1", 2.0)
+    # Requests wait in the queue for a second, which takes no processor.
+    (base.parent / "batching.txt").write_text(
+        "max_batch_size { value: 1000 } batch_timeout_micros { value: 1000000 }"
+    )
+    return base
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("TensorFlow ModelServer")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--rest_api_port=70000"], "--rest_api_port must be from 0 to 65535"),
+        (["--grpc_max_threads=0"], "--grpc_max_threads must be at least 1. Received"),
+        (["--grpc_channel_arguments=a"], "--grpc_channel_arguments must be k=v,k=v"),
+        (["--port=0"], "--port=0 leaves nothing to listen on"),
+        (["--ssl_config_file=EMPTY"], "must set server_key and server_cert"),
+        (["--ssl_config_file=/nowhere"], "Error reading tensorflow.serving.SSLConfig"),
+        (["--monitoring_config_file=BAD"], "Error parsing text-format"),
+        (["--enable_batching", "--batching_parameters_file=BAD"], "BatchingParameters"),
+        (["--model_config_file=BAD"], "--model_config_file and --model_base_path"),
+    ],
+)
+def test_a_bad_flag_is_one_line(base, capsys, arguments, message):
+    (base.parent / "BAD").write_text("oops {")
+    (base.parent / "EMPTY").write_text("")
+    given = [f"--model_base_path={base}", f"--port={free_port()}"]
+    for one in arguments:
+        for name in ("BAD", "EMPTY"):
+            one = one.replace(f"={name}", f"={base.parent / name}")
+        given.append(one)
+    assert command.main(given) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+def test_an_address_in_use_is_one_line(base, capsys):
+    with _process(base) as server:
+        _wait(server.port)
+        given = [f"--model_base_path={base}", f"--port={server.port}"]
+        assert command.main(given) == 2
+    assert "it is in use" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@contextlib.contextmanager
+def _process(base, *more: str, port: int | None = None) -> Iterator[Process]:
+    given = ["--model_name=m", f"--model_base_path={base}", *more]
+    server = Process(*given, port=port)
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+def _wait(port: int) -> None:
+    with predicting(port) as stub:
+        stub.Predict(request(), timeout=60, wait_for_ready=True)
+
+
+def test_sigterm_answers_all_that_has_arrived(base):
+    batching = f"--batching_parameters_file={base.parent / 'batching.txt'}"
+    more = ["--enable_batching", batching, "--enable_grpc_healthcheck_service"]
+    with _process(base, *more) as server, channel_to(server.port) as channel:
+        _wait(server.port)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(
+            health_pb2.HealthCheckRequest()
+        )
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        with predicting(server.port) as stub:
+            calls = [stub.Predict.future(request([[i, 0, 0]])) for i in range(200)]
+            server.process.send_signal(signal.SIGTERM)
+            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            found = [call.result(timeout=60) for call in calls]
+        assert [answer(one) for one in found] == [[2.0 * i] for i in range(200)]
+        assert server.process.wait(timeout=60) == 0
+
+
+def test_calls_during_the_drain_are_unavailable(base):
+    batching = f"--batching_parameters_file={base.parent / 'batching.txt'}"
+    with (
+        _process(base, "--enable_batching", batching) as server,
+        predicting(server.port) as stub,
+    ):
+        _wait(server.port)
+        codes, ended = set(), threading.Event()
+
+        def run():
+            while not ended.is_set():
+                try:
+                    stub.Predict(request(), timeout=30)
+                    codes.add(Code.OK)
+                except grpc.RpcError as error:
+                    codes.add(error.code())
+                    ended.wait(0.01)
+
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        ended.wait(0.5)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=60) == 0
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert codes == {Code.OK, Code.UNAVAILABLE}
+
+
+def test_it_serves_again_after_kill_9(base):
+    with _process(base) as server:
+        _wait(server.port)
+        server.process.kill()
+        server.process.wait()
+        with _process(base, port=server.port) as again, predicting(again.port) as stub:
+            response = stub.Predict(request(), timeout=60, wait_for_ready=True)
+            assert answer(response) == [12.0]
+
+
+def test_curl_and_ovmsclient(base):
+    pytest.importorskip("ovmsclient")
+    rest_port = free_port()
+    with _process(base, f"--rest_api_port={rest_port}") as server:
+        _wait(server.port)
+        url = f"http://localhost:{rest_port}/v1/models/m"
+        body = '{"instances": [[1, 2, 3]]}'
+        curl = subprocess.run(
+            ["curl", "-sS", "-d", body, "-X", "POST", f"{url}:predict"],
+            capture_output=True,
+            check=True,
+        )
+        (row,) = json.loads(curl.stdout)["predictions"]
+        assert row == {"y": 12.0, "name_bytes": {"b64": "MTI="}}
+        # It has the messages' classes too, which one process cannot hold twice.
+        script = textwrap.dedent(
+            """
+            import sys
+            import numpy as np
+            from ovmsclient import make_grpc_client, make_http_client
+            grpc_port, rest_port = sys.argv[1:]
+            x = np.array([[1, 2, 3]], np.float32)
+            for client in (
+                make_grpc_client(f"localhost:{grpc_port}"),
+                make_http_client(f"localhost:{rest_port}"),
+            ):
+                assert client.get_model_status("m")[1]["state"] == "AVAILABLE"
+                metadata = client.get_model_metadata("m")
+                # Over HTTP it looks for another server's spelling.
+                if "inputs" in metadata:
+                    assert metadata["inputs"]["x"]["shape"] == [-1, 3]
+                else:
+                    assert metadata["model_spec"]["version"] == "1"
+                found = client.predict({"x": x}, "m")
+                assert found["y"].tolist() == [12.0], found
+                try:
+                    client.predict({"q": x}, "m")
+                except Exception as error:
+                    assert "q" in str(error) or "not found" in str(error), error
+                else:
+                    raise AssertionError("an unknown input was taken")
+            print("both")
+            """
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(server.port), str(rest_port)],
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == "both\n", done.stderr
+
+
+@pytest.mark.slow
+def test_memory_comes_back_when_versions_go(tmp_path):
+    module = tf.Module()
+    module.large = tf.Variable(tf.ones([32 << 20]))  # 128 MiB
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+    def predict(x):
+        return {"y": tf.reduce_sum(x, 1) * module.large[0]}
+
+    (tmp_path / "m").mkdir()
+    save_any(tmp_path / "aside", module, {"serving_default": predict})
+
+    def come(number: int) -> None:
+        shutil.copytree(tmp_path / "aside", tmp_path / f"aside-{number}")
+        (tmp_path / f"aside-{number}").rename(tmp_path / "m" / str(number))
+
+    come(1)
+    with _process(tmp_path / "m") as server:
+        _wait(server.port)
+        held = []
+        for number in range(2, 8):
+            come(number)
+            wait_for(lambda n=number: states(server.port).get(n) == 30)
+            wait_for(lambda n=number: states(server.port)[n - 1] == 50)
+            _wait(server.port)
+            held.append(server.memory())
+    # One version's weights more would be 128 MiB.
+    assert max(held[1:]) - held[0] < 64 << 20

@@ -1,0 +1,319 @@
+"""Versions that come, go, fail and wait: policies, labels, config files, warm-up."""
+
+import pathlib
+import threading
+
+import grpc
+import pytest
+import tensorflow as tf
+from served import (
+    Code,
+    answer,
+    channel_to,
+    fails,
+    predicting,
+    request,
+    rest,
+    running,
+    save,
+    save_any,
+    states,
+    wait_for,
+)
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_service_pb2_grpc,
+    prediction_log_pb2,
+)
+
+AVAILABLE, END = 30, 50
+
+
+@pytest.fixture
+def base(tmp_path):
+    (tmp_path / "m").mkdir()
+    return tmp_path / "m"
+
+
+def _config(base: pathlib.Path, more: str = "", name: str = "m") -> str:
+    return (
+        f'model_config_list {{ config {{ name: "{name}" base_path: "{base}" '
+        f'model_platform: "tensorflow" {more} }} }}'
+    )
+
+
+def _write(path: pathlib.Path, text: str) -> str:
+    aside = path.with_name("aside")
+    aside.write_text(text)
+    aside.rename(path)
+    return str(path)
+
+
+def _predict(server, **spec) -> float:
+    with predicting(server.grpc.ports[0]) as stub:
+        return answer(stub.Predict(request(**spec), timeout=20))[0]
+
+
+@pytest.mark.parametrize(
+    "policy, served",
+    [
+        ("", {3}),
+        ("latest { num_versions: 2 }", {2, 3}),
+        ("all {}", {1, 2, 3}),
+        ("specific { versions: 1 versions: 9 }", {1}),
+    ],
+)
+def test_the_policy_says_which_versions_answer(base, policy, served):
+    for number in (1, 2, 3):
+        save(base / f"{number:03}", float(number))
+    more = f"model_version_policy {{ {policy} }}" if policy else ""
+    file = _write(base.parent / "models.config", _config(base, more))
+    with running(model_config_file=file) as server:
+        assert states(server.grpc.ports[0]) == dict.fromkeys(served, AVAILABLE)
+        for number in served:
+            assert _predict(server, version=number) == 6.0 * number
+        # Without a version, the newest one answers.
+        assert _predict(server) == 6.0 * max(served)
+        status, _ = rest(
+            server, "POST", f"/v1/models/m/versions/{max(served)}:predict", ROW
+        )
+        assert status == 200
+
+
+ROW = {"instances": [[1, 2, 3]]}
+
+
+def test_a_config_file_is_read_again(base):
+    save(base / "1", 1.0)
+    save(base / "2", 2.0)
+    both = "model_version_policy { all {} } "
+    labels = 'version_labels { key: "stable" value: 1 }'
+    file = base.parent / "models.config"
+    with running(
+        model_config_file=_write(file, _config(base)),
+        model_config_file_poll_wait_seconds=1,
+    ) as server:
+        assert states(server.grpc.ports[0]) == {2: AVAILABLE}
+        _write(file, "oops {")  # A bad file changes nothing.
+        _write(file, _config(base, both + labels))
+        wait_for(lambda: len(states(server.grpc.ports[0])) == 2)
+        wait_for(lambda: _label_answers(server, "stable"))
+        assert _predict(server, version_label="stable") == 6.0
+        path = "/v1/models/m/labels/stable:predict"
+        status, found = rest(server, "POST", path, ROW)
+        assert (status, found["predictions"][0]["y"]) == (200, 6.0)
+        _write(file, _config(base, both, name="other"))
+        wait_for(lambda: rest(server, "GET", "/v1/models/other")[0] == 200)
+        wait_for(lambda: not _label_answers(server, "stable"))
+
+
+def _label_answers(server, label: str) -> bool:
+    return rest(server, "POST", f"/v1/models/m/labels/{label}:predict", ROW)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "change, code, message",
+    [
+        ({"model_platform": "caffe"}, Code.INVALID_ARGUMENT, "platform caffe"),
+        ({"base_path": "x"}, Code.INVALID_ARGUMENT, "Expected model m to have an abs"),
+        ({"name": ""}, Code.INVALID_ARGUMENT, "has no name"),
+        ({"twice": True}, Code.INVALID_ARGUMENT, "Illegal to list model m multiple"),
+        ({"label": 8}, Code.FAILED_PRECONDITION, "label x to version 8 of model m"),
+        ({"custom": True}, Code.INVALID_ARGUMENT, "Only ModelConfigList"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_a_reload_refuses_changes_nothing(base, change, code, message):
+    save(base / "1", 1.0)
+    with running(model_base_path=str(base)) as server:
+        asked = model_management_pb2.ReloadConfigRequest()
+        config = asked.config.model_config_list.config.add(
+            name=change.get("name", "m"),
+            base_path=change.get("base_path", str(base)),
+            model_platform=change.get("model_platform", "tensorflow"),
+        )
+        if "label" in change:
+            config.version_labels["x"] = change["label"]
+        if "twice" in change:
+            asked.config.model_config_list.config.append(config)
+        if "custom" in change:
+            asked.config.custom_model_config.SetInParent()
+        with channel_to(server.grpc.ports[0]) as channel:
+            stub = model_service_pb2_grpc.ModelServiceStub(channel)
+            found = fails(stub.HandleReloadConfigRequest, asked)
+        assert found[0] is code
+        assert message in found[1]
+        assert _predict(server) == 6.0
+
+
+def test_a_half_copied_version_never_answers_and_says_why(base):
+    save(base / "1", 1.0)
+    with running(model_base_path=str(base)) as server:
+        save(base.parent / "whole", 2.0)
+        (base / "2").mkdir()
+        source = base.parent / "whole"
+        (base / "2" / "saved_model.pb").write_bytes(
+            (source / "saved_model.pb").read_bytes()
+        )
+        port = server.grpc.ports[0]
+        wait_for(lambda: states(port).get(2) == END)
+        assert _predict(server) == 6.0
+        _, found = rest(server, "GET", "/v1/models/m/versions/2")
+        (status,) = found["model_version_status"]
+        assert status["state"] == "END"
+        assert status["status"]["error_code"] != "OK"
+        assert status["status"]["error_message"]
+
+
+def test_a_failed_version_is_tried_again_until_it_is_whole(base):
+    save(base / "1", 1.0)
+    save(base.parent / "whole", 2.0)
+    with running(
+        model_base_path=str(base),
+        max_num_load_retries=100,
+        load_retry_interval_micros=100_000,
+    ) as server:
+        (base / "2").mkdir()
+        port = server.grpc.ports[0]
+        wait_for(lambda: states(port).get(2) is not None)
+        assert _predict(server) == 6.0
+        for name in ("variables", "assets", "saved_model.pb", "fingerprint.pb"):
+            (base.parent / "whole" / name).rename(base / "2" / name)
+        wait_for(lambda: states(port).get(2) == AVAILABLE)
+        wait_for(lambda: states(port).get(1) == END)
+        assert _predict(server) == 12.0
+
+
+def _log(kind: str) -> prediction_log_pb2.PredictionLog:
+    log = prediction_log_pb2.PredictionLog()
+    if kind == "predict":
+        log.predict_log.request.CopyFrom(request())
+        return log
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.extend([1, 2, 3])
+    inner = getattr(log, f"{kind}_log").request
+    inner.input.example_list.examples.append(example)
+    if kind == "multi_inference":
+        task = inner.tasks.add(method_name="tensorflow/serving/regress")
+        task.model_spec.name, task.model_spec.signature_name = "m", "regress"
+    else:
+        inner.model_spec.name, inner.model_spec.signature_name = "m", kind
+    return log
+
+
+@pytest.mark.parametrize(
+    "records, said",
+    [
+        (["predict", "classify", "regress", "multi_inference"], None),
+        (["empty"], "Unsupported log_type for warmup: None"),
+        (["bytes"], "Failed to parse warmup record"),
+        (["predict"] * 1001, "exceeds the maximum (1000)"),
+    ],
+    ids=["every kind", "no kind", "not a log", "too many"],
+)
+def test_recorded_requests_are_run_before_a_version_serves(base, records, said):
+    save(base.parent / "whole", 2.0)
+    extra = base.parent / "whole" / "assets.extra"
+    extra.mkdir()
+    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+        for kind in records:
+            if kind == "bytes":
+                writer.write(b"\xff\xff")
+            elif kind == "empty":
+                writer.write(prediction_log_pb2.PredictionLog().SerializeToString())
+            else:
+                writer.write(_log(kind).SerializeToString())
+    (base.parent / "whole").rename(base / "1")
+    with running(model_base_path=str(base)) as server:
+        _, found = rest(server, "GET", "/v1/models/m")
+        (status,) = found["model_version_status"]
+        if said is None:
+            assert status["state"] == "AVAILABLE"
+        else:
+            assert status["state"] == "END"
+            assert said in status["status"]["error_message"]
+    with running(model_base_path=str(base), enable_model_warmup=False) as server:
+        assert states(server.grpc.ports[0]) == {1: AVAILABLE}
+
+
+class _Slow(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+    def predict(self, x):
+        def step(i, square):
+            return i + 1, tf.matmul(square, square) / 1000.0
+
+        start = tf.ones([300, 300]) * tf.reduce_mean(x)
+        _, last = tf.while_loop(lambda i, _: i < 500, step, [0, start])
+        return {"y": tf.reduce_sum(x, 1) + 0.0 * last[0, 0]}
+
+
+def test_an_old_version_finishes_its_requests_before_it_goes(base):
+    model = _Slow()
+    save_any(base / "1", model, {"serving_default": model.predict})
+    with (
+        running(model_base_path=str(base)) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        stub.Predict(request())
+        save(base.parent / "2", 2.0)
+        calls = [stub.Predict.future(request()) for _ in range(8)]
+        (base.parent / "2").rename(base / "2")
+        found = [call.result(timeout=120) for call in calls]
+        assert {one.model_spec.version.value for one in found} == {1}
+        wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: AVAILABLE})
+        assert stub.Predict(request()).model_spec.version.value == 2
+
+
+@pytest.mark.parametrize(
+    "batching", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_no_request_fails_while_versions_come_and_fail(base, batching):
+    save(base / "1", 1.0, warmup=[request()])
+    for number in (2, 4, 5):
+        save(base.parent / str(number), float(number), warmup=[request()])
+    save(base.parent / "3", 3.0, warmup=[request([[1, 2]])])  # It must not serve.
+    seen, failures, ended = set(), [], threading.Event()
+    with running(model_base_path=str(base), enable_batching=batching) as server:
+        port = server.grpc.ports[0]
+
+        def run():
+            with predicting(port) as stub:
+                while not ended.is_set():
+                    try:
+                        response = stub.Predict(request(), timeout=20)
+                        version = response.model_spec.version.value
+                        assert answer(response) == [6.0 * version]
+                        seen.add(version)
+                    except (grpc.RpcError, AssertionError) as error:
+                        failures.append(error)
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for number in (2, 3, 4, 5):
+            (base.parent / str(number)).rename(base / str(number))
+            expected = END if number == 3 else AVAILABLE
+            wait_for(lambda n=number, e=expected: states(port).get(n) == e)
+        wait_for(lambda: 5 in seen)
+        ended.set()
+        for thread in threads:
+            thread.join()
+        assert states(port) == {1: END, 2: END, 3: END, 4: END, 5: AVAILABLE}
+    assert not failures
+    assert 3 not in seen
+
+
+def test_the_status_of_one_version(base):
+    save(base / "1", 1.0)
+    with running(model_base_path=str(base)) as server:
+        asked = get_model_status_pb2.GetModelStatusRequest()
+        asked.model_spec.name = "m"
+        asked.model_spec.version.value = 9
+        with channel_to(server.grpc.ports[0]) as channel:
+            stub = model_service_pb2_grpc.ModelServiceStub(channel)
+            code, message = fails(stub.GetModelStatus, asked)
+        assert (code, message) == (
+            Code.NOT_FOUND,
+            "Could not find version 9 of model m",
+        )
