@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import tensorflow as tf
 
@@ -17,6 +16,7 @@ from recap_tf.core.stopping import Stop
 from twhin_tf.edge_files import write_edges
 from twhin_tf.edges import Edges
 from twhin_tf.evaluation import EvaluateSettings, evaluate
+from twhin_tf.exporting import ExportSettings, export_vectors
 from twhin_tf.graph import Graph, NodeType, Relation, with_inverses, write_graph
 from twhin_tf.link_prediction import ModelScorer
 from twhin_tf.losses import SoftmaxLoss
@@ -24,7 +24,6 @@ from twhin_tf.negatives import AllNodes, GlobalNegatives
 from twhin_tf.node_tables import NodeTable
 from twhin_tf.partition_buffer import PartitionBuffer
 from twhin_tf.partitioned_checkpoints import (
-    check_in_memory,
     load_partitioned,
     read_partitions_state,
 )
@@ -32,7 +31,6 @@ from twhin_tf.partitioned_training import PartitionedTrainer
 from twhin_tf.partitions import Partitions
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training import Trainer
-from twhin_tf.vectors import write_vectors
 
 USERS, ITEMS, COMMUNITIES = 480, 120, 6
 ADAGRAD = functools.partial(SparseAdagrad, initial_accumulator_value=1e-6)
@@ -210,16 +208,14 @@ def test_vectors_are_exported_without_reading_tables_whole(graph, tmp_path):
     embedder = make_embedder(graph)
     _, outcome = train(embedder, make_settings(tmp_path))
     model = load(embedder, graph, outcome.checkpoint)
-    write_vectors(
-        str(tmp_path), "user", pa.array(np.arange(USERS)), model.tables["user"]
-    )
     table = model.tables["user"]
-    np.testing.assert_array_equal(np.load(tmp_path / "user.npy"), table[:])
     np.testing.assert_array_equal(tf.gather(table, [[5], [3]])[1, 0], table[3:4][0])
-    with pytest.raises(
-        UserError, match=r"set twhin.export.quantization and twhin.expo"
-    ):
-        check_in_memory(model)
+    with pytest.raises(UserError, match=r"twhin.export.top_k must be None for tables"):
+        export_vectors(model, graph, str(tmp_path / "out"), ExportSettings(), 1)
+    settings = ExportSettings(quantization=None, top_k=None, plot_method="pca")
+    export_vectors(model, graph, str(tmp_path / "out"), settings, 1)
+    exported = np.load(tmp_path / "out" / "vectors" / "user.npy")
+    np.testing.assert_array_equal(exported, table[:])
 
 
 @pytest.mark.parametrize(
