@@ -33,6 +33,7 @@ TWHIN_ORDER = [
     ["partition_files"],
     ["partition_buffer"],
     ["operators", "comparators", "negatives", "losses"],
+    ["warm_start"],
     ["model"],
     ["disk_tables"],
     ["known_edges", "neighbours", "product_quantization", "vectors"],
@@ -42,7 +43,9 @@ TWHIN_ORDER = [
     ["settings"],
     ["building", "training_step"],
     ["partitioned_checkpoints"],
-    ["training", "trained"],
+    ["trained"],
+    ["old_vectors"],
+    ["training"],
     ["partitioned_training"],
     ["after_training"],
 ]

@@ -305,6 +305,11 @@ def _check(embedder: Embedder, settings: TrainSettings) -> None:
             'twhin.train.strategy must be "one_device" with twhin.train.partitions. '
             f"Received: {settings.strategy!r}"
         )
+    if settings.warm_start is not None:
+        raise UserError(
+            "twhin.train.warm_start must be None with twhin.train.partitions. "
+            f"Received: {settings.warm_start}"
+        )
     if settings.edges.data_service is not None:
         raise UserError(
             "Edges.data_service must be None with twhin.train.partitions. "

@@ -27,6 +27,7 @@ from twhin_tf.node_tables import NodeTable
 from twhin_tf.operators import Operator, Translation
 from twhin_tf.partitions import Partitions
 from twhin_tf.synthetic_graph import SyntheticGraph
+from twhin_tf.warm_start import WarmStart
 
 ROOTS = ("twhin.embedder", "twhin.train", "twhin.evaluate", "twhin.export")
 
@@ -130,6 +131,7 @@ class TrainSettings:
         log_every: steps between entries in the logs.
         partitions: keeps node tables on disk, for those larger than memory; None keeps
             them in memory.
+        warm_start: what a new run starts from; None for initializers.
         strategy: "one_device", "mirrored" or "multi_worker".
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
@@ -145,6 +147,7 @@ class TrainSettings:
     checkpoints_to_keep: int | None = 3
     log_every: int = 1000
     partitions: Partitions | None = None
+    warm_start: WarmStart | None = None
     strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
     compile: bool = False
     seed: int = 0

@@ -17,8 +17,10 @@ from recap_tf.core.strategy import make_strategy, per_replica_batch_size
 from twhin_tf.building import create_graph_embeddings, create_objective
 from twhin_tf.edges import read_edge_batches
 from twhin_tf.graph import Graph, read_graph
+from twhin_tf.old_vectors import OldVectors
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training_step import TrainingStep
+from twhin_tf.warm_start import Drift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,15 @@ class Trainer:
             self._optimizer = GroupedOptimizer(groups)
             self._optimizer.create_slots()
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
-        objective = create_objective(embedder, self._graph, self.model, settings.edges)
+        self._old, drift = None, None
+        if (warm := settings.warm_start) is not None:
+            self._old = OldVectors(warm, embedder, self._graph)
+            if warm.drift:
+                with self._strategy.scope():
+                    drift = Drift(warm.drift, self.model.node_tables, self._old.vectors)
+        objective = create_objective(
+            embedder, self._graph, self.model, settings.edges, drift
+        )
         self._train_step = TrainingStep(
             objective,
             [weight for _, weights in groups.values() for weight in weights],
@@ -100,6 +110,11 @@ class Trainer:
             metadata = checkpoints.read_metadata(resumed)
             self._seconds_before = metadata["active_seconds"]
             say(f"Going on from {resumed}.")
+        elif self._old is not None:
+            self._old.give(self.model, self._groups, settings.edges)
+            for name, share in self._old.shares().items():
+                say(f"{name}: {share:.1%} of the rows start from old vectors.")
+        self._old = None
         first = self._done()
         if resumed is not None and first >= settings.steps:
             return Outcome(first, resumed, 0)
