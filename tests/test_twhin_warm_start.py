@@ -130,7 +130,7 @@ def started(old, grown, optimizer=ADAGRAD, **changed):
 
 def test_old_nodes_and_relations_keep_their_vectors(old, grown):
     _, before, _ = old
-    model, groups, found = started(old, grown)
+    model, _, found = started(old, grown)
     # Rows 30 to 129 are users 99 to 0.
     np.testing.assert_array_equal(
         model.tables["user"][30:], before.tables["user"][::-1]
@@ -162,7 +162,7 @@ def test_another_optimizer_starts_anew(old, grown):
 
 
 def test_exported_vectors_will_do(old, grown, tmp_path):
-    graph, before, _ = old
+    _, before, _ = old
     users = pa.array(range(USERS))
     write_vectors(str(tmp_path), "user", users, before.tables["user"])
     changed = {"checkpoint": None, "graph": None, "vectors": str(tmp_path)}
