@@ -372,6 +372,21 @@ def test_a_graph_cannot_hold_large_tables(trained, tmp_path):
         serving_variants.make_variant("frozen", ranker, build_model(ranker))
 
 
+def test_a_graph_cannot_hold_more_than_a_protobuf(trained, tmp_path, monkeypatch):
+    ranker = _ranker(trained, tmp_path)
+    monkeypatch.setattr(serving_variants, "_MOST_BYTES", 1 << 10)
+    with pytest.raises(UserError, match="takes models of at most 0 MiB.*Received: 0 M"):
+        serving_variants.make_variant("frozen", ranker, build_model(ranker))
+
+
+def test_nothing_is_measured_without_a_validation_set(trained, tmp_path, capsys):
+    ranker = dataclasses.replace(_ranker(trained, tmp_path), validation_sets=())
+    model = build_model(ranker)
+    described = export._compared("bfloat16", ranker, model, model)
+    assert described["changes"] is None
+    assert "not measured, recap.ranker.validation_sets is" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("epsilon", [1e-5, 1e-2])
 def test_a_frozen_ranker_keeps_the_epsilon_of_its_layer_norms(
     trained, tmp_path, epsilon
