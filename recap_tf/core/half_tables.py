@@ -80,6 +80,11 @@ class AsFloat32:
     def __getattr__(self, name):
         return getattr(self._table, name)
 
+    @property
+    def __class__(self):
+        # Strategies make state beside what is one of their variables.
+        return type(self._table)
+
     def sparse_read(self, indices: tf.Tensor, name: str | None = None) -> tf.Tensor:
         """What `tf.gather` calls."""
         return tf.cast(tf.gather(self._table, indices, name=name), tf.float32)
