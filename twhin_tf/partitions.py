@@ -16,6 +16,9 @@ import numpy as np
 from recap_tf.core.command import UserError
 from twhin_tf.graph import Graph
 
+# Edges are sorted by pairs of partitions, and every pair is a visit.
+_MOST = 512
+
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,10 @@ class Partitions:
                     f"Partitions.{name} must be at least {least}. "
                     f"Received: {getattr(self, name)}"
                 )
+        if self.count is not None and self.count > _MOST:
+            raise ValueError(
+                f"Partitions.count must be at most {_MOST}. Received: {self.count}"
+            )
         if self.count is not None and self.count < self.buffer:
             raise ValueError(
                 f"Partitions.count must be at least Partitions.buffer = {self.buffer}. "
@@ -99,7 +106,7 @@ class Partitions:
         """The least number of partitions of which `buffer` fit into the limit."""
         limit = int(self.memory_limit_mb * 1e6)
         taken = sum(graph.types[name].rows * row_bytes[name] for name in self.whole)
-        most = min(parted.values())
+        most = min(*parted.values(), _MOST)
 
         def needed(count: int) -> int:
             return taken + sum(
@@ -112,6 +119,7 @@ class Partitions:
                 f"Partitions.memory_limit_mb must be at least {needed(most) / 1e6:.3g} "
                 f"for a buffer of {self.buffer}. Received: {self.memory_limit_mb}"
             )
+        # May be more partitions than rows, which `layout` says.
         low, high = self.buffer, max(most, self.buffer)
         while low < high:
             middle = (low + high) // 2
