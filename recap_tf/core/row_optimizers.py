@@ -5,7 +5,6 @@ are per row of the table; g is the sum of a row's gradients over the batch, t co
 updates from 1. Rows that a batch does not hold keep their weights and their state.
 """
 
-import zlib
 from collections.abc import Callable, Mapping
 
 import gin
@@ -45,7 +44,8 @@ class RowOptimizer:
     def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
         grad, indices = add_up(grad, indices)
         if handle.dtype != tf.float32:
-            seed = tf.stack([zlib.crc32(handle.name.encode()), self.iterations])
+            # By nothing that differs among the copies of a mirrored table.
+            seed = tf.stack([tf.zeros_like(self.iterations), self.iterations])
             handle = AsFloat32(handle, seed)
         return self._resource_apply_sparse(grad, handle, indices, **kwargs)
 
