@@ -12,6 +12,7 @@ Read in this order; no module imports one below it:
     mmoe, ple           mixtures of experts: a vector of its own for each task
     embeddings, large_embeddings, position_debias    ids -> vectors
     score, calibrators  probabilities -> the final score; post-hoc calibration maps
+    vector_join         vectors of entities -> the records that name them
     model               features -> one logit per task
     pointwise_loss, pairwise_loss, losses    logits, labels, weights -> task losses
     task_balancing, grad_norm, pcgrad        task losses -> gradients
@@ -22,8 +23,11 @@ Read in this order; no module imports one below it:
     settings            what a config file says, as one object per command
     building            settings -> a model that is not trained yet
     training_input, training_step, training    settings -> checkpoints
+    serving_inputs, warmup_requests, serving_signatures    what a served model answers
+    serving_variants, variant_comparison     its smaller forms, and what they change
     serving_model       a trained model -> a SavedModel
-    train, evaluate, calibrate, export, synthetic, convert, inspect    the commands
+    train, evaluate, calibrate, export, synthetic, convert, inspect, engagement_edges,
+    join_vectors        the commands
 
 Beside them: record_checks, record_probe and read_errors say what is wrong with data;
 `synthesis` makes data up, `conversion` makes records of tables, `inspection` looks at

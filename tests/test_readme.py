@@ -48,6 +48,8 @@ def folder(tmp_path_factory):
     city = rng.choice(["Rome", "Oslo", "Lima"], rows)
     table = {
         "user_id": rng.integers(0, 200, rows),
+        "post_id": rng.integers(0, 100, rows),
+        "day": np.arange(rows) * 31 // rows,
         "age": age,
         "city": city,
         "watched": rng.exponential(size=rows),
@@ -88,17 +90,24 @@ def test_the_readmes_commands_run(folder):
     _serves(folder)
 
 
+def _marked(mark: str, ports: dict[str, int]) -> str:
+    """The block after `<!-- run: mark -->`, with other ports."""
+    pattern = rf"<!-- run: {mark} -->\n```\n(.*?)```"
+    text = re.search(pattern, README, re.DOTALL)[1]
+    for number, port in ports.items():
+        text = text.replace(number, str(port))
+    return text
+
+
 def _serves(folder: pathlib.Path) -> None:
-    """Starts the server as the README does, on free ports, and asks for the model."""
-    command = re.search(r"<!-- run: serve -->\n```\n(.*?)```", README, re.DOTALL)[1]
+    """Starts the server as the README does, on free ports, and calls it as there."""
     ports = {}
     for number in ("8500", "8501"):
         with socket.socket() as one:
             one.bind(("localhost", 0))
             ports[number] = one.getsockname()[1]
-        command = command.replace(number, str(ports[number]))
     server = subprocess.Popen(
-        [sys.executable, *command.split()[1:]],
+        [sys.executable, *_marked("serve", ports).split()[1:]],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
@@ -112,9 +121,14 @@ def _serves(folder: pathlib.Path) -> None:
             time.sleep(0.5)
         else:
             raise AssertionError("The server did not answer.")
+        _run(_marked("clients", ports), folder)
+        (folder / "call.py").write_text(_marked("python", ports))
+        _run("python call.py", folder)
     finally:
         server.terminate()
     assert server.wait(60) == 0
+    for name in ("scored.parquet", "latency.png", "load.json", "production"):
+        assert (folder / name).exists()
 
 
 def test_the_set_up_blocks_are_marked():

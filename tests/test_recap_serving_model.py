@@ -375,7 +375,9 @@ def test_a_graph_cannot_hold_large_tables(trained, tmp_path):
 def test_a_graph_cannot_hold_more_than_a_protobuf(trained, tmp_path, monkeypatch):
     ranker = _ranker(trained, tmp_path)
     monkeypatch.setattr(serving_variants, "_MOST_BYTES", 1 << 10)
-    with pytest.raises(UserError, match="takes models of at most 0 MiB.*Received: 0 M"):
+    with pytest.raises(
+        UserError, match=r"takes models of at most 0 MiB.*Received: 0 M"
+    ):
         serving_variants.make_variant("frozen", ranker, build_model(ranker))
 
 

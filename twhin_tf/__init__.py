@@ -11,7 +11,16 @@ Read in this order; no module imports one below it:
     conversion          raw edges -> a graph folder
     community_model, synthetic_graph    graph folders that are made up
     packing, edges      a graph folder -> batches of (lhs, relation, rhs)
-    vocabulary, synthetic    the commands
+    grouped_product, node_tables    vectors of nodes, and many products of them at once
+    operators, comparators, negatives, losses    the parts of a score and of its loss
+    model               edges -> scores -> loss
+    known_edges, popularity, link_prediction, evaluation    ranks of held-out edges
+    neighbours, product_quantization, inverted_file, retrieval    nearest nodes
+    vectors, projector, plot, exporting    a trained model -> files and SavedModels
+    settings            what a config file says, as one object per command
+    building            settings -> a model that is not trained yet
+    training_step, training, trained, after_training    settings -> checkpoints
+    vocabulary, synthetic, train, evaluate, export    the commands
 
 What it shares with the ranker lives in `recap_tf.core`; nothing else of `recap_tf` is
 imported here.
