@@ -8,6 +8,7 @@ import socket
 import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 
 # isort: split
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,6 +23,13 @@ from recap_tf.model import RankingModel
 GOLDEN = pathlib.Path(
     os.environ.get("RECAP_GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden"
 )
+
+
+@pytest.fixture(autouse=True)
+def no_config():
+    """What a test loads must not reach the settings that the next one makes."""
+    yield
+    gin.clear_config()
 
 
 @pytest.fixture(autouse=True)

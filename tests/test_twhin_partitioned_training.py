@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 
-import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -35,12 +34,6 @@ from twhin_tf.training import Trainer
 
 USERS, ITEMS, COMMUNITIES = 480, 120, 6
 ADAGRAD = functools.partial(SparseAdagrad, initial_accumulator_value=1e-6)
-
-
-@pytest.fixture(autouse=True)
-def no_config():
-    """Other tests load configs, whose bindings would reach the settings made here."""
-    gin.clear_config()
 
 
 @pytest.fixture(scope="module")

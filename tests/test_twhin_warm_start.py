@@ -2,7 +2,6 @@
 
 import functools
 
-import gin
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -28,12 +27,6 @@ from twhin_tf.warm_start import Drift, WarmStart
 
 ADAGRAD = functools.partial(SparseAdagrad, initial_accumulator_value=1e-6)
 USERS, ITEMS, COMMUNITIES = 100, 40, 4
-
-
-@pytest.fixture(autouse=True)
-def no_config():
-    """Other tests load configs, whose bindings would reach the settings made here."""
-    gin.clear_config()
 
 
 def make_graph(folder, users, items, relations=("buy",), edges=None) -> Graph:
