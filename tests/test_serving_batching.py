@@ -266,4 +266,4 @@ def test_requests_that_wait_for_a_thread_take_memory(folder):
         codes = [call.code() for call in calls]
         assert set(codes) == {Code.OK, Code.RESOURCE_EXHAUSTED}
         # All was given back.
-        assert stub.Predict(_slow(2_000_000)).outputs["y"].float_val[0] == 1.0
+        assert stub.Predict(_slow(1_000_000)).outputs["y"].float_val[0] == 1.0

@@ -389,10 +389,15 @@ def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
     new = models.ModelConfig(name="m", base_path="/new")
     reload = threading.Thread(target=served.configure, args=([new],))
     reload.start()
-    reload.join(0.5)  # It ends by then, unless it waits for the poll.
+    # It ends and version 2 is gone by then, unless it waits for the poll.
+    go_on.wait(1)
     go_on.set()
     poll.join()
     reload.join()
-    with served.using(model_pb2.ModelSpec(name="m")) as (_, version):
-        assert version == 1
+
+    def there() -> list[int]:
+        found = served.statuses(model_pb2.ModelSpec(name="m"))
+        return [one.version for one in found if one.state != END]
+
+    wait_for(lambda: there() == [1], seconds=10)
     served.close()
