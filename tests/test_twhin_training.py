@@ -1,6 +1,7 @@
 """Training graph embeddings: from a folder of edges to checkpoints."""
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import signal
@@ -152,6 +153,21 @@ def test_a_finished_run_says_so(folder, capsys):
     for _ in range(2):
         train.main(arguments(folder, twhin__train__steps=5))
     assert "is finished at step 5; nothing to do" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_for_one_graph(folder):
+    train.main(arguments(folder, twhin__train__steps=5))
+    graph = read_graph(str(folder))
+    # As many rows as before, but of other entities.
+    user = dataclasses.replace(graph.types["user"], fingerprint="another")
+    graph = dataclasses.replace(graph, types=graph.types | {"user": user})
+    write_graph(graph)
+    write_edges(graph, "train", 0, np.array([[0, 0, 0], [1, 1, 1]]))
+    message = "step-00000005 does not belong to the vocabularies of .* Received: "
+    with pytest.raises(UserError, match=message + graph.fingerprint):
+        train.main(arguments(folder, twhin__train__steps=10))
+    with pytest.raises(UserError, match=message + graph.fingerprint):
+        trained_model(folder)
 
 
 def test_going_on_gives_the_same_bits(folder):

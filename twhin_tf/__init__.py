@@ -19,7 +19,7 @@ Read in this order; no module imports one below it:
     vectors, projector, plot, exporting    a trained model -> files and SavedModels
     settings            what a config file says, as one object per command
     building            settings -> a model that is not trained yet
-    training_step, training, trained, after_training    settings -> checkpoints
+    training_step, trained, training, after_training    settings -> checkpoints
     vocabulary, synthetic, train, evaluate, export    the commands
 
 What it shares with the ranker lives in `recap_tf.core`; nothing else of `recap_tf` is

@@ -3,11 +3,15 @@
 import argparse
 
 from recap_tf.core import checkpoints, config
+from recap_tf.core.command import UserError
 from twhin_tf import settings
 from twhin_tf.building import create_graph_embeddings
 from twhin_tf.graph import Graph, read_graph
 from twhin_tf.model import GraphEmbeddings
 from twhin_tf.settings import Embedder
+
+GRAPH = "graph"
+"""In checkpoint.json: the fingerprint of the graph that was trained on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,5 +38,25 @@ def load_trained(
     graph = read_graph(embedder.graph)
     model = create_graph_embeddings(embedder, graph)
     path = checkpoints.choose_checkpoint(arguments.checkpoint)
+    check_graph(path, graph)
     checkpoints.restore_model(path, model)
     return embedder, graph, model, path
+
+
+def check_graph(path: str, graph: Graph) -> None:
+    """Makes sure that the rows of a checkpoint are those of `graph`.
+
+    Args:
+        path: the checkpoint's folder; older ones do not know their graph.
+        graph: in which other rows may be of other entities.
+
+    Raises:
+        UserError: it was trained on a graph of other entities or relations.
+    """
+    known = checkpoints.read_metadata(path).get(GRAPH, graph.fingerprint)
+    if known != graph.fingerprint:
+        raise UserError(
+            f"The checkpoint {path} does not belong to the vocabularies of "
+            f"{graph.folder}: its graph has the fingerprint {known}. Received: "
+            f"{graph.fingerprint}"
+        )

@@ -18,6 +18,7 @@ from twhin_tf.building import create_graph_embeddings, create_objective
 from twhin_tf.edges import read_edge_batches
 from twhin_tf.graph import read_graph
 from twhin_tf.settings import Embedder, TrainSettings
+from twhin_tf.trained import GRAPH, check_graph
 from twhin_tf.training_step import TrainingStep
 
 
@@ -99,6 +100,7 @@ class Trainer:
         found = checkpoints.list_checkpoints(settings.save_dir)
         resumed = found[-1] if found else None
         if resumed is not None:
+            check_graph(resumed, self._graph)
             self._checkpoints.restore(resumed)
             metadata = checkpoints.read_metadata(resumed)
             self._seconds_before = metadata["active_seconds"]
@@ -188,7 +190,10 @@ class Trainer:
             step,
             config=self._config,
             position=self._position,
-            metadata={"active_seconds": self._active_seconds()},
+            metadata={
+                "active_seconds": self._active_seconds(),
+                GRAPH: self._graph.fingerprint,
+            },
         )
 
 
