@@ -155,6 +155,26 @@ def test_a_finished_run_says_so(folder, capsys):
     assert "is finished at step 5; nothing to do" in capsys.readouterr().err
 
 
+def test_a_run_that_a_data_service_reads_for_goes_on(folder):
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.split("://")[1]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    given = {
+        "twhin__train__edges": "@Edges()",
+        "Edges__data_service": repr(dispatcher.target),
+    }
+    for steps in (5, 10):
+        train.main(arguments(folder, twhin__train__steps=steps, **given))
+    # Without the service, from a checkpoint that has no position.
+    for steps in (15, 20):
+        train.main(arguments(folder, twhin__train__steps=steps))
+    found = checkpoints.list_checkpoints(str(folder / "run"))
+    assert [checkpoints.step_of(path) for path in found] == [10, 15, 20]
+    assert not any(os.path.exists(f"{path}/position.index") for path in found)
+    del worker
+
+
 def test_a_checkpoint_is_for_one_graph(folder):
     train.main(arguments(folder, twhin__train__steps=5))
     graph = read_graph(str(folder))

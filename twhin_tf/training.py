@@ -132,12 +132,11 @@ class Trainer:
 
     def _start_reading(self, resumed: str | None) -> Iterator:
         settings, replicas = self._settings, self._strategy.num_replicas_in_sync
-        if replicas == 1:
-            self._position = self._iterator(settings.seed)
-            if resumed is None or self._checkpoints.restore_position(
-                resumed, self._position
-            ):
-                return self._position
+        if replicas == 1 and settings.edges.data_service is None:
+            iterator = self._iterator(settings.seed)
+            if resumed is None or self._checkpoints.restore_position(resumed, iterator):
+                self._position = iterator
+                return iterator
         # Where the position is not saved, a resumed run shuffles anew, lest it see the
         # first edges again in the same order.
         return self._iterator(settings.seed + self._done())
