@@ -23,6 +23,8 @@ from twhin_tf.building import (
 )
 from twhin_tf.edge_files import write_edges
 from twhin_tf.edges import Edges, read_edges
+from twhin_tf.evaluation import EvaluateSettings
+from twhin_tf.exporting import ExportSettings
 from twhin_tf.graph import (
     Graph,
     NodeType,
@@ -315,11 +317,18 @@ def test_compiled_training_is_the_same_training(folder):
             {"twhin__embedder__dropout": 1.0},
             r"twhin.embedder.dropout must be at least 0 and below 1. Received: 1.0",
         ),
+        ({"twhin__train__seed": -1}, r"twhin.train.seed cannot be negative. Rec"),
     ],
 )
 def test_bad_settings_are_one_line(folder, bindings, message):
     with pytest.raises((ValueError, UserError), match=message):
         train.main(arguments(folder, **bindings))
+
+
+@pytest.mark.parametrize("make", [EvaluateSettings, ExportSettings])
+def test_seeds_are_not_negative(make):
+    with pytest.raises(ValueError, match=r"twhin\.\w+\.seed .* Received: -1"):
+        make(seed=-1)
 
 
 def test_inverses_weigh_what_their_relation_weighs(folder):
