@@ -76,8 +76,8 @@ def export_model(
     scores are, bit for bit, those of `score` for as many full rows. "task_weights" may
     be left out if the model has score weights. `rank` is a batch already, and its
     inputs differ in their first dimension: TF Serving with --enable_batching refuses
-    it ("equal 0th-dimension size"), so serve it without; our server runs it past the
-    batching.
+    it ("equal 0th-dimension size", also as a warm-up request, with which the version
+    then does not load), so serve it without; our server runs it past the batching.
 
     For TF Serving's Classify, Regress and MultiInference there are
 

@@ -29,6 +29,11 @@ def check_sizes(sizes: Mapping[str, Sequence[int]], signatures: Iterable[str]) -
                 f"{setting} names the signature {name!r}; expected some of {known}."
                 f"{did_you_mean(name, known)}"
             )
+        if not sizes[name]:
+            raise UserError(
+                f"{setting}[{name!r}] must be at least one size. Received: "
+                f"{sizes[name]!r}"
+            )
     count = sum(map(len, sizes.values()))
     if count > MOST_REQUESTS:
         raise UserError(

@@ -2,21 +2,26 @@
 
 import abc
 import re
+import sys
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.client import Client, read_prediction, read_tensor
+from serving.client import Client, read_prediction
 from serving.command import UserError
 from serving.connection import Connection
 from serving.errors import Code, ServingError
-from serving.predict import DEFAULT_SIGNATURE, check_names, with_defaults
+from serving.limits import Limits
+from serving.predict import run_predict
 from serving.saved_model import SavedModel
 
 FORMS = (
     "grpc://HOST:PORT/MODEL[/versions/N or /labels/L], a SavedModel's folder, logged"
 )
+
+# The requests are the user's own.
+_NO_LIMITS = Limits(tensor_bytes=sys.maxsize, memory_bytes=sys.maxsize)
 
 _URL = re.compile(
     r"grpc://(?P<server>[^/]+)/(?P<model>[^/]+)"
@@ -65,13 +70,7 @@ class _Folder(Answerer):
         self._model = SavedModel(path)
 
     def outputs(self, log) -> dict[str, np.ndarray]:
-        request = log.request
-        key = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        signature = self._model.signature(key)
-        check_names(signature, request.inputs)
-        given = {alias: read_tensor(proto) for alias, proto in request.inputs.items()}
-        wanted = list(request.output_filter) or sorted(signature.outputs)
-        return self._model.run(signature, with_defaults(signature, given), wanted)
+        return run_predict(self._model, log.request, _NO_LIMITS)
 
     def close(self) -> None:
         self._model.close()

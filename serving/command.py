@@ -7,6 +7,8 @@ once without it.
 import sys
 from collections.abc import Callable, Sequence
 
+from serving.allocator import keep_freed_memory
+
 
 class UserError(ValueError):
     """What the user asked for cannot be done. The message is one clear line."""
@@ -17,8 +19,9 @@ def run_command(main: Callable[[Sequence[str] | None], int]) -> int:
 
     A mistake of the user's, a server that does not answer and a file that cannot be
     used become one line on stderr and 2. Anything else is a defect and keeps its
-    traceback.
+    traceback. Memory that was freed is used again: requests may be large.
     """
+    keep_freed_memory()
     import tensorflow as tf
 
     from serving.errors import ServingError

@@ -46,7 +46,11 @@ class Deployment:
     load_seconds: int = _setting(300, "that a replica may take to load the model")
     versions: int = _setting(1, "newest ones that are served")
     poll_seconds: int = _setting(10, "how often new versions are looked for")
-    batching: bool = _setting(True, "put requests together; see --max-batch-size")
+    batching: bool = _setting(
+        True,
+        "put requests together; the image then refuses signatures whose inputs "
+        "differ in rows, as `rank` of an export does",
+    )
     max_batch_size: int = _setting(1536, "examples in one run of the model")
     allowed_batch_sizes: str = _setting(
         "1,8,32,128,512,1536", "batches are padded to these; the last is the largest"

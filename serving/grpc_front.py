@@ -181,10 +181,7 @@ class GrpcFront:
 
     def _handler(self, method: str, kind: type[message.Message]):
         def answer(data: bytes) -> bytes:
-            with (
-                self._service.call(method, "GRPC") as call,
-                self._service.limits.memory(len(data)),
-            ):
+            with self._service.call(method, "GRPC") as call:
                 try:
                     request = kind.FromString(data)
                 except message.DecodeError as error:
@@ -202,8 +199,8 @@ class GrpcFront:
                     if self._draining:
                         raise ServingError(Code.UNAVAILABLE, "The server is stopping")
                     data = await self._receive(context)
-                    loop = asyncio.get_running_loop()
-                    return await loop.run_in_executor(self._pool, answer, data)
+                    run = self._service.limits.run
+                    return await run(self._pool, len(data), answer, data)
             except ServingError as error:
                 await context.abort(error.code, error.message)
 

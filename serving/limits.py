@@ -1,8 +1,11 @@
 """Bounds on what requests may take, so that none of them takes all there is."""
 
+import asyncio
+import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from serving.errors import Code, ServingError
 
@@ -30,6 +33,25 @@ class Limits:
                 f"input {alias} declares the shape {shape}, more than the "
                 f"{self.tensor_bytes} bytes that a tensor may take",
             )
+
+    async def run(
+        self,
+        pool: concurrent.futures.Executor,
+        amount: int,
+        call: Callable[..., Any],
+        *arguments: Any,
+    ) -> Any:
+        """What `call(*arguments)` returns or raises in `pool`, holding `amount` bytes.
+
+        They are held while it waits for a thread, and until it ends even if nobody
+        waits for it any more; raises RESOURCE_EXHAUSTED if there are not as many.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.memory(amount))
+            future = pool.submit(call, *arguments)
+            held = stack.pop_all()
+        future.add_done_callback(lambda _: held.close())
+        return await asyncio.wrap_future(future)
 
     @contextlib.contextmanager
     def memory(self, amount: int) -> Iterator[None]:

@@ -12,6 +12,8 @@ from multiprocessing.connection import Connection as Pipe
 import grpc
 import numpy as np
 
+from serving.allocator import keep_freed_memory
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NOT_SENT = -1
 """In place of a gRPC code: the client had too much under way, or was too late."""
@@ -92,6 +94,7 @@ def run_process(pipe_number: int) -> None:
     """
     # The sender must not wait 5 ms for the thread that takes the answers.
     sys.setswitchinterval(0.0002)
+    keep_freed_memory()
     with Pipe(pipe_number) as pipe:
         server, pool, share = pipe.recv()
         channels = [server.open() for _ in range(share.channels)]

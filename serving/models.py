@@ -68,6 +68,9 @@ class Models:
         self._leaving: list[_Model] = []
         self._lock = threading.RLock()
         self._configuring = threading.Lock()
+        # What one look at the base paths found must not be acted on after a later one,
+        # or under another config.
+        self._polling = threading.RLock()
         self._progress = threading.Condition(self._lock)
         self._pool = concurrent.futures.ThreadPoolExecutor(
             max(1, load_threads), "load-model"
@@ -87,8 +90,9 @@ class Models:
         """
         check_configs(configs)
         with self._configuring:
-            self._replace(configs)
-            self.poll()
+            with self._polling:
+                self._replace(configs)
+                self.poll()
             self._wait_until_settled()
             with self._lock:
                 self._set_labels(configs)
@@ -106,6 +110,10 @@ class Models:
 
     def poll(self) -> None:
         """Looks at the base paths once and starts loading and unloading."""
+        with self._polling:
+            self._look()
+
+    def _look(self) -> None:
         with self._lock:
             models = list(self._models.values())
         for model in models:
@@ -120,6 +128,8 @@ class Models:
         with self._lock:
             for model in [*self._models.values(), *self._leaving]:
                 self._unload_unwanted(model)
+            # Some retries may no longer be wanted.
+            self._progress.notify_all()
 
     def start_polling(self, seconds: float) -> None:
         """Polls in the background until `close`."""
@@ -137,6 +147,8 @@ class Models:
     def close(self) -> None:
         """Unloads everything; requests under way finish first."""
         self._ended.set()
+        with self._lock:
+            self._progress.notify_all()
         if self._poller is not None:
             self._poller.join()
         self._pool.shutdown(wait=True)
@@ -273,6 +285,7 @@ class Models:
             version.error = ServingError(
                 Code.UNKNOWN, f"{type(error).__name__}: {error}"
             )
+            _say(f"{name} version {version.number}: {version.error.message}")
             version.state = State.END
             raise
         finally:
@@ -285,9 +298,13 @@ class Models:
             f"{model.config.name} version {version.number}: {version.error.message}; "
             f"trying again in {self._retry_seconds:g} s."
         )
-        if self._ended.wait(self._retry_seconds):
-            return False
-        return version.number in model.wanted
+
+        def is_given_up() -> bool:
+            return self._ended.is_set() or version.number not in model.wanted
+
+        # The thread is one of few: a newer version must not wait behind a retry.
+        with self._lock:
+            return not self._progress.wait_for(is_given_up, self._retry_seconds)
 
     def _unload_unwanted(self, model: _Model) -> None:
         serving = set(model.available()) & model.wanted

@@ -1,6 +1,6 @@
 """Predict: named tensors in, named tensors out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from tensorflow_serving.apis import model_pb2, predict_pb2
@@ -20,6 +20,7 @@ def predict(
     *,
     as_content: bool = False,
     limits: Limits,
+    fill: Callable[[Signature], None] | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest.
 
@@ -28,21 +29,21 @@ def predict(
         request: the request.
         as_content: outputs in `tensor_content` instead of typed fields.
         limits: on the memory that requests take.
+        fill: puts the inputs into `request`, of the signature that it names; none if
+            they are there.
 
     Raises:
         ServingError: with the status and message of TF Serving.
     """
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
+    key = request.model_spec.signature_name or DEFAULT_SIGNATURE
     with models.using(request.model_spec) as (model, version):
+        if fill is not None:
+            fill(model.signature(key))
         outputs = run_predict(model, request, limits)
     response = predict_pb2.PredictResponse()
-    answer_spec(
-        response.model_spec,
-        request.model_spec,
-        version,
-        request.model_spec.signature_name or DEFAULT_SIGNATURE,
-    )
+    answer_spec(response.model_spec, request.model_spec, version, key)
     for name, array in outputs.items():
         response.outputs[name].CopyFrom(tensors.to_proto(array, as_content=as_content))
     return response
@@ -71,10 +72,15 @@ def run_predict(
 
 
 def check_names(signature: Signature, sent: Iterable[str]) -> None:
-    """Raises INVALID_ARGUMENT unless the aliases are those of the signature."""
+    """Raises INVALID_ARGUMENT unless the aliases are those of the signature.
+
+    As in TF Serving, one that is not known passes if there are not too many: it stands
+    in the place of an input that has a default.
+    """
     sent, known = set(sent), set(signature.inputs)
     required = known - set(signature.defaults)
-    if not len(required) <= len(sent) <= len(known):
+    too_few = len(sent) < len(known) and not signature.defaults
+    if too_few or len(sent) > len(known):
         raise invalid(
             f"input size does not match signature: {len(sent)}!={len(known)} "
             f"len({_set(sent)}) != len({_set(known)}). "

@@ -20,7 +20,7 @@ from serving import rest_codec
 from serving.errors import HTTP, Code, ServingError, invalid, proper_errors
 from serving.event_loop import EventLoop
 from serving.http_connections import HttpConnections
-from serving.predict import DEFAULT_SIGNATURE
+from serving.saved_model import Signature
 from serving.service import Call, Service
 
 _MODEL = (
@@ -43,8 +43,7 @@ class RestFront:
         service: answers.
         host, port: where it listens.
         threads: calls that are answered at once; more wait.
-        timeout_seconds: longest time for a call, from its first byte on; also the
-            longest time that a sender may take.
+        timeout_seconds: longest time for a call, from the end of its head on.
         drain_seconds: for calls under way when it stops.
         most_body_bytes: a larger request, unpacked, is refused.
         most_connections: open at once; more are closed.
@@ -133,9 +132,8 @@ class RestFront:
         with proper_errors():
             call = self._route(request)
             body = await self._body(request)
-            loop = asyncio.get_running_loop()
-            with self._service.limits.memory(len(body) * _JSON_MEMORY):
-                return await loop.run_in_executor(self._pool, call, body)
+            amount = len(body) * _JSON_MEMORY
+            return await self._service.limits.run(self._pool, amount, call, body)
 
     async def _body(self, request: web.Request) -> bytes:
         try:
@@ -173,15 +171,14 @@ class RestFront:
             given = rest_codec.parse(body)
             request.model_spec.signature_name = rest_codec.signature_name(given)
             rows = rest_codec.is_rows(given)
+
             # The types that JSON lacks stand in the signature.
-            with self._service.models.using(request.model_spec) as (model, version):
-                signature = model.signature(
-                    request.model_spec.signature_name or DEFAULT_SIGNATURE
-                )
-                request.model_spec.version.value = version
+            def fill(signature: Signature) -> None:
+                nonlocal given
                 rest_codec.fill_predict(request, given, signature)
-                del given
-                return rest_codec.predict_json(call.answer(request), rows=rows)
+                given = None  # It takes many times the request's memory.
+
+            return rest_codec.predict_json(call.answer(request, fill=fill), rows=rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = classification_pb2.ClassificationRequest(model_spec=spec)

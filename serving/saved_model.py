@@ -24,6 +24,8 @@ from serving.monitoring import ModelRuns, Monitoring
 
 _MOST_SHAPES = 16
 """Different inner shapes of one signature that get a batch queue of their own."""
+_MOST_CHOICES = 64
+"""Different sets of outputs of one signature that are computed by themselves."""
 
 v1 = tf.compat.v1
 
@@ -89,7 +91,7 @@ class SavedModel:
         self._runs = runs or ModelRuns(Monitoring(), "")
         self._tickets = Tickets()
         self._batching = batching
-        self._callables: dict[object, Callable] = {}
+        self._callables: dict[tuple, Callable] = {}
         self._lock = threading.Lock()
         self._graph = tf.Graph()
         self._session = v1.Session(graph=self._graph, config=config)
@@ -148,8 +150,7 @@ class SavedModel:
             # The op computes every output; picking is cheap.
             wanted = sorted(signature.outputs)
         if call is None:
-            wanted = list(outputs)
-            call = self._plain_call(signature, names, wanted)
+            wanted, call = self._plain_call(signature, names, outputs)
         started = time.perf_counter()
         with tensorflow_errors():
             computed = call(*given)
@@ -157,14 +158,23 @@ class SavedModel:
         found = dict(zip(wanted, computed, strict=True))
         return {name: np.asarray(found[name]) for name in outputs}
 
-    def _plain_call(self, signature, names, outputs) -> Callable:
+    def _plain_call(self, signature, names, outputs) -> tuple[list[str], Callable]:
+        """The outputs that it computes, and the call."""
+        wanted = sorted(outputs)
+        key = (signature.key, "plain", *wanted)
+        # Each set stays in memory, and clients choose them.
+        made = self._made(signature, "plain")
+        if key not in self._callables and made >= _MOST_CHOICES:
+            wanted = sorted(signature.outputs)
+            key = (signature.key, "plain", *wanted)
+
         def make():
             return self._callable(
                 [signature.inputs[name].tensor for name in names],
-                [signature.outputs[name].tensor for name in outputs],
+                [signature.outputs[name].tensor for name in wanted],
             )
 
-        return self._made_once((signature.key, tuple(outputs)), make)
+        return wanted, self._made_once(key, make)
 
     def _batched_call(self, signature, names, given) -> tuple[Callable | None, list]:
         if self._batching.pad_variable_length_inputs:
@@ -176,15 +186,16 @@ class SavedModel:
         # not fail the others: each shape has a queue of its own.
         inner = tuple(array.shape[1:] for array in given)
         key = (signature.key, "batched", inner)
-        if key not in self._callables and self._shapes_of(signature) >= _MOST_SHAPES:
+        made = self._made(signature, "batched")
+        if key not in self._callables and made >= _MOST_SHAPES:
             return None, given
         make = lambda: self._make_batched(signature, names, inner)  # noqa: E731
         return self._made_once(key, make), given
 
-    def _shapes_of(self, signature) -> int:
+    def _made(self, signature: Signature, kind: str) -> int:
         with self._lock:
             keys = list(self._callables)
-        return sum(key[:2] == (signature.key, "batched") for key in keys)
+        return sum(key[:2] == (signature.key, kind) for key in keys)
 
     def _make_batched(self, signature: Signature, names, inner) -> Callable:
         outputs = [signature.outputs[name].tensor for name in sorted(signature.outputs)]
@@ -266,7 +277,13 @@ def check_fits(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
 
 
 def check_rows(names: Sequence[str], arrays: Sequence[np.ndarray]) -> None:
-    """Raises INVALID_ARGUMENT unless all have as many rows."""
+    """Raises INVALID_ARGUMENT unless all have rows, and as many."""
+    for name, array in zip(names, arrays, strict=True):
+        if array.ndim == 0:
+            raise invalid(
+                f"Batching input tensors must have at least one dimension. Received: "
+                f"input {name} of shape []"
+            )
     rows = {name: len(array) for name, array in zip(names, arrays, strict=True)}
     if len(set(rows.values())) > 1:
         raise invalid(

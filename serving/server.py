@@ -3,6 +3,7 @@
 python -m serving.server --port=8500 --model_name=mine --model_base_path=models/mine
 """
 
+import concurrent.futures
 import os
 import signal
 import sys
@@ -153,8 +154,9 @@ class Server:
             try:
                 configs = self._read_models()
                 if configs != self._configs:
-                    self._configs = configs
                     self.models.configure(configs)
+                    # Not before: a label may wait for its version to be available.
+                    self._configs = configs
                 said = None
             except Exception as error:  # The next reading may find it in order.
                 if str(error) != said:
@@ -226,7 +228,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     started = time.monotonic()
-    server.start()
+    try:
+        if not _start(server, ended):
+            _say("Stopping: nothing has been accepted yet.")
+            return 0
+    except ServingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     places = (
         [f"gRPC on {flags.host}:{port}" for port in server.grpc.ports[:1]]
         if (server.grpc and flags.port)
@@ -241,6 +249,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     _say("Stopping: answering what was accepted.")
     server.drain()
     return 0
+
+
+def _start(server: Server, ended: threading.Event) -> bool:
+    """Starts it; False if the process is told to end before models are loaded.
+
+    Loading takes minutes, and with retries many: signals do not wait for it.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(1, "start")
+    starting = pool.submit(server.start)
+    pool.shutdown(wait=False)
+    while not starting.done() and not ended.is_set():
+        concurrent.futures.wait([starting], 0.2)
+    if starting.done():
+        starting.result()
+    return starting.done()
 
 
 def _say(text: str) -> None:

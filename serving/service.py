@@ -43,9 +43,9 @@ class Service:
         self.limits = limits
         self._places = threading.BoundedSemaphore(most_requests)
         self._most_requests = most_requests
-        self._answers: dict[str, Callable[[Any], message.Message]] = {
-            "Predict": lambda request: predict.predict(
-                models, request, as_content=as_content, limits=limits
+        self._answers: dict[str, Callable[..., message.Message]] = {
+            "Predict": lambda request, **more: predict.predict(
+                models, request, as_content=as_content, limits=limits, **more
             ),
             "Classify": lambda request: examples.classify(models, request, limits),
             "Regress": lambda request: examples.regress(models, request, limits),
@@ -125,13 +125,18 @@ class Call:
         answer: makes the response.
     """
 
-    def __init__(self, answer: Callable[[Any], message.Message]):
+    def __init__(self, answer: Callable[..., message.Message]):
         self._answer = answer
         self.spec: model_pb2.ModelSpec | None = None
 
-    def answer(self, request: message.Message) -> Any:
-        """The response to `request`; raises ServingError."""
+    def answer(self, request: message.Message, **more: Any) -> Any:
+        """The response to `request`; raises ServingError.
+
+        Args:
+            request: of the call's kind.
+            more: further arguments; `fill` of `predict.predict`.
+        """
         self.spec = getattr(request, "model_spec", None)
         if self.spec is None and getattr(request, "tasks", None):
             self.spec = request.tasks[0].model_spec
-        return self._answer(request)
+        return self._answer(request, **more)

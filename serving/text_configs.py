@@ -15,7 +15,7 @@ from google.protobuf import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.errors import ServingError, invalid
+from serving.errors import invalid
 
 ModelServerConfig = model_server_config_pb2.ModelServerConfig
 
@@ -90,17 +90,15 @@ def read_text_config(path: str, kind: type[message.Message]) -> message.Message:
     """Parses a text-format file as a message of class `kind`.
 
     Raises:
-        ServingError: the file is missing or is not such a message; NOT_FOUND or
-            INVALID_ARGUMENT with the file's name and the place of the fault.
+        ServingError: INVALID_ARGUMENT, the file cannot be read or is not such a
+            message, with its name and the place of the fault.
     """
     name = kind.DESCRIPTOR.full_name
     try:
         with tf.io.gfile.GFile(path) as file:
             text = file.read()
     except tf.errors.OpError as error:
-        raise ServingError(
-            invalid("").code, f"Error reading {name} from {path}: {error.message}"
-        ) from error
+        raise invalid(f"Error reading {name} from {path}: {error.message}") from error
     except UnicodeDecodeError as error:
         raise invalid(f"Error parsing text-format {name}: {path} is no text") from error
     try:

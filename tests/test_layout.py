@@ -24,21 +24,29 @@ COMMANDS = {
 TWHIN_COMMANDS = {"vocabulary", "synthetic", "train", "evaluate", "export"}
 # No module imports one of a later group.
 TWHIN_ORDER = [
-    ["graph", "hashing", "edge_buckets"],
+    ["graph", "hashing", "edge_buckets", "partition_order"],
     ["entities", "entity_counts", "edge_files", "raw_edges", "graph_config"],
     ["raw_types", "raw_splits", "community_model"],
     ["conversion", "synthetic_graph", "packing"],
-    ["edges"],
-    ["grouped_product", "node_tables"],
+    ["edges", "partitions"],
+    ["grouped_product", "node_tables", "partitioned_edges"],
+    ["partition_files"],
+    ["partition_buffer"],
     ["operators", "comparators", "negatives", "losses"],
+    ["warm_start"],
     ["model"],
+    ["disk_tables"],
     ["known_edges", "neighbours", "product_quantization", "vectors"],
     ["link_prediction", "inverted_file", "projector", "plot"],
     ["popularity", "retrieval"],
     ["evaluation", "exporting"],
     ["settings"],
     ["building", "training_step"],
-    ["training", "trained"],
+    ["partitioned_checkpoints"],
+    ["trained"],
+    ["old_vectors"],
+    ["training"],
+    ["partitioned_training"],
     ["after_training"],
 ]
 ORDER = [

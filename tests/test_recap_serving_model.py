@@ -421,6 +421,10 @@ SIZES = "recap.export.warmup_sizes"
     [
         (f"{SIZES}={{'rnk': [1]}}", r"warmup_sizes names the signature 'rnk'.*'rank'?"),
         (f"{SIZES}={{'tasks': [1]}}", "names the signature 'tasks'; expected some of"),
+        (
+            f"{SIZES}={{'rank': []}}",
+            r"warmup_sizes\['rank'\] must be at least one size",
+        ),
         (f"{SIZES}={{'rank': [0]}}", r"warmup_sizes\['rank'\] must be at least 1. Rec"),
         (f"{SIZES}={{'rank': {[1] * 1001}}}", "at most 1000 requests.*Received: 1001"),
         ("recap.export.viewer_features=['usr']", "names the feature 'usr', which"),

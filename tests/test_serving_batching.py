@@ -226,3 +226,44 @@ def test_every_key_of_the_parameters_file_arrives():
         pad_variable_length_inputs=True,
         enable_large_batch_splitting=True,
     )
+
+
+class _Any(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec(None, tf.float32, "z")])
+    def predict(self, z):
+        return {"y": 2.0 * z}
+
+
+def test_a_value_without_rows_is_refused(tmp_path):
+    (tmp_path / "m").mkdir()
+    model = _Any()
+    save_any(tmp_path / "m" / "1", model, {"serving_default": model.predict})
+    with (
+        running(model_base_path=str(tmp_path / "m"), enable_batching=True) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        asked = request(None)
+        asked.inputs["z"].CopyFrom(tf.make_tensor_proto([1.5]))
+        assert answer(stub.Predict(asked)) == [3.0]
+        asked.inputs["z"].CopyFrom(tf.make_tensor_proto(1.5))
+        assert fails(stub.Predict, asked) == (
+            Code.INVALID_ARGUMENT,
+            "Batching input tensors must have at least one dimension. Received: input "
+            "z of shape []",
+        )
+
+
+def test_requests_that_wait_for_a_thread_take_memory(folder):
+    with (
+        running(
+            model_base_path=str(folder / "m"),
+            grpc_max_threads=1,
+            max_memory_bytes=10_000_000,
+        ) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        calls = [stub.Predict.future(_slow(250_000)) for _ in range(20)]
+        codes = [call.code() for call in calls]
+        assert set(codes) == {Code.OK, Code.RESOURCE_EXHAUSTED}
+        # All was given back.
+        assert stub.Predict(_slow(2_000_000)).outputs["y"].float_val[0] == 1.0

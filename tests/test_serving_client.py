@@ -1,9 +1,11 @@
 """The client against our server, and against one that fails as it is told to."""
 
 import concurrent.futures
+import os
 import pathlib
 import pickle
 import subprocess
+import sys
 import threading
 import time
 
@@ -17,6 +19,7 @@ from serving.client import CallError, Client, predict_request, read_tensor
 from serving.command import UserError
 from serving.connection import Connection
 
+ROOT = pathlib.Path(__file__).parents[1]
 Code = grpc.StatusCode
 X = np.array([[1, 2, 3], [0, 0, 1]], np.float32)
 
@@ -297,3 +300,29 @@ def test_a_missing_certificate_is_named(tmp_path):
 def test_settings_that_are_refused(settings, text):
     with pytest.raises(ValueError, match=text):
         Client("localhost:1", **settings)
+
+
+_FAULTS = """
+import resource, sys
+from serving.command import run_command
+
+def main(_):
+    bytearray(40 << 20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        bytearray(b"x") * (40 << 20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+run_command(main)
+"""
+
+
+def test_commands_use_freed_memory_again():
+    done = subprocess.run(
+        [sys.executable, "-c", _FAULTS],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    # Each of the ten has ten thousand pages.
+    assert int(done.stdout) < 30_000, done.stderr

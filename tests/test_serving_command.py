@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -83,6 +84,30 @@ def test_an_address_in_use_is_one_line(base, capsys):
         given = [f"--model_base_path={base}", f"--port={server.port}"]
         assert command.main(given) == 2
     assert "it is in use" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_rest_port_in_use_is_one_line(base):
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with _process(base, "--host=127.0.0.1", f"--rest_api_port={port}") as server:
+            assert server.process.wait(timeout=60) == 2
+            said = server.end()
+    assert f"error: REST cannot listen on 127.0.0.1:{port}" in said
+    assert "Traceback" not in said
+
+
+def test_sigterm_does_not_wait_for_a_version_that_does_not_load(tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"cut off")
+    # It is tried again after a minute, five times.
+    with _process(tmp_path) as server:
+        for line in server.process.stderr:
+            if "trying again in 60 s" in line:
+                break
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=30) == 0
 
 
 @contextlib.contextmanager

@@ -127,6 +127,19 @@ def test_versions_and_labels_are_asked_for(small_server, tmp_path, capsys):
         assert _run(path, old, f"{server}/versions/1") == 0
 
 
+def test_an_output_that_a_folder_lacks_is_a_failure(
+    small_server, folders, tmp_path, capsys
+):
+    path, x = tmp_path / "log", np.ones([1, 3], np.float32)
+    with Recorder(str(path)) as recorder:
+        recorder.write(predict_request("small", {"x": x}))
+        recorder.write(predict_request("small", {"x": x}, outputs=["gone"]))
+    server = f"grpc://{small_server}/small"
+    assert _run(path, server, folders / "0.0") == 0
+    said = "1 requests compared, 1 failed with the same code"
+    assert said in capsys.readouterr().out
+
+
 def test_skew_is_found_and_told(folders, log, tmp_path, capsys):
     path = tmp_path / "found.json"
     assert _run(log, folders / "0.0", folders / "0.25", f"--json={path}") == 1

@@ -1,11 +1,15 @@
 """SavedModels of every make, served from one config file over real sockets."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from served import answer, fails, predicting, request, rest, running, save_any
+from served import Code, answer, fails, predicting, request, rest, running, save_any
 from tensorflow_serving.apis import predict_pb2
+
+from serving.saved_model import SavedModel
 
 v1 = tf.compat.v1
 
@@ -235,3 +239,73 @@ def test_a_signature_without_inputs(stub):
 def test_models_do_not_answer_for_each_other(stub):
     _, message = fails(stub.Predict, _ask("tf1", q=[[1.0, 2.0]]))
     assert message.startswith("Signature input alias: x(feed name: x:0) not found")
+
+
+class _Many(tf.Module):
+    """Seven outputs, and an input that may be left out."""
+
+    def __init__(self):
+        super().__init__()
+        own = tf.constant([10.0])
+
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None], tf.float32, "a"),
+                tf.TensorSpec([None], tf.float32, "b"),
+                tf.TensorSpec([1], tf.float32, "c"),
+            ]
+        )
+        def predict(a, b, c=own):
+            return {f"y{i}": i * a + b + c for i in range(7)}
+
+        self.predict = predict
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    model = _Many()
+    save_any(folder / "1", model, {"serving_default": model.predict})
+    return folder
+
+
+def _many(**inputs: list[float]) -> predict_pb2.PredictRequest:
+    asked = request(None)
+    for name, values in inputs.items():
+        asked.inputs[name].CopyFrom(tf.make_tensor_proto(np.array(values, np.float32)))
+    return asked
+
+
+def test_an_input_with_a_default_may_be_left_out(many):
+    with (
+        running(model_base_path=str(many)) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        found = stub.Predict(_many(a=[1.0], b=[2.0]))
+        assert answer(found, "y3") == [15.0]
+        found = stub.Predict(_many(a=[1.0], b=[2.0], c=[0.0]))
+        assert answer(found, "y3") == [5.0]
+        # As in TF Serving: with defaults, too few are not a matter of their number.
+        for inputs in ({"a": [1.0]}, {"a": [1.0], "z": [1.0]}):
+            assert fails(stub.Predict, _many(**inputs)) == (
+                Code.INVALID_ARGUMENT,
+                "Signature input alias: b(feed name: serving_default_b:0) not found in "
+                "request and no default value provided. Inputs expected to be in the "
+                "set {a,b,c}.",
+            )
+        code, message = fails(stub.Predict, _many(a=[1.0], b=[1.0], c=[1.0], d=[1.0]))
+        assert code is Code.INVALID_ARGUMENT
+        assert message.startswith("input size does not match signature: 4!=3 ")
+
+
+def test_chosen_outputs_take_bounded_memory(many):
+    model = SavedModel(str(many / "1"))
+    signature = model.signature("serving_default")
+    ones = {name: np.ones([1], np.float32) for name in "abc"}
+    for count in (1, 2, 3, 4):
+        for chosen in itertools.permutations(sorted(signature.outputs), count):
+            found = model.run(signature, ones, chosen)
+            assert list(found) == list(chosen)
+            assert all(found[name] == 2 + int(name[1]) for name in chosen)
+    assert len(model._callables) <= 65
+    model.close()

@@ -2,6 +2,7 @@
 
 import pathlib
 import threading
+import types
 
 import grpc
 import pytest
@@ -23,11 +24,14 @@ from served import (
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_management_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     prediction_log_pb2,
 )
 
-AVAILABLE, END = 30, 50
+from serving import models, rest_codec
+
+LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
 
 
 @pytest.fixture
@@ -317,3 +321,78 @@ def test_the_status_of_one_version(base):
             Code.NOT_FOUND,
             "Could not find version 9 of model m",
         )
+
+
+def test_a_version_that_goes_answers_the_json_that_it_was_read_for(base, monkeypatch):
+    save(base / "1", 1.0)
+    save(base.parent / "2", 2.0)
+    with running(model_base_path=str(base)) as server:
+        fill = rest_codec.fill_predict
+
+        def fill_while_it_goes(*arguments):
+            fill(*arguments)
+            (base.parent / "2").rename(base / "2")
+            wait_for(
+                lambda: states(server.grpc.ports[0]) == {1: UNLOADING, 2: AVAILABLE}
+            )
+
+        monkeypatch.setattr(rest_codec, "fill_predict", fill_while_it_goes)
+        status, found = rest(server, "POST", "/v1/models/m:predict", ROW)
+        assert (status, found["predictions"][0]["y"]) == (200, 6.0)
+
+
+def test_a_newer_version_does_not_wait_for_a_retry(base):
+    save(base / "1", 1.0)
+    with running(
+        model_base_path=str(base),
+        max_num_load_retries=1,
+        load_retry_interval_micros=3_600_000_000,
+    ) as server:
+        port = server.grpc.ports[0]
+        (base / "2").mkdir()
+        wait_for(lambda: states(port).get(2) == LOADING)
+        save(base / "3", 3.0)
+        wait_for(lambda: states(port) == {1: END, 2: END, 3: AVAILABLE})
+
+
+def test_a_label_in_the_file_waits_for_its_version(base, capsys):
+    save(base / "1", 1.0)
+    file = base.parent / "models.config"
+    policy = "model_version_policy { all {} } "
+    with running(
+        model_config_file=_write(file, _config(base)),
+        model_config_file_poll_wait_seconds=1,
+    ) as server:
+        label = 'version_labels { key: "next" value: 2 }'
+        _write(file, _config(base, policy + label))
+        said = "version 2 of model m, which is not currently available"
+        wait_for(lambda: said in capsys.readouterr().err)
+        save(base / "2", 2.0)
+        wait_for(lambda: _label_answers(server, "next"))
+
+
+def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
+    reading, go_on = threading.Event(), threading.Event()
+
+    def find(path: str) -> dict[int, str]:
+        if path == "/old" and threading.current_thread().name == "poll":
+            reading.set()
+            go_on.wait(30)
+        return {1: f"{path}/1"} if path == "/new" else {2: f"{path}/2"}
+
+    monkeypatch.setattr(models, "find_versions", find)
+    served = models.Models(lambda *_: types.SimpleNamespace(close=lambda: None))
+    served.configure([models.ModelConfig(name="m", base_path="/old")])
+    poll = threading.Thread(target=served.poll, name="poll")
+    poll.start()
+    reading.wait(30)
+    new = models.ModelConfig(name="m", base_path="/new")
+    reload = threading.Thread(target=served.configure, args=([new],))
+    reload.start()
+    reload.join(0.5)  # It ends by then, unless it waits for the poll.
+    go_on.set()
+    poll.join()
+    reload.join()
+    with served.using(model_pb2.ModelSpec(name="m")) as (_, version):
+        assert version == 1
+    served.close()

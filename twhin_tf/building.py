@@ -11,6 +11,7 @@ from twhin_tf.node_tables import NodeTables
 from twhin_tf.operators import RelationOperators
 from twhin_tf.packing import window
 from twhin_tf.settings import Embedder
+from twhin_tf.warm_start import Drift
 
 
 def create_graph_embeddings(embedder: Embedder, graph: Graph) -> GraphEmbeddings:
@@ -28,7 +29,11 @@ def create_graph_embeddings(embedder: Embedder, graph: Graph) -> GraphEmbeddings
 
 
 def create_objective(
-    embedder: Embedder, graph: Graph, model: GraphEmbeddings, edges: Edges
+    embedder: Embedder,
+    graph: Graph,
+    model: GraphEmbeddings,
+    edges: Edges,
+    drift: Drift | None = None,
 ) -> EdgeObjective:
     """What `model` is trained for.
 
@@ -38,6 +43,7 @@ def create_objective(
         model: to train.
         edges: that it is trained on; they are counted by node if a sampler goes by
             that.
+        drift: keeps vectors near old ones.
     """
     degrees = {}
     if any(sampler.needs_degrees for sampler in embedder.negatives):
@@ -51,6 +57,7 @@ def create_objective(
         embedder.mask_known,
         relation_weights(embedder, graph),
         embedder.penalty,
+        drift,
     )
 
 

@@ -25,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     files.check_writable("--out", arguments.out)
     _, graph, model, path = trained.load_trained(arguments)
     step = checkpoints.step_of(path)
-    print(f"Step {step}, {path}, to {arguments.out}:")
     export_vectors(model, graph, arguments.out, ExportSettings(), step)
 
 

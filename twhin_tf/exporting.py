@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from recap_tf.core import files
 from recap_tf.core.model_versions import next_version
+from twhin_tf.disk_tables import check_in_memory
 from twhin_tf.entities import Entities, read_entities
 from twhin_tf.graph import Graph
 from twhin_tf.inverted_file import InvertedFile
@@ -82,6 +83,11 @@ class ExportSettings:
                     f"Received: {getattr(self, name)}"
                 )
 
+    @property
+    def takes_tables_whole(self) -> bool:
+        """Whether tables have to fit into memory."""
+        return self.quantization is not None or self.top_k is not None
+
 
 def export_vectors(
     model: GraphEmbeddings,
@@ -94,8 +100,11 @@ def export_vectors(
     """Writes all that `settings` asks for below `folder`; says what and how large.
 
     Raises:
-        UserError: a vocabulary does not belong to the graph.
+        UserError: a vocabulary does not belong to the graph; tables are on disk and
+            have to be in memory.
     """
+    if settings.takes_tables_whole:
+        check_in_memory(model)
     entities = {name: read_entities(graph, name) for name in graph.types}
     with files.new_folder(posixpath.join(folder, "vectors"), replace=True) as aside:
         for name, table in model.tables.items():
@@ -123,7 +132,7 @@ def _write_quantized(
 ) -> None:
     with files.new_folder(posixpath.join(folder, "quantized"), replace=True) as aside:
         for name, table in model.tables.items():
-            vectors = tf.convert_to_tensor(table).numpy()
+            vectors = tf.cast(tf.convert_to_tensor(table), tf.float32).numpy()
             found = quantize(vectors, settings.quantization)
             path = posixpath.join(aside, f"{file_stem(name)}.npz")
             found.write(path)
@@ -241,7 +250,10 @@ def _save_retrieval(
 
 def _first(model: GraphEmbeddings, count: int) -> dict[str, np.ndarray]:
     """The vectors of the first rows, which are the most frequent nodes."""
-    return {name: table[:count].numpy() for name, table in model.tables.items()}
+    return {
+        name: tf.cast(table[:count], tf.float32).numpy()
+        for name, table in model.tables.items()
+    }
 
 
 def _files_below(folder: str) -> list[str]:

@@ -51,7 +51,7 @@ class ModelScorer:
         self._model = model
 
     def vectors(self, node_type: str, rows: np.ndarray) -> tf.Tensor:
-        return tf.gather(self._model.tables[node_type], rows)
+        return tf.cast(tf.gather(self._model.tables[node_type], rows), tf.float32)
 
     def transform(self, relation: int, vectors: tf.Tensor) -> tf.Tensor:
         return self._model.transform(relation, vectors)

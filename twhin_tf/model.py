@@ -161,6 +161,7 @@ class EdgeObjective:
         mask_known: see `settings.Embedder`.
         relation_weights: (relations,) what their edges count for; none for 1.
         penalty: of the vectors' sizes.
+        drift: what is added to the loss of a batch for being away from old vectors.
     """
 
     names = ("loss", "batch_auc")
@@ -174,10 +175,11 @@ class EdgeObjective:
         mask_known: MaskKnown = "batch",
         relation_weights: np.ndarray | None = None,
         penalty: Penalty | None = None,
+        drift: Callable[[Batch], tf.Tensor] | None = None,
     ):
         self._model, self._negatives, self._loss = model, negatives, loss
         self._mask_known, self._penalty = mask_known, penalty
-        self._weights = relation_weights
+        self._weights, self._drift = relation_weights, drift
 
     def __call__(self, edges: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Loss and AUC within the batch, (2,).
@@ -213,6 +215,8 @@ class EdgeObjective:
                 self._penalty.power,
             )
             loss += self._penalty.factor * tf.reduce_mean(sizes)
+        if self._drift is not None:
+            loss += self._drift(batch)
         return tf.stack([loss, _auc(negatives)])
 
     def _compare(self, batch, positives, side, candidates) -> NegativeScores:

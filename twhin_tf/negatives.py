@@ -221,7 +221,7 @@ class GlobalNegatives(Negatives):
             for place, number in enumerate(numbers)
         ]
         vectors = [
-            tf.gather(self.tables.table(number), row)
+            self.tables.vectors(number, row)
             for number, row in zip(numbers, rows, strict=True)
         ]
         rows = tf.stack(rows)
@@ -253,6 +253,16 @@ class AllNodes(Negatives):
 
     def __init__(self, sides: Sides = "both"):
         self.sides = sides
+
+    def prepare(self, tables, degrees):
+        super().prepare(tables, degrees)
+        for name, table in tables.variables_of.items():
+            if table.dtype != tf.float32:
+                raise ValueError(
+                    "twhin.embedder.negatives: AllNodes updates tables whole, and so "
+                    f"needs NodeTable.storage = 'float32' for type {name!r}. "
+                    f"Received: {table.dtype.name!r}"
+                )
 
     def of_side(self, batch, side, seed):
         group = self.tables.group(batch.relation, side)

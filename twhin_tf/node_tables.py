@@ -2,17 +2,20 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import gin
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.half_tables import read_rows
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
 from recap_tf.core.table_spec import TableSpec
 from twhin_tf.graph import Graph
+
+Storage = Literal["float32", "float16", "bfloat16"]
 
 
 @gin.register
@@ -24,15 +27,30 @@ class NodeTable:
         initializer: how rows start: a Keras initializer's name or config.
         optimizer: makes one of `recap_tf.core.row_optimizers`.
         learning_rate: a number or a schedule.
+        storage: how numbers are kept: "float32", or half as large, "bfloat16" (8 bits
+            of precision) or "float16" (11 bits, from 6e-8 to 65504). Computations and
+            the optimizer's state are float32 all the same.
     """
 
     initializer: str | Mapping[str, Any] = "uniform"
     optimizer: Callable[..., Optimizer] = SparseAdagrad
     learning_rate: float | Schedule = 0.1
+    storage: Storage = "float32"
+
+    def __post_init__(self):
+        if self.storage not in get_args(Storage):
+            raise ValueError(
+                f"NodeTable.storage must be one of {', '.join(get_args(Storage))}. "
+                f"Received: {self.storage!r}"
+            )
 
     def spec(self, name: str, rows: int, dim: int) -> TableSpec:
-        """The same of a table that has a name and a size."""
-        return TableSpec(
+        """The same of a table that has a name and a size.
+
+        Raises:
+            ValueError: its optimizer does not take its storage.
+        """
+        spec = TableSpec(
             name=name,
             rows=rows,
             dim=dim,
@@ -41,6 +59,13 @@ class NodeTable:
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,
         )
+        optimizer = spec.make_optimizer()
+        if self.storage != "float32" and not optimizer.takes_16_bits:
+            raise ValueError(
+                f"NodeTable.storage of type {name!r} must be float32 with "
+                f"{type(optimizer).__name__}. Received: {self.storage!r}"
+            )
+        return spec
 
 
 class NodeTables(tf.Module):
@@ -54,7 +79,7 @@ class NodeTables(tf.Module):
 
     Attributes:
         relations: their names.
-        variables_of: type -> (rows, dim) float32.
+        variables_of: type -> (rows, dim) in the type of its storage.
     """
 
     def __init__(
@@ -84,7 +109,12 @@ class NodeTables(tf.Module):
         }
         self.variables_of = {
             name: tf.Variable(
-                keras.initializers.get(spec.initializer)((spec.rows, dim), tf.float32),
+                tf.cast(
+                    keras.initializers.get(spec.initializer)(
+                        (spec.rows, dim), tf.float32
+                    ),
+                    others.get(name, default).storage,
+                ),
                 name=name,
             )
             for name, spec in self._specs.items()
@@ -112,6 +142,10 @@ class NodeTables(tf.Module):
     def table(self, number: int) -> tf.Variable:
         """The table of the type of that number."""
         return self.variables_of[self._types[number]]
+
+    def vectors(self, number: int, rows: tf.Tensor) -> tf.Tensor:
+        """Rows of the table of the type of that number, (..., dim) float32."""
+        return read_rows(self.table(number), rows)
 
     def rows(self, number: int) -> int:
         """Rows of the type of that number."""
@@ -141,7 +175,7 @@ class NodeTables(tf.Module):
                 else:
                     mine.append(None)
             rows = _own_rows(rows, mine, self.rows(number))
-            vectors = tf.gather(self.table(number), rows)
+            vectors = self.vectors(number, rows)
             for part, side in zip(
                 tf.split(vectors, len(sides)) if len(sides) > 1 else [vectors],
                 sides,

@@ -100,7 +100,8 @@ class Retrieval:
         self._searches: dict[str, Search] = {}
         self.indexes: dict[str, CellIndex] = {}
         for name, table in model.tables.items():
-            vectors = model.comparator.prepare(tf.convert_to_tensor(table))
+            vectors = tf.cast(tf.convert_to_tensor(table), tf.float32)
+            vectors = model.comparator.prepare(vectors)
             most = min(k, table.shape[0])
             self._add_search(name, vectors, most, cells)
         similar = [Pair(name, name, {}) for name in graph.types]
@@ -150,7 +151,7 @@ class Retrieval:
         def find(entities, relations=None):
             row = self._rows[pair.lhs].lookup(entities)
             known = row >= 0
-            vectors = tf.gather(table, tf.maximum(row, 0))
+            vectors = tf.cast(tf.gather(table, tf.maximum(row, 0)), tf.float32)
             if numbers is not None:
                 number = numbers.lookup(relations)
                 known &= number >= 0

@@ -25,7 +25,9 @@ from twhin_tf.model import MaskKnown, Penalty
 from twhin_tf.negatives import AllNodes, InBatchNegatives, Negatives
 from twhin_tf.node_tables import NodeTable
 from twhin_tf.operators import Operator, Translation
+from twhin_tf.partitions import Partitions
 from twhin_tf.synthetic_graph import SyntheticGraph
+from twhin_tf.warm_start import WarmStart
 
 ROOTS = ("twhin.embedder", "twhin.train", "twhin.evaluate", "twhin.export")
 
@@ -127,6 +129,9 @@ class TrainSettings:
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many; None for all.
         log_every: steps between entries in the logs.
+        partitions: keeps node tables on disk, for those larger than memory; None keeps
+            them in memory.
+        warm_start: what a new run starts from; None for initializers.
         strategy: "one_device", "mirrored" or "multi_worker".
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
@@ -141,6 +146,8 @@ class TrainSettings:
     checkpoint_every: int = 10_000
     checkpoints_to_keep: int | None = 3
     log_every: int = 1000
+    partitions: Partitions | None = None
+    warm_start: WarmStart | None = None
     strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
     compile: bool = False
     seed: int = 0

@@ -13,8 +13,12 @@ from recap_tf.core.command import run_command
 from recap_tf.core.stopping import catch_signals
 from twhin_tf import settings
 from twhin_tf.after_training import finish
+from twhin_tf.disk_tables import refuse_whole_tables
+from twhin_tf.exporting import ExportSettings
 from twhin_tf.graph import read_graph
+from twhin_tf.partitioned_training import PartitionedTrainer, peak_megabytes
 from twhin_tf.synthetic_graph import make_graph
+from twhin_tf.trained import load_model
 from twhin_tf.training import Trainer, say
 
 
@@ -33,7 +37,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     embedder, train = settings.Embedder(), settings.TrainSettings()
     if embedder.synthetic is not None:
         make_graph(embedder.synthetic, say)
-    trainer = Trainer(embedder, train, config.operative(), eager=arguments.debug)
+    export = ExportSettings()
+    if train.partitions is not None and export.folder and export.takes_tables_whole:
+        refuse_whole_tables()  # now, not at the end
+    kind = Trainer if train.partitions is None else PartitionedTrainer
+    trainer = kind(embedder, train, config.operative(), eager=arguments.debug)
     for name, table in trainer.model.tables.items():
         say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}.")
     with catch_signals(say) as stop:
@@ -50,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     else:
         print(f"Step {outcome.step}, {outcome.checkpoint}")
-        finish(trainer.model, read_graph(embedder.graph), train.save_dir, outcome.step)
+        model, graph = trainer.model, read_graph(embedder.graph)
+        if train.partitions is not None:
+            say(f"At most {peak_megabytes():,.0f} MB of memory were in use.")
+            model = load_model(outcome.checkpoint, embedder, graph)
+        finish(model, graph, train.save_dir, outcome.step)
 
 
 if __name__ == "__main__":

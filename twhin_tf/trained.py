@@ -8,6 +8,7 @@ from twhin_tf import settings
 from twhin_tf.building import create_graph_embeddings
 from twhin_tf.graph import Graph, read_graph
 from twhin_tf.model import GraphEmbeddings
+from twhin_tf.partitioned_checkpoints import load_partitioned, read_partitions_state
 from twhin_tf.settings import Embedder
 
 GRAPH = "graph"
@@ -36,11 +37,23 @@ def load_trained(
     config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     embedder = settings.Embedder()
     graph = read_graph(embedder.graph)
-    model = create_graph_embeddings(embedder, graph)
     path = checkpoints.choose_checkpoint(arguments.checkpoint)
+    return embedder, graph, load_model(path, embedder, graph), path
+
+
+def load_model(path: str, embedder: Embedder, graph: Graph) -> GraphEmbeddings:
+    """The model of the checkpoint in folder `path`.
+
+    Raises:
+        UserError: the checkpoint is of another graph or model.
+    """
     check_graph(path, graph)
+    state = read_partitions_state(path)
+    if state is not None:
+        return load_partitioned(path, state, embedder, graph)
+    model = create_graph_embeddings(embedder, graph)
     checkpoints.restore_model(path, model)
-    return embedder, graph, model, path
+    return model
 
 
 def check_graph(path: str, graph: Graph) -> None:

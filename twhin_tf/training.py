@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras as keras
@@ -16,10 +16,12 @@ from recap_tf.core.stopping import Stop
 from recap_tf.core.strategy import make_strategy, per_replica_batch_size
 from twhin_tf.building import create_graph_embeddings, create_objective
 from twhin_tf.edges import read_edge_batches
-from twhin_tf.graph import read_graph
+from twhin_tf.graph import Graph, read_graph
+from twhin_tf.old_vectors import OldVectors
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.trained import GRAPH, check_graph
 from twhin_tf.training_step import TrainingStep
+from twhin_tf.warm_start import Drift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Trainer:
         settings: how.
         config: the settings in force as text, saved beside every checkpoint.
         eager: one plain step at a time, for debugging.
+        graph: what to train on; None reads the embedder's.
 
     Attributes:
         model: the vectors, after `run` as it left them.
@@ -58,22 +61,33 @@ class Trainer:
         settings: TrainSettings,
         config: str,
         eager: bool = False,
+        graph: Graph | None = None,
     ):
         keras.utils.set_random_seed(settings.seed)
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         self._settings, self._config, self._eager = settings, config, eager
-        self._graph = read_graph(embedder.graph)
+        # `graph` may have fewer rows: those in memory.
+        self._whole = read_graph(embedder.graph)
+        self._graph = self._whole if graph is None else graph
         self._strategy = make_strategy(settings.strategy)
         per_replica_batch_size(settings.batch_size, self._strategy)
         files.check_writable("twhin.train.save_dir", settings.save_dir)
         with self._strategy.scope():
             self.model = create_graph_embeddings(embedder, self._graph)
-            groups = self.model.parameter_groups()
+            self._groups = groups = self.model.parameter_groups()
             self._optimizer = GroupedOptimizer(groups)
             self._optimizer.create_slots()
             self._step = tf.Variable(0, dtype=tf.int64, name="step")
-        objective = create_objective(embedder, self._graph, self.model, settings.edges)
+        self._old, drift = None, None
+        if (warm := settings.warm_start) is not None:
+            self._old = OldVectors(warm, embedder, self._graph)
+            if warm.drift:
+                with self._strategy.scope():
+                    drift = Drift(warm.drift, self.model.node_tables, self._old.vectors)
+        objective = create_objective(
+            embedder, self._graph, self.model, settings.edges, drift
+        )
         self._train_step = TrainingStep(
             objective,
             [weight for _, weights in groups.values() for weight in weights],
@@ -83,12 +97,7 @@ class Trainer:
             seed=settings.seed,
             compiled=settings.compile,
         )
-        self._checkpoints = checkpoints.Checkpoints(
-            settings.save_dir,
-            self.model,
-            {"optimizer": self._optimizer, "step": self._step},
-            settings.checkpoints_to_keep,
-        )
+        self._checkpoints = self._make_checkpoints()
         self._position: Iterator | None = None
         self._logs = Logs(settings.save_dir)
         self._seconds_before = 0.0
@@ -100,11 +109,16 @@ class Trainer:
         found = checkpoints.list_checkpoints(settings.save_dir)
         resumed = found[-1] if found else None
         if resumed is not None:
-            check_graph(resumed, self._graph)
-            self._checkpoints.restore(resumed)
+            check_graph(resumed, self._whole)
+            self._restore(resumed)
             metadata = checkpoints.read_metadata(resumed)
             self._seconds_before = metadata["active_seconds"]
             say(f"Going on from {resumed}.")
+        elif self._old is not None:
+            self._old.give(self.model, self._groups, settings.edges)
+            for name, share in self._old.shares().items():
+                say(f"{name}: {share:.1%} of the rows start from old vectors.")
+        self._old = None
         first = self._done()
         if resumed is not None and first >= settings.steps:
             return Outcome(first, resumed, 0)
@@ -118,6 +132,7 @@ class Trainer:
             first=first,
             last=settings.steps,
             events=[
+                *self._input_events(),
                 loop.Event(settings.log_every, self._log),
                 loop.Event(settings.checkpoint_every, lambda s, _: self._save(s)),
             ],
@@ -129,6 +144,21 @@ class Trainer:
         self._logs.flush()
         path = checkpoints.checkpoint_path(settings.save_dir, done)
         return Outcome(done, path, done - first, bool(stop) and done < settings.steps)
+
+    def _make_checkpoints(self) -> checkpoints.Checkpoints:
+        return checkpoints.Checkpoints(
+            self._settings.save_dir,
+            self.model,
+            {"optimizer": self._optimizer, "step": self._step},
+            self._settings.checkpoints_to_keep,
+        )
+
+    def _restore(self, path: str) -> None:
+        self._checkpoints.restore(path)
+
+    def _input_events(self) -> Sequence[loop.Event]:
+        """What the input has to do between steps."""
+        return ()
 
     def _start_reading(self, resumed: str | None) -> Iterator:
         settings, replicas = self._settings, self._strategy.num_replicas_in_sync
@@ -175,24 +205,30 @@ class Trainer:
             {
                 **losses,
                 **{f"learning_rate/{group}": rate for group, rate in rates.items()},
+                **self._input_numbers(),
                 "speed/steps_per_second": steps_per_second,
                 "speed/edges_per_second": steps_per_second * self._settings.batch_size,
                 "speed/active_seconds": self._active_seconds(),
             },
         )
 
+    def _input_numbers(self) -> Mapping[str, float]:
+        """What the input adds to the log."""
+        return {}
+
     def _active_seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._started
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, texts: Mapping[str, str] = {}) -> None:
         self._checkpoints.save(
             step,
             config=self._config,
             position=self._position,
             metadata={
                 "active_seconds": self._active_seconds(),
-                GRAPH: self._graph.fingerprint,
+                GRAPH: self._whole.fingerprint,
             },
+            texts=texts,
         )
 
 

@@ -41,6 +41,10 @@ class Event:
                 f"An event must be at least 1 step apart. Received: {self.every}"
             )
 
+    def ahead(self, done: int) -> int:
+        """How many steps after step `done` the next call comes, at least 1."""
+        return self.every - done % self.every
+
 
 class _Mean:
     """Losses summed since they were last asked for."""
@@ -92,7 +96,7 @@ def run_loop(
     done, size, ended = first, 1, False
     with _progress_bar(first, last) as bar:
         while done < last and not stop and not ended:
-            ahead = [event.every - done % event.every for event in events]
+            ahead = [event.ahead(done) for event in events]
             started = time.monotonic()
             steps, total, losses = (
                 np.asarray(value)
@@ -103,9 +107,9 @@ def run_loop(
             _check_finite(done, names, losses)
             bar.set_postfix(loss=f"{losses[0]:.4f}", refresh=False)
             bar.update(int(steps))
-            for event, mean in zip(events, means, strict=True):
+            for event, mean, left in zip(events, means, ahead, strict=True):
                 mean.add(total, int(steps))
-                if done % event.every == 0:
+                if left == int(steps):
                     ended = bool(event.call(done, mean.take())) or ended
             grown = size * _SECONDS_PER_CALL / max(seconds, 1e-6)
             size = int(np.clip(min(grown, 4 * size), 1, _MOST_STEPS_PER_CALL))

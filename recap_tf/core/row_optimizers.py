@@ -11,6 +11,7 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.half_tables import AsFloat32
 from recap_tf.core.optimizers import Adam
 from recap_tf.core.schedules import Schedule
 
@@ -25,6 +26,8 @@ class RowOptimizer:
 
     set_elsewhere = {"learning_rate": "TableSpec.learning_rate"}
     """Parameter that a config file does not set -> the setting it comes from."""
+    takes_16_bits = True
+    """Whether tables may be float16 or bfloat16."""
 
     def slot_starts(self) -> Mapping[str, float]:
         """State kept per row: Keras's name of it -> the value it starts from."""
@@ -40,7 +43,17 @@ class RowOptimizer:
 
     def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
         grad, indices = add_up(grad, indices)
+        if handle.dtype != tf.float32:
+            # By nothing that differs among the copies of a mirrored table.
+            seed = tf.stack([tf.zeros_like(self.iterations), self.iterations])
+            handle = AsFloat32(handle, seed)
         return self._resource_apply_sparse(grad, handle, indices, **kwargs)
+
+    def add_slot(self, var, slot_name, initializer="zeros", shape=None):
+        if var.dtype != tf.float32:
+            # State of 16-bit tables is float32: sums of squares need the digits.
+            var = AsFloat32(var)
+        return super().add_slot(var, slot_name, initializer, shape)
 
     def reset_rows(self, table: tf.Variable, rows: tf.Tensor) -> None:
         """Forgets what was learned about `rows`, (n,) integers, of `table`."""
@@ -69,7 +82,7 @@ class SparseSGD(RowOptimizer, _legacy.SGD):
 
     def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
         apply = super()._resource_apply_sparse_duplicate_indices
-        if handle.shape[-1] < _WIDE:
+        if handle.shape[-1] < _WIDE and handle.dtype == tf.float32:
             # Keras's subtracts row after row, one that comes twice, twice.
             apply = super(RowOptimizer, self)._resource_apply_sparse_duplicate_indices
         return apply(grad, handle, indices, **kwargs)
@@ -287,6 +300,8 @@ class SparseFTRL(RowOptimizer, _legacy.Ftrl):
         initial_accumulator_value: what a starts from.
         l1, l2: strengths of the penalties.
     """
+
+    takes_16_bits = False  # TensorFlow's own update writes the table.
 
     def __init__(
         self,

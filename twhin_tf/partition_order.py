@@ -1,0 +1,63 @@
+"""In which order pairs of partitions are in memory together, with few swaps."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Visit:
+    """What is trained on between two swaps.
+
+    Args:
+        held: the partition in each place of the buffer.
+        pairs: of partitions held, (lower, higher) or twice the same, whose edges have
+            not been trained on in this pass.
+    """
+
+    held: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+def visits(
+    partitions: int, start: Sequence[int], rng: np.random.Generator
+) -> list[Visit]:
+    """Visits that hold every pair of partitions once; one swap between two.
+
+    The last place of the buffer goes through all partitions that still have pairs to
+    meet while the others stay; then those, which have met all, make room for new ones.
+    BETA, the order of Marius (Mohoney et al. 2021, arXiv:2101.08358, section 4.1).
+    Close to the least number of swaps, which for a buffer of c is
+
+        (partitions * (partitions - 1) / 2 - c * (c - 1) / 2) / (c - 1)
+
+    Args:
+        partitions: how many there are.
+        start: what the buffer holds before the first visit, at least 2 of them unless
+            it is all there are.
+        rng: draws the order of the others.
+    """
+    held, met, found = list(start), set(), []
+
+    def visit() -> None:
+        pairs = {(min(a, b), max(a, b)) for a in held for b in held} - met
+        met.update(pairs)
+        found.append(Visit(tuple(held), tuple(sorted(pairs))))
+
+    def swap(place: int, partition: int) -> None:
+        held[place] = partition
+        visit()
+
+    visit()
+    others = [one for one in range(partitions) if one not in start]
+    unfinished = [held[-1], *rng.permutation(others).tolist()]
+    staying = len(held) - 1
+    while len(unfinished) > 1:
+        for partition in unfinished[1:]:
+            swap(staying, partition)
+        *pending, last = unfinished
+        for place, partition in zip(range(staying), pending, strict=False):
+            swap(place, partition)
+        unfinished = [last, *pending[staying:]]
+    return found
