@@ -6,8 +6,9 @@ r"""Parquet or CSV files of impressions -> edges of who engaged with what.
         --types is_click=user:video is_like=user:video
 
 One edge (head, relation, tail) for every row and label that holds. --input, --labels,
---where and --validation-share are those of recap_tf.convert, so that a graph can be
-made of exactly the rows that a ranker is trained on: what comes after is not known yet.
+--where and --validation-share are those of recap_tf.convert, so that a graph can end
+where the rows of a ranker begin: vectors that know a row's label must not be its
+features.
 """
 
 import argparse

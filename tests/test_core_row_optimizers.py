@@ -232,6 +232,16 @@ def test_sgd_takes_a_row_that_comes_twice_twice(dim):
     np.testing.assert_allclose(table, expected)
 
 
+@ALL
+def test_a_batch_without_rows_changes_nothing(make, settings, formula):
+    table = tf.Variable(tf.ones([5, 64]))
+    nothing = tf.IndexedSlices(
+        tf.zeros([0, 64]), tf.zeros([0], tf.int64), tf.constant([5, 64])
+    )
+    make(**settings).apply_gradients([(nothing, table)])
+    np.testing.assert_array_equal(table, np.ones((5, 64)))
+
+
 def test_gradients_of_a_row_are_added_up():
     gradient = tf.constant([[1.0], [2.0], [4.0], [8.0]])
     summed, rows = add_up(gradient, tf.constant([7, 2, 7, 0], tf.int64))

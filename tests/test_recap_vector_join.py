@@ -121,10 +121,15 @@ def test_a_second_join_replaces_the_vectors_of_the_first(records):
         ("x={}/user.parquet:meta.user_id", "has vectors of 3 numbers"),
         ("e={}/twice.parquet:meta.user_id", "holds entity 7 more than once"),
         ("e={}/none.parquet:meta.user_id", "none.parquet does not exist"),
+        ("e={}/null.parquet:meta.user_id", "null.parquet, row 2: no `entity`"),
+        ("e={}/hole.parquet:meta.user_id", "hole.parquet must hold whole vectors"),
     ],
 )
 def test_what_cannot_be_joined_is_said_in_one_line(records, vectors, message):
     write_vectors(records / "twice.parquet", [7, 8, 7])
+    write_vectors(records / "null.parquet", [7, None, 9])
+    hole = {"entity": [7, 8], "vector": [[1.0, 2.0], [None, 1.0]]}
+    write_parquet(str(records / "hole.parquet"), pa.table(hole))
     with pytest.raises(ValueError, match=message):
         run_join(records, vectors.format(records))
     assert not list(records.glob("joined/part-*"))

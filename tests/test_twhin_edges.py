@@ -309,10 +309,14 @@ def test_edges_that_are_not_of_the_graph(graph, edge, message):
         ({"lhs": [0], "rel": [0]}, "a.parquet has no column 'rhs'"),
         ({"lhs": ["0"], "rel": [0], "rhs": [0]}, "column 'lhs' .* Received: text"),
         ({"lhs": [0], "rel": [0.0], "rhs": [0]}, "column 'rel' .* Received: number"),
+        (
+            {"lhs": pa.array([2**63], pa.uint64()), "rel": [0], "rhs": [0]},
+            r"row 1: lhs must be at least 0 and below 2\^63. Received: 92233720",
+        ),
     ],
 )
 def test_columns_that_cannot_be(graph, columns, message):
-    if not columns["lhs"]:
+    if not len(columns["lhs"]):
         columns = {name: pa.array([], pa.int64()) for name in columns}
     pq.write_table(pa.table(columns), os.path.join(graph.folder, "train", "a.parquet"))
     with pytest.raises(UserError, match=message):

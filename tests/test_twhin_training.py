@@ -1,6 +1,7 @@
 """Training graph embeddings: from a folder of edges to checkpoints."""
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import signal
@@ -22,6 +23,8 @@ from twhin_tf.building import (
 )
 from twhin_tf.edge_files import write_edges
 from twhin_tf.edges import Edges, read_edges
+from twhin_tf.evaluation import EvaluateSettings
+from twhin_tf.exporting import ExportSettings
 from twhin_tf.graph import (
     Graph,
     NodeType,
@@ -154,6 +157,41 @@ def test_a_finished_run_says_so(folder, capsys):
     assert "is finished at step 5; nothing to do" in capsys.readouterr().err
 
 
+def test_a_run_that_a_data_service_reads_for_goes_on(folder):
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer()
+    address = dispatcher.target.split("://")[1]
+    worker = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+    given = {
+        "twhin__train__edges": "@Edges()",
+        "Edges__data_service": repr(dispatcher.target),
+    }
+    for steps in (5, 10):
+        train.main(arguments(folder, twhin__train__steps=steps, **given))
+    # Without the service, from a checkpoint that has no position.
+    for steps in (15, 20):
+        train.main(arguments(folder, twhin__train__steps=steps))
+    found = checkpoints.list_checkpoints(str(folder / "run"))
+    assert [checkpoints.step_of(path) for path in found] == [10, 15, 20]
+    assert not any(os.path.exists(f"{path}/position.index") for path in found)
+    del worker
+
+
+def test_a_checkpoint_is_for_one_graph(folder):
+    train.main(arguments(folder, twhin__train__steps=5))
+    graph = read_graph(str(folder))
+    # As many rows as before, but of other entities.
+    user = dataclasses.replace(graph.types["user"], fingerprint="another")
+    graph = dataclasses.replace(graph, types=graph.types | {"user": user})
+    write_graph(graph)
+    write_edges(graph, "train", 0, np.array([[0, 0, 0], [1, 1, 1]]))
+    message = "step-00000005 does not belong to the vocabularies of .* Received: "
+    with pytest.raises(UserError, match=message + graph.fingerprint):
+        train.main(arguments(folder, twhin__train__steps=10))
+    with pytest.raises(UserError, match=message + graph.fingerprint):
+        trained_model(folder)
+
+
 def test_going_on_gives_the_same_bits(folder):
     for run, stops in {"whole": (40,), "parts": (17, 40)}.items():
         for steps in stops:
@@ -279,11 +317,18 @@ def test_compiled_training_is_the_same_training(folder):
             {"twhin__embedder__dropout": 1.0},
             r"twhin.embedder.dropout must be at least 0 and below 1. Received: 1.0",
         ),
+        ({"twhin__train__seed": -1}, r"twhin.train.seed cannot be negative. Rec"),
     ],
 )
 def test_bad_settings_are_one_line(folder, bindings, message):
     with pytest.raises((ValueError, UserError), match=message):
         train.main(arguments(folder, **bindings))
+
+
+@pytest.mark.parametrize("make", [EvaluateSettings, ExportSettings])
+def test_seeds_are_not_negative(make):
+    with pytest.raises(ValueError, match=r"twhin\.\w+\.seed .* Received: -1"):
+        make(seed=-1)
 
 
 def test_inverses_weigh_what_their_relation_weighs(folder):

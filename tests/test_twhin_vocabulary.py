@@ -180,6 +180,17 @@ def test_shares_by_pair_keep_both_directions_together(tmp_path):
     assert train and held_out and not train & held_out
 
 
+def test_pairs_stay_together_where_one_column_is_text(tmp_path):
+    # Users follow users, whose ids are numbers, and like posts, whose ids are text.
+    follows = [(a, "follows", str(b)) for a in range(40) for b in range(40) if a != b]
+    edges = [*follows, (1, "likes", "p1")]
+    flags = ["--types", "follows=user:user", "likes=user:post", "--split", "0.5,0.5"]
+    folder = convert(tmp_path, edges, *flags, "--split-by", "pair")
+    found = {(a, b) for a, relation, b in named(folder) if relation == "follows"}
+    assert 200 < len(found) < 1400
+    assert {(b, a) for a, b in found} == found
+
+
 def test_pairs_are_of_nodes_and_not_of_ids(tmp_path):
     # User 1 and post 2 are another pair than user 2 and post 1.
     edges = [(a, "r", b) for a in range(40) for b in range(40)]
@@ -259,6 +270,15 @@ def test_the_config_trains_on_the_graph(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "flag, sides", [("--inverse", "rhs"), ("--no-inverse", "both")]
+)
+def test_the_config_has_negatives_for_both_ends(tmp_path, flag, sides):
+    folder = convert(tmp_path, EDGES, flag)
+    config.load(str(folder / "graph.gin"), roots=settings.ROOTS)
+    assert [one.sides for one in settings.Embedder().negatives] == [sides]
+
+
+@pytest.mark.parametrize(
     "flags, message",
     [
         (["--columns", "head,rel,tail"], "has no column 'rel'. Nearest: 'relation'"),
@@ -281,6 +301,11 @@ def test_the_config_trains_on_the_graph(tmp_path):
         (["--test", "/no/such"], "--test /no/such matches no file"),
         (["--min-count", "9"], "--min-count 9 leaves no entity of type 'entity'"),
         (["--min-count", "-1"], "--min-count must not be negative. Received: -1"),
+        (["--seed", "-1"], "--seed must not be negative. Received: -1"),
+        (["--seed", "-1", "--split", "1"], "--seed must not be negative. Received: -1"),
+        (["--split", "nan,0.1"], "--split takes up to three positive shares"),
+        (["--split-by", "pair"], "--split-by says how --split splits"),
+        (["--relation", "likes"], "--relation is for edges without a column for it"),
     ],
 )
 def test_flags_that_cannot_be(tmp_path, flags, message):

@@ -59,6 +59,8 @@ class Conversion:
             raise UserError(
                 f"--min-count must not be negative. Received: {self.min_count}"
             )
+        if self.seed < 0:
+            raise UserError(f"--seed must not be negative. Received: {self.seed}")
 
 
 @dataclasses.dataclass

@@ -104,7 +104,15 @@ def _whole(column: pa.ChunkedArray, name: str, path: str, first: int) -> np.ndar
     if column.null_count:
         row = first + column.combine_chunks().is_null().index(True).as_py()
         raise UserError(f"{path}, row {row}: column {name!r} has a missing value.")
-    return column.cast(pa.int64()).to_numpy()
+    try:
+        return column.cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid as error:
+        # Of unsigned numbers the largest do not fit.
+        row = np.flatnonzero(column.to_numpy() > np.uint64(2**63 - 1))[0]
+        raise UserError(
+            f"{path}, row {first + row}: {name} must be at least 0 and below 2^63. "
+            f"Received: {column[int(row)].as_py()}"
+        ) from error
 
 
 def _check_fingerprint(graph: Graph, file: TableFile) -> None:

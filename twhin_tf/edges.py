@@ -58,6 +58,10 @@ class Edges:
                 "Edges.shuffle_blocks must be at least 1. Received: "
                 f"{self.shuffle_blocks}"
             )
+        if self.prefetch < -1:
+            raise ValueError(
+                f"Edges.prefetch must be at least 0, or -1. Received: {self.prefetch}"
+            )
 
 
 def read_edges(edges: Edges, graph: Graph) -> np.ndarray:

@@ -57,6 +57,10 @@ class EvaluateSettings:
             _check_at_least_one(name, getattr(self, name))
         if self.limit is not None:
             _check_at_least_one("limit", self.limit)
+        if self.seed < 0:
+            raise ValueError(
+                f"twhin.evaluate.seed cannot be negative. Received: {self.seed}"
+            )
 
     @property
     def blocks(self) -> Blocks:

@@ -76,7 +76,7 @@ class ExportSettings:
                 raise ValueError(
                     f"twhin.export.{name} must be at least 1. Received: {value}"
                 )
-        for name in ("projector_nodes", "plot_nodes"):
+        for name in ("projector_nodes", "plot_nodes", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(
                     f"twhin.export.{name} must be at least 0. "

@@ -24,6 +24,9 @@ def write_config(graph: Graph) -> None:
         'twhin.embedder.graph = "{here}"',
         'twhin.train.save_dir = "{here}/run"',
         f"twhin.train.steps = {steps}",
-        "",
     ]
+    if not any(inverses):
+        # Nothing turns edges around, so both ends need negatives.
+        lines.append('GlobalNegatives.sides = "both"')
+    lines.append("")
     files.write_text(posixpath.join(graph.folder, CONFIG), "\n".join(lines))

@@ -154,9 +154,10 @@ class RawEdges:
 
 def _is_int64(value) -> bool:
     try:
-        return -(2**63) <= int(value) < 2**63
-    except ValueError:
+        pa.array([value]).cast(pa.int64())
+    except (pa.ArrowInvalid, OverflowError):
         return False
+    return True
 
 
 def codes_of(column: pa.Array) -> tuple[np.ndarray, list[str]]:

@@ -59,12 +59,14 @@ class Shares(SplitRule):
         if (
             not 1 <= len(shares) <= len(SPLITS)
             or min(shares) <= 0
-            or abs(sum(shares) - 1) > 1e-6
+            or not abs(sum(shares) - 1) <= 1e-6
         ):
             raise UserError(
                 "--split takes up to three positive shares, of training, validation "
                 f"and test, whose sum is 1. Received: {','.join(map(str, shares))}"
             )
+        if seed < 0:
+            raise UserError(f"--seed must not be negative. Received: {seed}")
         self.names = SPLITS[: len(shares)]
         self._ends = np.cumsum(shares)[:-1]
         self._by, self._seed = by, np.uint64(seed)
@@ -72,7 +74,11 @@ class Shares(SplitRule):
     def of(self, block, lhs_types, rhs_types):
         if len(self.names) == 1:
             return np.zeros(len(block), np.int64)
-        lhs, rhs = _nodes(block.lhs, lhs_types), _nodes(block.rhs, rhs_types)
+        ids = [block.lhs, block.rhs]
+        if ids[0].type != ids[1].type:
+            # A node may be on both sides: 7 and "7" are the same one.
+            ids = [column.cast(pa.large_string()) for column in ids]
+        lhs, rhs = _nodes(ids[0], lhs_types), _nodes(ids[1], rhs_types)
         if self._by == "pair":
             hashed = mixed(np.minimum(lhs, rhs) ^ self._seed) ^ np.maximum(lhs, rhs)
         else:

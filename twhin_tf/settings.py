@@ -160,6 +160,10 @@ class TrainSettings:
                 raise ValueError(
                     f"twhin.train.{name} must be at least 1. Received: {value}"
                 )
+        if self.seed < 0:
+            raise ValueError(
+                f"twhin.train.seed cannot be negative. Received: {self.seed}"
+            )
         keep = self.checkpoints_to_keep
         if keep is not None and keep < 1:
             raise ValueError(

@@ -3,12 +3,16 @@
 import argparse
 
 from recap_tf.core import checkpoints, config
+from recap_tf.core.command import UserError
 from twhin_tf import settings
 from twhin_tf.building import create_graph_embeddings
 from twhin_tf.graph import Graph, read_graph
 from twhin_tf.model import GraphEmbeddings
 from twhin_tf.partitioned_checkpoints import load_partitioned, read_partitions_state
 from twhin_tf.settings import Embedder
+
+GRAPH = "graph"
+"""In checkpoint.json: the fingerprint of the graph that was trained on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,9 +47,29 @@ def load_model(path: str, embedder: Embedder, graph: Graph) -> GraphEmbeddings:
     Raises:
         UserError: the checkpoint is of another graph or model.
     """
+    check_graph(path, graph)
     state = read_partitions_state(path)
     if state is not None:
         return load_partitioned(path, state, embedder, graph)
     model = create_graph_embeddings(embedder, graph)
     checkpoints.restore_model(path, model)
     return model
+
+
+def check_graph(path: str, graph: Graph) -> None:
+    """Makes sure that the rows of a checkpoint are those of `graph`.
+
+    Args:
+        path: the checkpoint's folder; older ones do not know their graph.
+        graph: in which other rows may be of other entities.
+
+    Raises:
+        UserError: it was trained on a graph of other entities or relations.
+    """
+    known = checkpoints.read_metadata(path).get(GRAPH, graph.fingerprint)
+    if known != graph.fingerprint:
+        raise UserError(
+            f"The checkpoint {path} does not belong to the vocabularies of "
+            f"{graph.folder}: its graph has the fingerprint {known}. Received: "
+            f"{graph.fingerprint}"
+        )

@@ -19,6 +19,7 @@ from twhin_tf.edges import read_edge_batches
 from twhin_tf.graph import Graph, read_graph
 from twhin_tf.old_vectors import OldVectors
 from twhin_tf.settings import Embedder, TrainSettings
+from twhin_tf.trained import GRAPH, check_graph
 from twhin_tf.training_step import TrainingStep
 from twhin_tf.warm_start import Drift
 
@@ -66,7 +67,9 @@ class Trainer:
         if settings.deterministic:
             tf.config.experimental.enable_op_determinism()
         self._settings, self._config, self._eager = settings, config, eager
-        self._graph = read_graph(embedder.graph) if graph is None else graph
+        # `graph` may have fewer rows: those in memory.
+        self._whole = read_graph(embedder.graph)
+        self._graph = self._whole if graph is None else graph
         self._strategy = make_strategy(settings.strategy)
         per_replica_batch_size(settings.batch_size, self._strategy)
         files.check_writable("twhin.train.save_dir", settings.save_dir)
@@ -106,6 +109,7 @@ class Trainer:
         found = checkpoints.list_checkpoints(settings.save_dir)
         resumed = found[-1] if found else None
         if resumed is not None:
+            check_graph(resumed, self._whole)
             self._restore(resumed)
             metadata = checkpoints.read_metadata(resumed)
             self._seconds_before = metadata["active_seconds"]
@@ -158,12 +162,11 @@ class Trainer:
 
     def _start_reading(self, resumed: str | None) -> Iterator:
         settings, replicas = self._settings, self._strategy.num_replicas_in_sync
-        if replicas == 1:
-            self._position = self._iterator(settings.seed)
-            if resumed is None or self._checkpoints.restore_position(
-                resumed, self._position
-            ):
-                return self._position
+        if replicas == 1 and settings.edges.data_service is None:
+            iterator = self._iterator(settings.seed)
+            if resumed is None or self._checkpoints.restore_position(resumed, iterator):
+                self._position = iterator
+                return iterator
         # Where the position is not saved, a resumed run shuffles anew, lest it see the
         # first edges again in the same order.
         return self._iterator(settings.seed + self._done())
@@ -221,7 +224,10 @@ class Trainer:
             step,
             config=self._config,
             position=self._position,
-            metadata={"active_seconds": self._active_seconds()},
+            metadata={
+                "active_seconds": self._active_seconds(),
+                GRAPH: self._whole.fingerprint,
+            },
             texts=texts,
         )
 

@@ -36,9 +36,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     types = _types(args)
     relation = None
     if len(columns) == 2:
-        relation = args.relation
-        if isinstance(types, ListedTypes) and len(types.listed) == 1:
-            relation = next(iter(types.listed))
+        relation = args.relation or "edge"
+        listed = types.listed_relations()
+        if args.relation is None and len(listed) == 1:
+            relation = listed[0]
+    elif args.relation is not None:
+        raise UserError(
+            "--relation is for edges without a column for it, --columns A,C. Received: "
+            f"--columns {args.columns}"
+        )
     splits, files = _splits(args)
     names = columns if args.no_header else None
     found = {
@@ -74,6 +80,8 @@ def _splits(
     """The rule, and split -> (flag, files)."""
     held_out = {name: getattr(args, name) for name in SPLITS[1:] if getattr(args, name)}
     if args.split is None:
+        if args.split_by is not None:
+            raise UserError("--split-by says how --split splits; give both.")
         files = {TRAIN: ("--edges", args.edges)}
         files |= {name: (f"--{name}", held_out[name]) for name in held_out}
         return ByFile(list(files)), files
@@ -85,7 +93,9 @@ def _splits(
         raise UserError(
             f"--split takes shares such as 0.9,0.05,0.05. Received: {args.split!r}"
         ) from error
-    return Shares(shares, args.split_by, args.seed), {None: ("--edges", args.edges)}
+    return Shares(shares, args.split_by or "edge", args.seed), {
+        None: ("--edges", args.edges)
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -118,9 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--relation",
-        default="edge",
         metavar="NAME",
-        help="the name of the one relation, where no column has it (edge)",
+        help="the name of the one relation, where no column has it (edge, or what "
+        "--types lists)",
     )
     parser.add_argument(
         "--types",
@@ -146,8 +156,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--split-by",
         choices=("edge", "pair"),
-        default="edge",
-        help="pair: all edges between two nodes, in both directions, fall together",
+        help="pair: all edges between two nodes, in both directions, fall together; "
+        "edge: every edge for itself (edge)",
     )
     parser.add_argument(
         "--min-count",

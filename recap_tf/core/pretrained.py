@@ -260,9 +260,19 @@ def _parquet_chunks(path: str):
                 f"The snapshot {path} must hold vectors of one length. Received: "
                 f"lengths {widths.tolist()} in rows {row} to {row + len(chunk) - 1}"
             )
-        flat = vectors.flatten().to_numpy(zero_copy_only=False)
+        flat = vectors.flatten()
+        if flat.null_count:
+            raise UserError(
+                f"The snapshot {path} must hold whole vectors. Received: one that "
+                f"lacks a number, in rows {row} to {row + len(chunk) - 1}"
+            )
+        flat = flat.to_numpy(zero_copy_only=False)
         entities = None
         if named:
+            if chunk["entity"].null_count:
+                column = chunk["entity"].combine_chunks()
+                missing = row + column.is_null().index(True).as_py()
+                raise UserError(f"The snapshot {path}, row {missing}: no `entity`.")
             entities = _entities(path, chunk["entity"], file.kinds["entity"])
         yield entities, flat.reshape(len(chunk), -1).astype(np.float32)
 

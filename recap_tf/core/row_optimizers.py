@@ -350,7 +350,9 @@ def add_up(grad: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     order = tf.argsort(indices)
     indices = tf.gather(indices, order)
-    first = tf.concat([[True], indices[1:] != indices[:-1]], axis=0)
+    # Not [[True], ...]: there may be no row at all.
+    start = tf.ones_like(indices[:1], tf.bool)
+    first = tf.concat([start, indices[1:] != indices[:-1]], axis=0)
     number = tf.cumsum(tf.cast(first, tf.int32)) - 1
     summed = tf.math.segment_sum(tf.gather(grad, order), number)
     return summed, tf.boolean_mask(indices, first)
