@@ -19,15 +19,11 @@ Read in this order; no module imports one below it:
     vectors, projector, plot, exporting    a trained model -> files and SavedModels
     settings            what a config file says, as one object per command
     building            settings -> a model that is not trained yet
-<<<<<<< HEAD
     old_vectors, warm_start    a training that starts from another one's vectors
     partition_order, partition_files, partition_buffer, partitioned_edges,
     partitioned_checkpoints, partitions, disk_tables    tables larger than memory
-    training_step, partitioned_training, training, trained    settings -> checkpoints
+    training_step, partitioned_training, trained, training    settings -> checkpoints
     after_training      metrics and an export at the end
-=======
-    training_step, trained, training, after_training    settings -> checkpoints
->>>>>>> rev4
     vocabulary, synthetic, train, evaluate, export    the commands
 
 What it shares with the ranker lives in `recap_tf.core`; nothing else of `recap_tf` is
