@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow.python.framework import config as tensorflow_config
 
 from recap_tf.features import Preprocessor
 from recap_tf.labels import identifier
@@ -30,6 +31,8 @@ def no_config():
     """What a test loads must not reach the settings that the next one makes."""
     yield
     gin.clear_config()
+    # There is no public way back; the server's batching refuses to be deterministic.
+    tensorflow_config.disable_op_determinism()
 
 
 @pytest.fixture(autouse=True)

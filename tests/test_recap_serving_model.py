@@ -29,10 +29,12 @@ from recap_tf.input import Mode, read_batches
 from recap_tf.record_writer import open_record_files, part_paths, serialize_examples
 from recap_tf.schema import Feature, write_schema
 from serving.flags import Flags
+from serving.limits import Limits
 from serving.saved_model import SavedModel
 from serving.server import Server
 from serving.warmup import warm_up
 
+LIMITS = Limits(tensor_bytes=1 << 20, memory_bytes=1 << 20)
 CONFIG = """
 recap.ranker.tasks = ["click", "like"]
 recap.ranker.score_weights = {"click": 1.0, "like": -3.0}
@@ -274,7 +276,7 @@ def test_warm_up_requests_have_the_sizes_that_were_asked_for(trained):
     kinds = [log.WhichOneof("log_type") for log in logs]
     assert kinds == ["predict_log"] * 6 + ["classify_log", "regress_log"]
     model = SavedModel(str(version))
-    assert warm_up(model, iterations=1, most_bytes=1 << 20) == len(logs) == 8
+    assert warm_up(model, iterations=1, limits=LIMITS) == len(logs) == 8
     model.close()
 
 
@@ -453,7 +455,7 @@ def test_without_score_weights_a_request_brings_them(trained, tmp_path):
     model = SavedModel(str(tmp_path / "1"))
     assert "regress" not in model.signatures and "score" not in model.signatures
     assert not model.signatures["rank"].defaults
-    assert warm_up(model, iterations=1, most_bytes=1 << 20) == 1
+    assert warm_up(model, iterations=1, limits=LIMITS) == 1
     inputs, rows = _candidates(5)
     given = {name: value.numpy() for name, value in inputs.items()}
     given["task_weights"] = np.float32([[0, 1]])
