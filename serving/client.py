@@ -254,15 +254,24 @@ def predict_request(
     )
     request.model_spec.signature_name = signature
     for alias, value in inputs.items():
+        array = _array(value)
         try:
-            proto = tensors.to_proto(np.asarray(value), as_content=True)
+            proto = tensors.to_proto(array, as_content=True)
         except TypeError as error:
             raise ValueError(
                 f"Input {alias!r} must be numbers, booleans or strings. Received: "
-                f"{np.asarray(value).dtype} array"
+                f"{array.dtype} array"
             ) from error
         request.inputs[alias].CopyFrom(proto)
     return request
+
+
+def _array(value: Any) -> np.ndarray:
+    """`value` as an array; strings as objects, as numpy's own lose their last zeros."""
+    array = np.asarray(value)
+    if array.dtype.kind in "SU" and not isinstance(value, np.ndarray):
+        return np.asarray(value, dtype=object)
+    return array
 
 
 def read_prediction(response: predict_pb2.PredictResponse) -> Prediction:

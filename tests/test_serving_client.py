@@ -54,6 +54,11 @@ def test_strings_keep_their_bytes(client):
     assert answer.outputs["name"].tolist() == [b"a\0\0", "ü".encode()]
 
 
+def test_a_list_of_strings_keeps_its_last_zeros():
+    request = predict_request("m", {"examples": [b"a\0\0", b"bcd\0"]})
+    assert list(request.inputs["examples"].string_val) == [b"a\0\0", b"bcd\0"]
+
+
 def test_numbers_go_over_the_wire_as_bytes():
     proto = predict_request("m", {"x": X}).inputs["x"]
     assert proto.tensor_content == X.tobytes()
