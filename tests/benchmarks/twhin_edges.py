@@ -1,6 +1,6 @@
 """How fast edges are converted and read, at the size of the released example.
 
-    python tests/benchmarks/twhin_edges.py --folder /tmp/twhin_edges
+    python tests/benchmarks/twhin_edges.py --folder bench/twhin_edges
 
 Makes the made-up graph of configs/twhin.gin's size in the folder, once.
 """

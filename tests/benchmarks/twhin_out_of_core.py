@@ -1,6 +1,6 @@
 """Node tables on disk against the same in memory: memory, speed, link prediction.
 
-    python tests/benchmarks/twhin_out_of_core.py --folder /tmp/out_of_core
+    python tests/benchmarks/twhin_out_of_core.py --folder bench/out_of_core
 
 Makes a graph with communities up, trains it in memory and then with a limit of a fourth
 of what its rows and their optimizer's state take, each in a process of its own, and
