@@ -47,7 +47,7 @@ _NOTICE_THE_DEAD = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
-_QUIET_SECONDS = 0.05
+_QUIET_SECONDS = 0.1
 _LONGEST_LAME_SECONDS = 1.0
 
 

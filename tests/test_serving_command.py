@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -37,9 +38,9 @@ def base(tmp_path_factory):
     base = tmp_path_factory.mktemp("command") / "m"
     base.mkdir()
     save(base / "1", 2.0)
-    # Requests wait in the queue for a second, which takes no processor.
+    # Requests wait in the queue for 3 s, which takes no processor.
     (base.parent / "batching.txt").write_text(
-        "max_batch_size { value: 1000 } batch_timeout_micros { value: 1000000 }"
+        "max_batch_size { value: 1000 } batch_timeout_micros { value: 3000000 }"
     )
     return base
 
@@ -135,11 +136,13 @@ def test_sigterm_answers_all_that_has_arrived(base):
         )
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         with predicting(server.port) as stub:
-            calls = [stub.Predict.future(request([[i, 0, 0]])) for i in range(200)]
+            # More than there are threads; all have arrived when the signal comes.
+            calls = [stub.Predict.future(request([[i, 0, 0]])) for i in range(150)]
+            time.sleep(1.5)
             server.process.send_signal(signal.SIGTERM)
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
             found = [call.result(timeout=60) for call in calls]
-        assert [answer(one) for one in found] == [[2.0 * i] for i in range(200)]
+        assert [answer(one) for one in found] == [[2.0 * i] for i in range(150)]
         assert server.process.wait(timeout=60) == 0
 
 

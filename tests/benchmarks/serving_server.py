@@ -23,11 +23,16 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 
 import grpc
 import numpy as np
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import (
+    predict_pb2,
+    prediction_log_pb2,
+    prediction_service_pb2_grpc,
+)
 
 from serving.allocator import keep_freed_memory
 from serving.saved_model import SavedModel
@@ -41,9 +46,14 @@ num_batch_threads { value: 2 } max_enqueued_batches { value: 1000 }"""
 
 
 class Served:
-    """A server of its own process with `folder` below a base path of its own."""
+    """A server of its own process with `folder` below a base path of its own.
 
-    def __init__(self, folder: str, *flags: str):
+    Args:
+        folder: of a version; each is served with `warmup` as its recorded request.
+    """
+
+    def __init__(self, folder: str, *flags: str, warmup=None):
+        self._warmup = warmup
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="served-"))
         self.folder, self._next = folder, 1
         self.add_version()
@@ -64,6 +74,14 @@ class Served:
         if fails:
             for part in (aside / "variables").iterdir():
                 part.unlink()
+        if self._warmup is not None:
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.CopyFrom(self._warmup)
+            path = aside / "assets.extra" / "tf_serving_warmup_requests"
+            path.parent.mkdir(exist_ok=True)
+            path.unlink(missing_ok=True)
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                writer.write(log.SerializeToString())
         aside.rename(self.base / str(self._next))
         self._next += 1
 
@@ -152,7 +170,7 @@ def throughput(stubs, asked, clients: int, seconds: float) -> float:
 
 def arrivals(stubs, asked, rate: float, seconds: float, each_5_s) -> tuple:
     """p50, p99 (from the intended arrival) and failures of open-loop arrivals."""
-    dice, latencies, failures = np.random.default_rng(2), [], []
+    dice, latencies, failures = np.random.default_rng(2), [], Counter()
     ended = threading.Event()
 
     def disturb() -> None:
@@ -171,7 +189,7 @@ def arrivals(stubs, asked, rate: float, seconds: float, each_5_s) -> tuple:
             lambda one, due=due: (
                 latencies.append(time.monotonic() - due)
                 if one.code() is grpc.StatusCode.OK
-                else failures.append(one.code())
+                else failures.update([one.code()])
             )
         )
         calls.append(call)
@@ -179,7 +197,8 @@ def arrivals(stubs, asked, rate: float, seconds: float, each_5_s) -> tuple:
         call.exception()
     ended.set()
     disturber.join()
-    return *np.percentile(latencies, [50, 99]), len(failures)
+    failed = ", ".join(f"{n} {code.name}" for code, n in failures.items())
+    return *np.percentile(latencies or [np.nan], [50, 99]), failed or "no failures"
 
 
 def main() -> None:
@@ -229,7 +248,7 @@ def main() -> None:
                 f"{found['with']:.0f}/s with, {found['with'] / found['without']:.1f}x"
             )
         if "reload" in parts:
-            with Served(arguments.model, *flags) as served:
+            with Served(arguments.model, *flags, warmup=asked) as served:
                 stubs = served.stubs()
                 for stub in stubs:
                     stub.Predict(asked, wait_for_ready=True, timeout=120)
@@ -244,7 +263,7 @@ def main() -> None:
                     found = arrivals(stubs, asked, rate, arguments.seconds, disturb)
                     print(
                         f"reload: {name}, {rate:.0f}/s: p50 {found[0] * 1e3:.1f} ms, "
-                        f"p99 {found[1] * 1e3:.1f} ms, {found[2]} failures",
+                        f"p99 {found[1] * 1e3:.1f} ms, {found[2]}",
                         flush=True,
                     )
 
