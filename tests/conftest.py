@@ -28,9 +28,10 @@ GOLDEN = pathlib.Path(
 
 @pytest.fixture(autouse=True)
 def no_config():
-    """What a test loads must not reach the settings that the next one makes."""
+    """What a test loads, and what that sets, must not reach the next one."""
     yield
     gin.clear_config()
+    keras.mixed_precision.set_global_policy("float32")
     # There is no public way back; the server's batching refuses to be deterministic.
     tensorflow_config.disable_op_determinism()
 
