@@ -123,9 +123,10 @@ class GradNorm(TaskBalancing):
 
     def _own_gradient(self, norms: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
         """Of the w_t, from the norms of the unweighted gradients; all (tasks,)."""
-        initial = self.initial_losses
-        initial.assign(tf.where(initial > 0, initial, losses))
-        ratios = tf.math.divide_no_nan(losses, tf.identity(initial))
+        initial = tf.identity(self.initial_losses)
+        initial = tf.where(initial > 0, initial, losses)
+        self.initial_losses.assign(initial)
+        ratios = tf.math.divide_no_nan(losses, initial)
         rates = tf.math.divide_no_nan(ratios, tf.reduce_mean(ratios))
         weighted = tf.identity(self.task_weights) * norms
         wanted = tf.reduce_mean(weighted) * tf.pow(rates, self.alpha)
