@@ -132,7 +132,7 @@ def test_each_table_has_its_optimizer_and_rate():
         gradients = tape.gradient(loss, weights)
         optimizer.apply_gradients(zip(gradients, weights, strict=True))
     # FTRL's state is part of what a checkpoint holds.
-    assert len(optimizer.weights) == 3 + 2 + 2
+    assert len(optimizer.weights) == 3 + 2 + 1
     for weight, old in zip(weights, before, strict=True):
         assert (weight.numpy() != old).any()
 

@@ -206,6 +206,25 @@ def test_row_wise_adagrad_rejects_a_negative_start():
 
 
 @pytest.mark.parametrize(
+    "setting, value",
+    [("learning_rate_power", 0.5), ("l1", -1.0), ("initial_accumulator_value", -1.0)],
+)
+def test_ftrl_rejects_what_it_cannot_be(setting, value):
+    with pytest.raises(ValueError, match=rf"SparseFTRL.{setting} .*Received: {value}"):
+        SparseFTRL(**{setting: value})
+
+
+def test_ftrl_takes_another_power():
+    # By hand: a = .1, then 1.1; z = 1 - (1.1^.25 - .1^.25) / .5 * 2; w = -z / (..).
+    table = tf.Variable([[2.0]])
+    slices = tf.IndexedSlices(tf.constant([[1.0]]), tf.constant([0]))
+    optimizer = SparseFTRL(0.5, learning_rate_power=-0.25)
+    optimizer.apply_gradients([(slices, table)])
+    z = 1 - (1.1**0.25 - 0.1**0.25) / 0.5 * 2
+    np.testing.assert_allclose(table.numpy(), [[-z / (1.1**0.25 / 0.5)]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
     "name", ["SparseSGD", "SparseAdagrad", "RowWiseAdagrad", "LazyAdam", "SparseFTRL"]
 )
 def test_a_rate_that_the_table_would_overrule_is_refused(name):

@@ -45,12 +45,8 @@ class NodeTable:
             )
 
     def spec(self, name: str, rows: int, dim: int) -> TableSpec:
-        """The same of a table that has a name and a size.
-
-        Raises:
-            ValueError: its optimizer does not take its storage.
-        """
-        spec = TableSpec(
+        """The same of a table that has a name and a size."""
+        return TableSpec(
             name=name,
             rows=rows,
             dim=dim,
@@ -59,13 +55,6 @@ class NodeTable:
             optimizer=self.optimizer,
             learning_rate=self.learning_rate,
         )
-        optimizer = spec.make_optimizer()
-        if self.storage != "float32" and not optimizer.takes_16_bits:
-            raise ValueError(
-                f"NodeTable.storage of type {name!r} must be float32 with "
-                f"{type(optimizer).__name__}. Received: {self.storage!r}"
-            )
-        return spec
 
 
 class NodeTables(tf.Module):

@@ -26,8 +26,6 @@ class RowOptimizer:
 
     set_elsewhere = {"learning_rate": "TableSpec.learning_rate"}
     """Parameter that a config file does not set -> the setting it comes from."""
-    takes_16_bits = True
-    """Whether tables may be float16 or bfloat16."""
 
     def slot_starts(self) -> Mapping[str, float]:
         """State kept per row: Keras's name of it -> the value it starts from."""
@@ -55,6 +53,11 @@ class RowOptimizer:
             var = AsFloat32(var)
         return super().add_slot(var, slot_name, initializer, shape)
 
+    def _hypers(self, var, apply_state) -> Mapping[str, tf.Tensor]:
+        """This update's numbers, "lr_t" among them, where `var` is."""
+        key = (var.device, var.dtype.base_dtype)
+        return (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+
     def reset_rows(self, table: tf.Variable, rows: tf.Tensor) -> None:
         """Forgets what was learned about `rows`, (n,) integers, of `table`."""
         for name, start in self.slot_starts().items():
@@ -63,6 +66,14 @@ class RowOptimizer:
             slot.scatter_update(
                 tf.IndexedSlices(tf.fill(shape, tf.cast(start, slot.dtype)), rows)
             )
+
+
+class _OnlyRows(RowOptimizer):
+    """Those whose update of a whole table is that of all its rows."""
+
+    def _resource_apply_dense(self, grad, var, apply_state=None):
+        every = tf.range(var.shape[0])
+        return self._resource_apply_sparse(grad, var, every, apply_state)
 
 
 @gin.register(denylist=list(RowOptimizer.set_elsewhere))
@@ -90,9 +101,8 @@ class SparseSGD(RowOptimizer, _legacy.SGD):
     def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
         # Of wide rows, fetching them and putting them back is many times faster than
         # TensorFlow's scattered subtraction.
-        key = (var.device, var.dtype.base_dtype)
-        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
-        rows = tf.gather(var, indices) - state["lr_t"] * grad
+        rate = self._hypers(var, apply_state)["lr_t"]
+        rows = tf.gather(var, indices) - rate * grad
         return var.scatter_update(tf.IndexedSlices(rows, indices))
 
     def as_tpu(self, learning_rate):
@@ -131,8 +141,7 @@ class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
     def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
         # Keras's fused op waits for one row of memory after the other; gathering
         # fetches ahead.
-        key = (var.device, var.dtype.base_dtype)
-        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        state = self._hypers(var, apply_state)
         slot = self.get_slot(var, "accumulator")
         sums = tf.gather(slot, indices) + tf.square(grad)
         slot.scatter_update(tf.IndexedSlices(sums, indices))
@@ -146,7 +155,7 @@ class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
 
 @gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
-class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
+class RowWiseAdagrad(_OnlyRows, _legacy.Optimizer):
     """Adagrad with one accumulator per row: a table's state is 1 / dim of its size.
 
         a += mean(g^2);  w -= lr * g / (sqrt(a) + epsilon)
@@ -197,17 +206,9 @@ class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
         added = tf.reduce_mean(tf.square(grad), axis=-1)
         accumulator.scatter_add(tf.IndexedSlices(added, indices))
         root = tf.sqrt(tf.gather(accumulator, indices)) + self.epsilon
-        change = self._rate(var, apply_state) * grad / root[:, tf.newaxis]
+        rate = self._hypers(var, apply_state)["lr_t"]
+        change = rate * grad / root[:, tf.newaxis]
         return var.scatter_sub(tf.IndexedSlices(change, indices))
-
-    def _resource_apply_dense(self, grad, var, apply_state=None):
-        every = tf.range(var.shape[0])
-        return self._resource_apply_sparse(grad, var, every, apply_state)
-
-    def _rate(self, var, apply_state) -> tf.Tensor:
-        key = (var.device, var.dtype.base_dtype)
-        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
-        return state["lr_t"]
 
     def get_config(self):
         return super().get_config() | {
@@ -219,7 +220,7 @@ class RowWiseAdagrad(RowOptimizer, _legacy.Optimizer):
 
 @gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
-class LazyAdam(RowOptimizer, Adam):
+class LazyAdam(_OnlyRows, Adam):
     """Adam whose moments decay only when a row is seen.
 
         m = beta_1 * m + (1 - beta_1) * g;  v = beta_2 * v + (1 - beta_2) * g^2
@@ -266,8 +267,7 @@ class LazyAdam(RowOptimizer, Adam):
             self.add_slot(var, "moments", "zeros", shape=(rows, 2 * dim))
 
     def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
-        key = (var.device, var.dtype.base_dtype)
-        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        state = self._hypers(var, apply_state)
         slot = self.get_slot(var, "moments")
         decay = tf.repeat(
             tf.stack([state["beta_1_t"], state["beta_2_t"]]), grad.shape[1]
@@ -279,14 +279,10 @@ class LazyAdam(RowOptimizer, Adam):
         change = state["lr"] * m / (tf.sqrt(v) + state["epsilon"])
         return var.scatter_sub(tf.IndexedSlices(change, indices))
 
-    def _resource_apply_dense(self, grad, var, apply_state=None):
-        every = tf.range(var.shape[0])
-        return self._resource_apply_sparse(grad, var, every, apply_state)
-
 
 @gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
-class SparseFTRL(RowOptimizer, _legacy.Ftrl):
+class SparseFTRL(_OnlyRows, _legacy.Optimizer):
     """FTRL-proximal (McMahan et al. 2013, algorithm 1), with a^-power as rate.
 
         a' = a + g^2;  z += g - (a'^-power - a^-power) / lr * w;  a = a'
@@ -301,7 +297,7 @@ class SparseFTRL(RowOptimizer, _legacy.Ftrl):
         l1, l2: strengths of the penalties.
     """
 
-    takes_16_bits = False  # TensorFlow's own update writes the table.
+    _HAS_AGGREGATE_GRAD = True
 
     def __init__(
         self,
@@ -312,32 +308,67 @@ class SparseFTRL(RowOptimizer, _legacy.Ftrl):
         l2: float = 0.0,
         name: str = "SparseFTRL",
     ):
-        super().__init__(
-            learning_rate,
-            learning_rate_power,
-            initial_accumulator_value,
-            l1,
-            l2,
-            name=name,
-        )
-        self.power, self.l1, self.l2 = learning_rate_power, l1, l2
+        super().__init__(name)
+        if learning_rate_power > 0:
+            raise ValueError(
+                "SparseFTRL.learning_rate_power must be at most 0. "
+                f"Received: {learning_rate_power}"
+            )
+        for setting, value in (
+            ("initial_accumulator_value", initial_accumulator_value),
+            ("l1", l1),
+            ("l2", l2),
+        ):
+            if value < 0:
+                raise ValueError(
+                    f"SparseFTRL.{setting} cannot be negative. Received: {value}"
+                )
+        self._set_hyper("learning_rate", learning_rate)
+        self._set_hyper("decay", 0.0)
+        self.learning_rate_power = learning_rate_power
+        self.initial_accumulator_value = initial_accumulator_value
+        self.l1, self.l2 = l1, l2
 
     def slot_starts(self):
-        return {"accumulator": self._initial_accumulator_value, "linear": 0.0}
+        return {"sums": 0.0}
 
     def as_tpu(self, learning_rate):
         return _on_tpu.FTRL(
             learning_rate,
-            learning_rate_power=self.power,
+            learning_rate_power=self.learning_rate_power,
             l1_regularization_strength=self.l1,
             l2_regularization_strength=self.l2,
-            initial_accumulator_value=self._initial_accumulator_value,
+            initial_accumulator_value=self.initial_accumulator_value,
         )
 
+    def _create_slots(self, var_list):
+        # Both sums of a row side by side, [a less what it starts from, z]; see
+        # LazyAdam. TensorFlow's fused op waits for three rows one after the other.
+        for var in var_list:
+            rows, dim = var.shape
+            self.add_slot(var, "sums", "zeros", shape=(rows, 2 * dim))
+
+    def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
+        rate = self._hypers(var, apply_state)["lr_t"]
+        slot = self.get_slot(var, "sums")
+        squares, z = tf.split(tf.gather(slot, indices), 2, axis=1)
+        added = squares + tf.square(grad)
+        before, root = (
+            tf.pow(self.initial_accumulator_value + a, -self.learning_rate_power)
+            for a in (squares, added)
+        )
+        z += grad - (root - before) / rate * tf.gather(var, indices)
+        slot.scatter_update(tf.IndexedSlices(tf.concat([added, z], axis=1), indices))
+        # 0 where |z| is at most l1.
+        beyond = z - tf.clip_by_value(z, -self.l1, self.l1)
+        weights = -beyond / (root / rate + 2.0 * self.l2)
+        return var.scatter_update(tf.IndexedSlices(weights, indices))
+
     def get_config(self):
-        names = ("learning_rate", "initial_accumulator_value", "name")
-        return _only(super().get_config(), *names) | {
-            "learning_rate_power": self.power,
+        return super().get_config() | {
+            "learning_rate": self._serialize_hyperparameter("learning_rate"),
+            "learning_rate_power": self.learning_rate_power,
+            "initial_accumulator_value": self.initial_accumulator_value,
             "l1": self.l1,
             "l2": self.l2,
         }

@@ -130,7 +130,7 @@ def linear_result(
 ) -> dict:
     """AUROC of the linear model on the test rows; computed once, kept in `out`."""
     path = out / "categorical" / "logistic_regression.json"
-    if path.exists():
+    if path.exists() and path.with_suffix(".npz").exists():
         return json.loads(path.read_text())
     tables = {name: pq.read_table(data / f"{name}.parquet") for name in SPLITS}
     columns = id_columns(tables["train"].column_names)
@@ -139,7 +139,7 @@ def linear_result(
         for name in columns
     }
     inputs = {name: _one_hot(one, vocabularies) for name, one in tables.items()}
-    aurocs, chosen = {}, {}
+    aurocs, chosen, scores = {}, {}, []
     for task in TASKS:
         labels = {name: one[task].to_numpy() for name, one in tables.items()}
         models = {
@@ -155,6 +155,7 @@ def linear_result(
 
         chosen[task] = max(models, key=lambda c: auroc(c, "validation"))
         aurocs[task] = auroc(chosen[task], "test")
+        scores.append(models[chosen[task]].decision_function(inputs["test"]))
     result = {
         "auroc": aurocs,
         "C": chosen,
@@ -162,8 +163,18 @@ def linear_result(
         "steps_per_second": None,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    labels = [tables["test"][task].to_numpy() for task in TASKS]
+    stacked = {"scores": np.stack(scores, 1), "labels": np.stack(labels, 1)}
+    np.savez(path.with_suffix(".npz"), **stacked)
     path.write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def linear_scores(out: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """(n, tasks) scores of the linear model, and labels, of the test rows in order."""
+    linear_result(out)
+    stored = np.load(out / "categorical" / "logistic_regression.npz")
+    return stored["scores"], stored["labels"]
 
 
 def _one_hot(table: pa.Table, vocabularies: dict[str, np.ndarray]):
