@@ -8,7 +8,6 @@ import threading
 import time
 
 import grpc
-import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,9 +17,7 @@ from served import (
     answer,
     channel_to,
     fails,
-    free_port,
     managing,
-    metric,
     predicting,
     request,
     rest,
@@ -31,12 +28,10 @@ from served import (
 )
 from tensorflow_serving.apis import (
     model_management_pb2,
-    model_pb2,
     prediction_service_pb2_grpc,
 )
 
 from serving import server as command
-from serving.errors import ServingError
 from serving.flags import Flags, parse_flags
 from serving.saved_model import SavedModel
 
@@ -49,7 +44,7 @@ ROW = {"instances": [[1, 2, 3]]}
 def base(tmp_path_factory):
     base = tmp_path_factory.mktemp("flags") / "m"
     base.mkdir()
-    save(base / "1", 2.0, warmup=[request(), request()])
+    save(base / "1", 2.0)
     return base
 
 
@@ -132,28 +127,6 @@ def test_tags_that_no_meta_graph_has_are_in_the_status(base):
 
 
 @pytest.mark.parametrize(
-    "flags, runs",
-    [
-        ({}, 2),
-        ({"num_request_iterations_for_warmup": 3}, 6),
-        ({"num_request_iterations_for_warmup": 0}, 2),
-        ({"enable_model_warmup": False}, 0),
-    ],
-)
-def test_warm_up_runs_each_request_so_many_times(base, flags, runs):
-    (base.parent / "monitoring.txt").write_text("prometheus_config { enable: true }")
-    with running(
-        model_base_path=str(base),
-        monitoring_config_file=str(base.parent / "monitoring.txt"),
-        **flags,
-    ) as server:
-        _, page = rest(server, "GET", "/monitoring/prometheus/metrics")
-    labels = {"model_name": "m", "API": "Predict", "runtime": "TF1"}
-    assert metric(page, "runtime_latency_count", **labels) == runs
-    assert "request_count{" not in page
-
-
-@pytest.mark.parametrize(
     "flags, threads",
     [
         ({"tensorflow_session_parallelism": 3}, (3, 3)),
@@ -230,7 +203,6 @@ def _batching(base, size: int, seconds: float) -> dict:
     )
     return {
         "model_base_path": str(base),
-        "enable_model_warmup": False,
         "enable_batching": True,
         "batching_parameters_file": str(path),
     }
@@ -249,149 +221,6 @@ def test_rest_has_threads_of_its_own(base):
     ):
         calls = [pool.submit(rest, server, "POST", PREDICT, ROW) for _ in range(2)]
         assert [call.result()[0] for call in calls] == [200, 200]
-
-
-def test_more_requests_than_allowed_at_once_are_refused(base):
-    with (
-        running(**_batching(base, 8, 0.7), max_concurrent_requests=2) as server,
-        predicting(server.grpc.ports[0]) as stub,
-    ):
-        calls = [stub.Predict.future(request()) for _ in range(5)]
-        assert [call.code() for call in calls].count(Code.OK) == 2
-        refused = [call for call in calls if call.code() is not Code.OK]
-        assert {call.code() for call in refused} == {Code.RESOURCE_EXHAUSTED}
-        with concurrent.futures.ThreadPoolExecutor(5) as pool:
-            calls = [pool.submit(rest, server, "POST", PREDICT, ROW) for _ in range(5)]
-            found = [call.result() for call in calls]
-        assert [status for status, _ in found].count(200) == 2
-        text = "The server is at its limit of 2 requests at once"
-        assert [one for one in found if one[0] != 200] == [(429, {"error": text})] * 3
-        # Their places are free again.
-        assert answer(stub.Predict(request())) == [12.0]
-
-
-def test_messages_that_are_too_large_are_refused(base):
-    with (
-        running(model_base_path=str(base), max_message_bytes=10_000) as server,
-        predicting(server.grpc.ports[0]) as stub,
-    ):
-        code, message = fails(stub.Predict, request(np.ones([1000, 3])))
-        assert code is Code.RESOURCE_EXHAUSTED
-        assert "larger than max (12030 vs. 10000)" in message
-        assert len(answer(stub.Predict(request(np.ones([800, 3]))))) == 800
-
-
-def test_tensors_that_are_too_large_are_refused(base):
-    with (
-        running(model_base_path=str(base), max_tensor_bytes=24) as server,
-        predicting(server.grpc.ports[0]) as stub,
-    ):
-        assert len(answer(stub.Predict(request(np.ones([2, 3]))))) == 2
-        assert fails(stub.Predict, request(np.ones([3, 3]))) == (
-            Code.RESOURCE_EXHAUSTED,
-            "input x declares the shape [3,3], more than the 24 bytes that a tensor "
-            "may take",
-        )
-        status, found = rest(server, "POST", PREDICT, {"inputs": [[1, 1, 1]] * 3})
-        assert status == 429
-        assert found["error"].startswith("input x declares the shape [3,3]")
-
-
-def test_bodies_that_arrive_slowly_count_as_memory(base):
-    with running(
-        model_base_path=str(base), max_memory_bytes=1_000_000, max_receive_seconds=60
-    ) as server:
-        head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
-        with socket.create_connection(("localhost", server.rest.port)) as wire:
-            wire.sendall(head % PREDICT.encode() + b" " * 990_000)
-            refused = {"instances": [[1, 2, 3]], "more": "x" * 10_000}
-            wait_for(lambda: rest(server, "POST", PREDICT, refused)[0] == 429)
-            _, found = rest(server, "POST", PREDICT, refused)
-            assert "The requests that are being answered take 9" in found["error"]
-        # It hung up; its bytes are free again.
-        wait_for(lambda: rest(server, "POST", PREDICT, refused)[0] == 200)
-
-
-def _known(server, spec):
-    with contextlib.suppress(ServingError):
-        return server.models.statuses(spec)[0]
-
-
-def test_warm_up_does_not_wait_for_the_traffics_memory(base, tmp_path):
-    (tmp_path / "m").mkdir()
-    save(tmp_path / "m" / "1", 1.0)
-    with running(
-        model_base_path=str(tmp_path / "m"), max_memory_bytes=1_000_000
-    ) as server:
-        with server.service.limits.memory(1_000_000):
-            save(tmp_path / "m" / "2", 2.0, warmup=[request()])
-            # A request for the states would be refused.
-            spec = model_pb2.ModelSpec(name="m")
-            spec.version.value = 2
-            wait_for(lambda: _known(server, spec) and _known(server, spec).state > 20)
-        assert states(server.grpc.ports[0])[2] == AVAILABLE
-
-
-def _config(base, labels: str) -> str:
-    return (
-        f'model_config_list {{ config {{ name: "m" base_path: "{base}" '
-        f"model_version_policy {{ all {{}} }} {labels} }} }}"
-    )
-
-
-def test_labels_may_wait_for_their_versions(tmp_path):
-    base = tmp_path / "m"
-    base.mkdir()
-    save(base / "1", 1.0)
-    file = tmp_path / "models.config"
-    file.write_text(
-        _config(
-            base,
-            'version_labels { key: "next" value: 2 } '
-            'version_labels { key: "stable" value: 1 }',
-        )
-    )
-    with (
-        running(
-            model_config_file=str(file),
-            allow_version_labels_for_unavailable_models=True,
-        ) as server,
-        predicting(server.grpc.ports[0]) as stub,
-    ):
-        assert answer(stub.Predict(request(version_label="stable"))) == [6.0]
-        assert fails(stub.Predict, request(version_label="next")) == (
-            Code.NOT_FOUND,
-            "Servable not found for request: Specific(m, 2)",
-        )
-        save(base / "2", 2.0)
-        wait_for(lambda: states(server.grpc.ports[0]).get(2) == AVAILABLE)
-        assert answer(stub.Predict(request(version_label="next"))) == [12.0]
-        # One that answers does not move to a version that does not.
-        asked = model_management_pb2.ReloadConfigRequest()
-        config = asked.config.model_config_list.config.add(
-            name="m", base_path=str(base)
-        )
-        config.model_version_policy.all.SetInParent()
-        config.version_labels["stable"] = 7
-        with managing(server.grpc.ports[0]) as models:
-            assert fails(models.HandleReloadConfigRequest, asked) == (
-                Code.FAILED_PRECONDITION,
-                "Request to assign label stable to version 7 of model m, which is not "
-                "currently available for inference",
-            )
-        assert answer(stub.Predict(request(version_label="stable"))) == [6.0]
-
-
-def test_a_label_of_the_file_on_no_version_ends_the_start(base, capsys):
-    file = base.parent / "labels.config"
-    file.write_text(_config(base, 'version_labels { key: "next" value: 2 }'))
-    given = [f"--model_config_file={file}", f"--port={free_port()}"]
-    assert command.main(given) == 2
-    line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line == (
-        "error: Request to assign label next to version 2 of model m, which is not "
-        "currently available for inference"
-    )
 
 
 def test_base_paths_are_looked_at_once(tmp_path):
