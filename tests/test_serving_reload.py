@@ -142,8 +142,7 @@ def test_what_a_reload_refuses_changes_nothing(base, change, code, message):
             asked.config.model_config_list.config.append(config)
         if "custom" in change:
             asked.config.custom_model_config.SetInParent()
-        with channel_to(server.grpc.ports[0]) as channel:
-            stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        with managing(server.grpc.ports[0]) as stub:
             found = fails(stub.HandleReloadConfigRequest, asked)
         assert found[0] is code
         assert message in found[1]
