@@ -15,6 +15,12 @@ from serving.errors import ServingError
 GRPC_PORT, REST_PORT = 8500, 8501
 CONFIG_FOLDER = "/config"
 METRICS_PATH = "/monitoring/prometheus/metrics"
+_OF_BATCHING = (
+    "max_batch_size",
+    "allowed_batch_sizes",
+    "batch_timeout_micros",
+    "max_enqueued_batches",
+)
 
 
 def _setting(default, text: str):
@@ -46,8 +52,11 @@ class Deployment:
     load_seconds: int = _setting(300, "that a replica may take to load the model")
     versions: int = _setting(1, "newest ones that are served")
     poll_seconds: int = _setting(10, "how often new versions are looked for")
+    # With batching the image refuses `rank` of an export, and does not load a version
+    # that has recorded requests of it. Without, it answers all; only many small
+    # requests at once are slower.
     batching: bool = _setting(
-        True,
+        False,
         "put requests together; the image then refuses signatures whose inputs "
         "differ in rows, as `rank` of an export does",
     )
@@ -95,7 +104,7 @@ class Deployment:
                 raise UserError(
                     f"--{flag} must be at least 1. Received: {getattr(self, name)}"
                 )
-        self.batch_settings()
+        self._check_batching()
 
     @property
     def served_name(self) -> str:
@@ -128,6 +137,17 @@ class Deployment:
             )
         except ServingError as error:
             raise UserError(f"The batching settings do not fit: {error}") from error
+
+    def _check_batching(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            is_set = field.name in _OF_BATCHING and value != field.default
+            if is_set and not self.batching:
+                raise UserError(
+                    f"--{field.name.replace('_', '-')} is set without --batching. "
+                    f"Received: {value!r}"
+                )
+        self.batch_settings()
 
     def config_files(self) -> dict[str, str]:
         """File name -> text, of the files that the server's flags name."""

@@ -2,8 +2,29 @@
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+_QUIET_SECONDS = 0.1
+_LONGEST_LAME_SECONDS = 1.0
+
+
+async def until_quiet(arrived: Callable[[], int], seconds: float) -> None:
+    """Returns when no more calls arrive, or after a second.
+
+    Calls may have reached the process and not yet its loop: they count as those that
+    had arrived. Under a steady load there is no telling them from new ones.
+
+    Args:
+        arrived: how many there have been.
+        seconds: longest time to wait, if less than a second.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + min(seconds, _LONGEST_LAME_SECONDS)
+    seen = -1
+    while seen != arrived() and loop.time() < end:
+        seen = arrived()
+        await asyncio.sleep(_QUIET_SECONDS)
 
 
 class EventLoop:

@@ -5,19 +5,16 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 
-_NOT_ACTED_ON = {
-    "rest_api_num_threads": "HTTP is served by one event loop and the gRPC threads",
-    "num_unload_threads": "versions are unloaded one after the other",
-}
-
 _LEAST = {
+    "rest_api_num_threads": 0,
     "rest_api_timeout_in_ms": 1,
     "model_config_file_poll_wait_seconds": 0,
     "max_num_load_retries": 0,
     "load_retry_interval_micros": 0,
     "num_load_threads": 0,
+    "num_unload_threads": 0,
     "grpc_max_threads": 1,
-    "num_request_iterations_for_warmup": 1,
+    "num_request_iterations_for_warmup": 0,
     "tensorflow_session_parallelism": 0,
     "tensorflow_intra_op_parallelism": 0,
     "tensorflow_inter_op_parallelism": 0,
@@ -43,7 +40,7 @@ class Flags:
     port: int = _flag(8500, "TCP port of gRPC; 0 for none")
     grpc_socket_path: str = _flag("", "unix socket of gRPC, beside the port")
     rest_api_port: int = _flag(0, "TCP port of HTTP/REST; 0 for none")
-    rest_api_num_threads: int = _flag(0, "threads of HTTP/REST")
+    rest_api_num_threads: int = _flag(0, "0: as many as --grpc_max_threads")
     rest_api_timeout_in_ms: int = _flag(30000, "longest time for a REST call")
     rest_api_enable_cors_support: bool = _flag(False, "answer browsers elsewhere")
     model_name: str = _flag("default", "name of the model of --model_base_path")
@@ -57,12 +54,14 @@ class Flags:
     max_num_load_retries: int = _flag(5, "further attempts to load a version")
     load_retry_interval_micros: int = _flag(60_000_000, "between two attempts")
     num_load_threads: int = _flag(0, "versions loaded at once; 0: one")
-    num_unload_threads: int = _flag(0, "versions unloaded at once")
+    num_unload_threads: int = _flag(0, "versions unloaded at once; 0: one")
     grpc_channel_arguments: str = _flag("", "k=v,k=v")
     grpc_max_threads: int = _flag(128, "calls that are answered at once")
     enable_model_warmup: bool = _flag(True, "run a version's recorded requests first")
-    num_request_iterations_for_warmup: int = _flag(1, "times each one is run")
-    allow_version_labels_for_unavailable_models: bool = _flag(False, "see its name")
+    num_request_iterations_for_warmup: int = _flag(1, "times each is run; 0: once")
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, "labels that are not in use may name versions that are not loaded"
+    )
     enable_serialization_as_tensor_content: bool = _flag(
         False, "outputs as bytes instead of typed fields"
     )
@@ -76,7 +75,11 @@ class Flags:
     max_message_bytes: int = _flag(64 << 20, "a larger gRPC request is refused")
     max_json_bytes: int = _flag(16 << 20, "a larger REST request, unpacked, is refused")
     max_tensor_bytes: int = _flag(256 << 20, "an input that takes more is refused")
-    max_memory_bytes: int = _flag(2 << 30, "of all requests; more are refused")
+    max_memory_bytes: int = _flag(
+        2 << 30,
+        "of all requests; more are refused. Beside it is what gRPC is still receiving: "
+        "at most --max_message_bytes for each of --max_concurrent_requests",
+    )
     max_concurrent_requests: int = _flag(1024, "more are refused")
     max_http_connections: int = _flag(256, "more are closed")
     max_receive_seconds: float = _flag(10, "longest time that a sender may take")
@@ -112,16 +115,6 @@ class Flags:
                 "--rest_api_port."
             )
         channel_arguments(self.grpc_channel_arguments)
-
-    def ignored(self) -> list[str]:
-        """A line for each flag that was set and that this server does not act on."""
-        return [
-            f"--{field.name} is accepted for compatibility and has no effect: "
-            f"{_NOT_ACTED_ON[field.name]}."
-            for field in dataclasses.fields(self)
-            if field.name in _NOT_ACTED_ON
-            and getattr(self, field.name) != field.default
-        ]
 
 
 def parse_flags(argv: Sequence[str] | None, version: str) -> Flags:

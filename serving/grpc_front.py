@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.errors import Code, ServingError, invalid, proper_errors
-from serving.event_loop import EventLoop
+from serving.event_loop import EventLoop, until_quiet
 from serving.service import Service
 
 _PREDICTION = "tensorflow.serving.PredictionService"
@@ -47,8 +47,7 @@ _NOTICE_THE_DEAD = (
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
-_QUIET_SECONDS = 0.1
-_LONGEST_LAME_SECONDS = 1.0
+_LAST_ANSWERS_SECONDS = 0.1
 
 
 class GrpcFront:
@@ -154,17 +153,11 @@ class GrpcFront:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         await self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        # Calls may have reached the process and not yet this loop: they count as those
-        # that had arrived. Under a steady load there is no telling them from new ones.
-        quiet_by = min(end, loop.time() + _LONGEST_LAME_SECONDS)
-        seen = -1
-        while seen != self._arrived and loop.time() < quiet_by:
-            seen = self._arrived
-            await asyncio.sleep(_QUIET_SECONDS)
+        await until_quiet(lambda: self._arrived, seconds)
         self._draining = True
         while self._under_way and loop.time() < end:
             await asyncio.sleep(0.01)
-        await asyncio.sleep(_QUIET_SECONDS)  # The last answers are on their way.
+        await asyncio.sleep(_LAST_ANSWERS_SECONDS)  # They are on their way.
 
     def _listen(self, address: str, credentials) -> int:
         try:

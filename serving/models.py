@@ -46,10 +46,11 @@ class Models:
 
     Args:
         load: makes a model, warmed up, of (model's name, folder).
-        load_threads: versions loaded at once.
+        load_threads, unload_threads: versions loaded, and unloaded, at once.
         load_retries: further attempts to load a version.
         retry_seconds: between them.
-        labels_for_unavailable: labels may name versions that are not available.
+        labels_for_unavailable: labels that are not in use may name versions that are
+            not available.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Models:
         load: Callable[[str, str], SavedModel],
         *,
         load_threads: int = 1,
+        unload_threads: int = 1,
         load_retries: int = 5,
         retry_seconds: float = 60.0,
         labels_for_unavailable: bool = False,
@@ -75,7 +77,9 @@ class Models:
         self._pool = concurrent.futures.ThreadPoolExecutor(
             max(1, load_threads), "load-model"
         )
-        self._unloading = concurrent.futures.ThreadPoolExecutor(1, "unload-model")
+        self._unloading = concurrent.futures.ThreadPoolExecutor(
+            max(1, unload_threads), "unload-model"
+        )
         self._ended = threading.Event()
         self._poller: threading.Thread | None = None
 
@@ -352,9 +356,13 @@ class Models:
         if self._ended.is_set():
             return
         for config in configs:
-            available = self._models[config.name].available()
+            model = self._models[config.name]
+            available = model.available()
             for label, number in config.version_labels.items():
-                if number not in available and not self._labels_for_unavailable:
+                # A label in use does not move to where nothing answers.
+                moves = model.labels.get(label, number) != number
+                may_wait = self._labels_for_unavailable and not moves
+                if number not in available and not may_wait:
                     raise ServingError(
                         Code.FAILED_PRECONDITION,
                         f"Request to assign label {label} to version {number} of model "

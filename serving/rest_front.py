@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import re
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from tensorflow_serving.apis import (
 
 from serving import rest_codec
 from serving.errors import HTTP, Code, ServingError, invalid, proper_errors
-from serving.event_loop import EventLoop
+from serving.event_loop import EventLoop, until_quiet
 from serving.http_connections import HttpConnections
 from serving.saved_model import Signature
 from serving.service import Call, Service
@@ -32,6 +33,7 @@ _METADATA = re.compile(rf"{_MODEL}/metadata")
 _STATUS = re.compile(_MODEL)
 _INT64_MAX = 2**63 - 1
 _IDLE_SECONDS = 75
+_STOP_SECONDS = 0.1
 # Bytes of Python objects for a byte of JSON, at worst (lists of empty lists).
 _JSON_MEMORY = 24
 
@@ -44,7 +46,6 @@ class RestFront:
         host, port: where it listens.
         threads: calls that are answered at once; more wait.
         timeout_seconds: longest time for a call, from the end of its head on.
-        drain_seconds: for calls under way when it stops.
         most_body_bytes: a larger request, unpacked, is refused.
         most_connections: open at once; more are closed.
         receive_seconds: longest time that a sender may take.
@@ -63,7 +64,6 @@ class RestFront:
         port: int,
         threads: int,
         timeout_seconds: float,
-        drain_seconds: float,
         most_body_bytes: int,
         most_connections: int,
         receive_seconds: float,
@@ -75,14 +75,17 @@ class RestFront:
         self._receive_seconds = receive_seconds
         self._cors = cors
         self._metrics_path = metrics_path
+        self._most_body_bytes = most_body_bytes
+        self._arrived = 0
+        self._draining = False
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "rest")
-        application = web.Application(client_max_size=most_body_bytes)
+        application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(
             application,
             access_log=None,
             logger=_quiet_logger(),
-            shutdown_timeout=drain_seconds,
+            shutdown_timeout=_STOP_SECONDS,
             keepalive_timeout=_IDLE_SECONDS,
         )
         self._events = EventLoop("rest-front")
@@ -92,8 +95,16 @@ class RestFront:
             self._events.close()
             raise invalid(f"REST cannot listen on {host}:{port}: {error}") from error
 
+    def drain(self, seconds: float) -> None:
+        """Returns when all calls that had arrived are answered; accepts no more then.
+
+        Args:
+            seconds: longest time to wait.
+        """
+        self._events.run(self._drain(seconds))
+
     def stop(self) -> None:
-        """Accepts no more calls; returns when those under way are answered."""
+        """Ends it; calls under way are cut off."""
         self._events.run(self._stop())
         self._events.close()
         self._pool.shutdown(wait=False)
@@ -107,12 +118,26 @@ class RestFront:
         self._listener = await loop.create_server(self._connections, host, port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
+    async def _drain(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        self._draining = True
+        await until_quiet(lambda: self._arrived, seconds)
+        self._listener.close()
+        server = self._runner.server
+        server.pre_shutdown()
+        left = max(0.0, end - loop.time())
+        # The library waits up to twice as long as it is told; for ever if told 0.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.shutdown(left), left)
+
     async def _stop(self) -> None:
         self._listener.close()
         await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.Response:
         self._connections.heard(request)
+        self._arrived += 1
         if self._cors and request.method == "OPTIONS":
             return self._respond(200, b"")
         if self._metrics_path and request.path == self._metrics_path:
@@ -137,19 +162,29 @@ class RestFront:
 
     async def _body(self, request: web.Request) -> bytes:
         try:
-            return await asyncio.wait_for(request.read(), self._receive_seconds)
+            async with asyncio.timeout(self._receive_seconds):
+                return await self._received(request)
         except TimeoutError as error:
             raise ServingError(
                 Code.DEADLINE_EXCEEDED,
                 f"The request's body did not come within {self._receive_seconds:g} s",
             ) from error
-        except web.HTTPRequestEntityTooLarge as error:
-            raise ServingError(
-                Code.RESOURCE_EXHAUSTED, "The request is too large"
-            ) from error
         except (ValueError, ConnectionError, web.RequestPayloadError) as error:
             # A body that is not what the headers say.
             raise invalid(f"The request cannot be read: {error}") from error
+
+    async def _received(self, request: web.Request) -> bytes:
+        body = bytearray()
+        with contextlib.ExitStack() as held:
+            while chunk := await request.content.readany():
+                # What slow senders have sent so far is in memory too.
+                held.enter_context(self._service.limits.memory(len(chunk)))
+                body += chunk
+                if len(body) > self._most_body_bytes:
+                    raise ServingError(
+                        Code.RESOURCE_EXHAUSTED, "The request is too large"
+                    )
+        return bytes(body)
 
     def _route(self, request: web.Request) -> Callable[[bytes], bytes]:
         verb, path = request.method, request.path
@@ -220,7 +255,11 @@ class RestFront:
                 "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
                 "Access-Control-Allow-Headers": "Content-Type",
             }
-        return web.Response(status=status, body=body, headers=headers)
+        response = web.Response(status=status, body=body, headers=headers)
+        if self._draining:
+            # So that the caller sends its next request elsewhere.
+            response.force_close()
+        return response
 
 
 def _quiet_logger() -> logging.Logger:

@@ -44,9 +44,6 @@ class Server:
     def __init__(self, flags: Flags):
         self._flags = flags
         self.monitoring = Monitoring()
-        self._limits = Limits(
-            tensor_bytes=flags.max_tensor_bytes, memory_bytes=flags.max_memory_bytes
-        )
         self._batching = _read_batching(flags)
         ssl = flags.ssl_config_file and text_configs.read_text_config(
             flags.ssl_config_file, text_configs.SSLConfig
@@ -57,6 +54,7 @@ class Server:
         self.models = Models(
             self._load,
             load_threads=flags.num_load_threads,
+            unload_threads=flags.num_unload_threads,
             load_retries=flags.max_num_load_retries,
             retry_seconds=flags.load_retry_interval_micros / 1e6,
             labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
@@ -65,7 +63,7 @@ class Server:
             self.models,
             self.monitoring,
             as_content=flags.enable_serialization_as_tensor_content,
-            limits=self._limits,
+            limits=_limits(flags),
             most_requests=flags.max_concurrent_requests,
         )
         addresses = [f"{flags.host}:{flags.port}"] if flags.port else []
@@ -104,9 +102,8 @@ class Server:
                 self.service,
                 host=flags.host,
                 port=flags.rest_api_port,
-                threads=flags.grpc_max_threads,
+                threads=flags.rest_api_num_threads or flags.grpc_max_threads,
                 timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
-                drain_seconds=flags.drain_seconds,
                 most_body_bytes=flags.max_json_bytes,
                 most_connections=flags.max_http_connections,
                 receive_seconds=flags.max_receive_seconds,
@@ -119,16 +116,19 @@ class Server:
     def drain(self) -> None:
         """Answers what was accepted; the process may end then."""
         self._ended.set()
-        if self.grpc is not None:
-            self.grpc.drain(self._flags.drain_seconds)
-        if self.rest is not None:
-            self.rest.stop()
+        fronts = [front for front in (self.grpc, self.rest) if front is not None]
+        # At the same time: one deadline for both.
+        with concurrent.futures.ThreadPoolExecutor(2, "drain") as pool:
+            seconds = self._flags.drain_seconds
+            for drained in [pool.submit(front.drain, seconds) for front in fronts]:
+                drained.result()
 
     def stop(self) -> None:
         """Answers what was accepted, and leaves nothing behind."""
         self.drain()
-        if self.grpc is not None:
-            self.grpc.stop()
+        for front in (self.grpc, self.rest):
+            if front is not None:
+                front.stop()
         self.models.close()
 
     def _read_models(self) -> list[ModelConfig]:
@@ -182,8 +182,9 @@ class Server:
             try:
                 warm_up(
                     model,
-                    iterations=flags.num_request_iterations_for_warmup,
-                    limits=self._limits,
+                    iterations=max(1, flags.num_request_iterations_for_warmup),
+                    # Not the traffic's: a version must load however much there is.
+                    limits=_limits(flags),
                 )
             except BaseException:
                 model.close()
@@ -191,16 +192,23 @@ class Server:
         return model
 
 
+def _limits(flags: Flags) -> Limits:
+    return Limits(
+        tensor_bytes=flags.max_tensor_bytes, memory_bytes=flags.max_memory_bytes
+    )
+
+
 def _read_batching(flags: Flags) -> batching.Batching | None:
     if not flags.enable_batching:
         return None
     if not flags.batching_parameters_file:
         return batching.Batching()
-    return batching.from_parameters(
-        text_configs.read_text_config(
-            flags.batching_parameters_file, text_configs.BatchingParameters
-        )
+    parameters = text_configs.read_text_config(
+        flags.batching_parameters_file, text_configs.BatchingParameters
     )
+    if parameters.HasField("thread_pool_name"):
+        _say("thread_pool_name of --batching_parameters_file has no effect.")
+    return batching.from_parameters(parameters)
 
 
 def _read_metrics_path(flags: Flags) -> str | None:
@@ -222,8 +230,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ServingError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for line in flags.ignored():
-        _say(line)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

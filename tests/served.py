@@ -95,7 +95,10 @@ def _saved(factor: float) -> pathlib.Path:
 
 
 def save_any(folder: pathlib.Path, model: tf.Module, signatures: dict) -> None:
-    """Saves any model as the version `folder`, which appears at once."""
+    """Saves any model as the version `folder`, which appears at once.
+
+    Signatures named regress... and classify... are of those methods.
+    """
     aside = folder.parent / f"aside-{folder.name}"
     tf.saved_model.save(model, str(aside), signatures)
     _name_methods(aside)
@@ -108,10 +111,11 @@ def _name_methods(folder: pathlib.Path) -> None:
     constants = tf.compat.v1.saved_model.signature_constants
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     signatures = model.meta_graphs[0].signature_def
-    if "regress" in signatures:
-        signatures["regress"].method_name = constants.REGRESS_METHOD_NAME
-    if "classify" in signatures:
-        signatures["classify"].method_name = constants.CLASSIFY_METHOD_NAME
+    for key, signature in signatures.items():
+        if key.startswith("regress"):
+            signature.method_name = constants.REGRESS_METHOD_NAME
+        if key.startswith("classify"):
+            signature.method_name = constants.CLASSIFY_METHOD_NAME
     path.write_bytes(model.SerializeToString())
 
 
@@ -222,12 +226,26 @@ def rest(server: Server, verb: str, path: str, body=None, headers=None):
     return response.status, json.loads(text) if text.startswith("{") else text
 
 
+def example(*x: float) -> tf.train.Example:
+    """What the signatures `regress` and `classify` of `Model` take."""
+    made = tf.train.Example()
+    if x:
+        made.features.feature["x"].float_list.value.extend(x)
+    return made
+
+
+@contextlib.contextmanager
+def managing(port: int) -> Iterator:
+    """A stub of ModelService."""
+    with channel_to(port) as channel:
+        yield model_service_pb2_grpc.ModelServiceStub(channel)
+
+
 def states(port: int, name: str = "m") -> dict[int, int]:
     """Version -> state."""
     asked = get_model_status_pb2.GetModelStatusRequest()
     asked.model_spec.name = name
-    with channel_to(port) as channel:
-        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+    with managing(port) as stub:
         found = stub.GetModelStatus(asked, timeout=20).model_version_status
     return {one.version: one.state for one in found}
 

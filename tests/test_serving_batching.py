@@ -21,6 +21,7 @@ from serving.batching import Batching, from_parameters
 from serving.errors import ServingError
 from serving.text_configs import BatchingParameters
 
+PREDICT = "/v1/models/m:predict"
 PAGE = "/monitoring/prometheus/metrics"
 
 
@@ -83,6 +84,10 @@ def _ask(x, z=None):
     return asked
 
 
+def _json(x, z) -> dict:
+    return {"inputs": {"x": x, "z": z}}
+
+
 def _slow(rows: int):
     asked = request(None, signature_name="slow")
     asked.inputs["z"].CopyFrom(tf.make_tensor_proto(np.ones([rows], np.float32)))
@@ -130,8 +135,10 @@ def test_too_large_requests_are_refused_or_split(folder):
         predicting(server.grpc.ports[0]) as stub,
     ):
         code, message = fails(stub.Predict, _ask(rows))
+        status, refused = rest(server, "POST", PREDICT, _json(rows, [0.0] * 11))
     assert code is Code.INVALID_ARGUMENT
     assert "Task size 11 is larger than maximum input batch size 4" in message
+    assert (status, refused["error"]) == (400, message)
     text = "max_batch_size { value: 4 } enable_large_batch_splitting { value: true }"
     with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
         response = stub.Predict(_ask(rows))
@@ -148,11 +155,13 @@ def test_unequal_first_dimensions_are_refused(folder):
         predicting(server.grpc.ports[0]) as stub,
     ):
         code, message = fails(stub.Predict, _ask([[1.0], [2.0]], [0.0]))
+        refused = rest(server, "POST", PREDICT, _json([[1.0], [2.0]], [0.0]))
     assert code is Code.INVALID_ARGUMENT
     assert message == (
         "Batching input tensors supplied in a given op invocation must have equal "
         "0th-dimension size. Received: {'x': 2, 'z': 1}"
     )
+    assert refused == (400, {"error": message})
 
 
 def test_a_full_queue_is_unavailable(folder):
@@ -162,8 +171,15 @@ def test_a_full_queue_is_unavailable(folder):
         stub.Predict(_slow(1))
         calls = [stub.Predict.future(_slow(1)) for _ in range(16)]
         codes = [call.code() for call in calls]
+        body = {"signature_name": "slow", "inputs": [1.0]}
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            found = list(
+                pool.map(lambda _: rest(server, "POST", PREDICT, body), range(16))
+            )
     assert set(codes) == {Code.OK, Code.UNAVAILABLE}
     assert codes.count(Code.OK) >= 2
+    assert {status for status, _ in found} == {200, 503}
+    assert all("error" in answered for status, answered in found if status == 503)
 
 
 def test_rows_of_different_lengths_wait_apart_or_are_padded(folder):

@@ -8,19 +8,13 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from collections.abc import Iterator
 
-import grpc
 import pytest
 import tensorflow as tf
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from served import (
-    Code,
     Process,
     answer,
-    channel_to,
     free_port,
     predicting,
     request,
@@ -38,10 +32,6 @@ def base(tmp_path_factory):
     base = tmp_path_factory.mktemp("command") / "m"
     base.mkdir()
     save(base / "1", 2.0)
-    # Requests wait in the queue for 3 s, which takes no processor.
-    (base.parent / "batching.txt").write_text(
-        "max_batch_size { value: 1000 } batch_timeout_micros { value: 3000000 }"
-    )
     return base
 
 
@@ -75,6 +65,28 @@ def test_a_bad_flag_is_one_line(base, capsys, arguments, message):
             one = one.replace(f"={name}", f"={base.parent / name}")
         given.append(one)
     assert command.main(given) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--model_base_path or --model_config_file must say what to serve"),
+        (
+            ["--model_base_path=/x", "--batching_parameters_file=/y"],
+            "--batching_parameters_file is set without --enable_batching",
+        ),
+        (
+            ["--model_config_file=BAD"],
+            "Error parsing text-format tensorflow.serving.ModelServerConfig",
+        ),
+    ],
+)
+def test_a_bad_command_line_is_one_line(tmp_path, capsys, arguments, message):
+    (tmp_path / "bad").write_text("model_config_list { oops }")
+    path = str(tmp_path / "bad")
+    assert command.main([one.replace("BAD", path) for one in arguments]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
 
@@ -124,56 +136,6 @@ def _process(base, *more: str, port: int | None = None) -> Iterator[Process]:
 def _wait(port: int) -> None:
     with predicting(port) as stub:
         stub.Predict(request(), timeout=60, wait_for_ready=True)
-
-
-def test_sigterm_answers_all_that_has_arrived(base):
-    batching = f"--batching_parameters_file={base.parent / 'batching.txt'}"
-    more = ["--enable_batching", batching, "--enable_grpc_healthcheck_service"]
-    with _process(base, *more) as server, channel_to(server.port) as channel:
-        _wait(server.port)
-        watch = health_pb2_grpc.HealthStub(channel).Watch(
-            health_pb2.HealthCheckRequest()
-        )
-        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
-        with predicting(server.port) as stub:
-            # More than there are threads; all have arrived when the signal comes.
-            calls = [stub.Predict.future(request([[i, 0, 0]])) for i in range(150)]
-            time.sleep(1.5)
-            server.process.send_signal(signal.SIGTERM)
-            assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            found = [call.result(timeout=60) for call in calls]
-        assert [answer(one) for one in found] == [[2.0 * i] for i in range(150)]
-        assert server.process.wait(timeout=60) == 0
-
-
-def test_calls_during_the_drain_are_unavailable(base):
-    batching = f"--batching_parameters_file={base.parent / 'batching.txt'}"
-    with (
-        _process(base, "--enable_batching", batching) as server,
-        predicting(server.port) as stub,
-    ):
-        _wait(server.port)
-        codes, ended = set(), threading.Event()
-
-        def run():
-            while not ended.is_set():
-                try:
-                    stub.Predict(request(), timeout=30)
-                    codes.add(Code.OK)
-                except grpc.RpcError as error:
-                    codes.add(error.code())
-                    ended.wait(0.01)
-
-        threads = [threading.Thread(target=run) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        ended.wait(0.5)
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=60) == 0
-        ended.set()
-        for thread in threads:
-            thread.join()
-    assert codes == {Code.OK, Code.UNAVAILABLE}
 
 
 def test_it_serves_again_after_kill_9(base):

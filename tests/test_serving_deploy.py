@@ -92,7 +92,7 @@ VARIANTS = {
     "bucket": {"base_path": "gs://bucket/ranker", "model_name": "Heavy_Ranker.v2"},
     "one replica": {"replicas": 1, "claim": "disk", "memory": "512Mi", "cpu": 1},
     "scaled": {"replicas": 2, "max_replicas": 9, "versions": 2},
-    "without batching": {"batching": False},
+    "with batching": {"batching": True, "max_batch_size": 1536},
 }
 
 
@@ -137,7 +137,6 @@ def test_every_flag_is_one_of_the_servers(deployment):
     flags = parse_flags(deployment.server_flags(), "1")
     assert flags.enable_batching == deployment.batching
     assert flags.tensorflow_intra_op_parallelism == deployment.cpu
-    assert flags.ignored() == []
 
 
 def test_the_compose_file(deployment):
@@ -198,20 +197,20 @@ def test_another_config_makes_other_pods():
         return pods["metadata"]["annotations"]["config-sha256"]
 
     assert mark() == mark(replicas=7)
-    assert mark() != mark(batch_timeout_micros=1)
+    assert mark() != mark(batching=True) != mark(batching=True, max_enqueued_batches=1)
 
 
 def test_the_command_writes_them_and_says_how(tmp_path, capsys):
     out = tmp_path / "new" / "deploy"
-    flags = ["--name=ranker", "--no-batching", "--memory=8Gi", "--models-folder=/a b"]
+    flags = ["--name=ranker", "--batching", "--memory=8Gi", "--models-folder=/a b"]
     assert deploy.main([*flags, f"--out={out}"]) == 0
     assert f"Wrote {out}/kubernetes.yaml" in capsys.readouterr().out
     settings = Deployment(
-        name="ranker", batching=False, memory="8Gi", models_folder="/a b"
+        name="ranker", batching=True, memory="8Gi", models_folder="/a b"
     )
     for name, text in deploy.files(settings).items():
         assert (out / name).read_text() == text
-    assert not (out / "batching.config").exists()
+    assert (out / "batching.config").exists()
     # The command at the head of each file makes it again.
     head = (out / "models.config").read_text().splitlines()[1]
     words = shlex.split(head.removeprefix("#"))
@@ -226,7 +225,7 @@ def test_the_command_writes_them_and_says_how(tmp_path, capsys):
 def deployed(served_model, tmp_path_factory):
     """Our server, started by the files as written, but for folders and ports."""
     folder = tmp_path_factory.mktemp("deployed")
-    deployment = Deployment(name="small")
+    deployment = Deployment(name="small", batching=True)
     for name, text in deploy.files(deployment).items():
         (folder / name).write_text(text.replace("/models/small", str(served_model)))
     arguments = [
@@ -286,13 +285,28 @@ def test_the_health_check_tells_a_model_that_is_served(deployed):
         ({"models_folder": "x"}, r"--models-folder must begin with .*Received: 'x'"),
         ({"replicas": 0}, r"--replicas must be at least 1\. Received: 0"),
         ({"load_seconds": 0}, r"--load-seconds must be at least 1\. Received: 0"),
-        ({"allowed_batch_sizes": "a"}, r"--allowed-batch-sizes must be numbers .*'a'"),
-        ({"max_batch_size": 9}, r"do not fit: Last entry in allowed_batch_sizes must"),
+        ({"max_batch_size": 9}, r"--max-batch-size is set without --batching\. .*: 9"),
+        (
+            {"batching": True, "allowed_batch_sizes": "a"},
+            r"--allowed-batch-sizes must be numbers .*'a'",
+        ),
+        (
+            {"batching": True, "max_batch_size": 9},
+            r"do not fit: Last entry in allowed_batch_sizes must",
+        ),
     ],
 )
 def test_settings_that_are_refused(settings, text):
     with pytest.raises(UserError, match=text):
         Deployment(**{"name": "ranker"} | settings)
+
+
+def test_all_signatures_answer_unless_batching_is_asked_for():
+    # TF Serving with batching refuses inputs that differ in rows, as `rank` has, and
+    # does not load a version with recorded requests of such a signature.
+    deployment = Deployment(name="ranker")
+    assert not any("batching" in flag for flag in deployment.server_flags())
+    assert "batching.config" not in deployment.config_files()
 
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):

@@ -1,262 +1,26 @@
-"""The load test: what it sends, when, and what it says of a server's faults."""
+"""The load test: what its command says of a server, and what it refuses."""
 
-import concurrent.futures
-import dataclasses
-import itertools
 import json
 import os
-import subprocess
-import sys
-import threading
 import time
 
-import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from load_fakes import Fake, made_load, made_outcome
 from tensorflow_serving.apis import predict_pb2
 
-from serving import load, load_report, load_worker, loadtest, request_pool
+from serving import load_report, loadtest, request_pool
 from serving.capacity import Limits, find_capacity
 from serving.client import Client, predict_request
 from serving.command import UserError
-from serving.connection import Connection
-from serving.load import Load, Outcome, run_load
-from serving.load_worker import Pool, poisson_times
+from serving.load import Load
 from serving.memory_log import MemoryLog, resident_bytes
 from serving.recording import Recorder
 
 
-class _Fake:
-    """A server whose Predict calls `answer(number of the call)`, a code or None."""
-
-    def __init__(self, answer=lambda number: None, threads=16):
-        self.calls = []
-        numbers, lock = itertools.count(), threading.Lock()
-
-        def predict(request, context):
-            with lock:
-                self.calls.append((time.monotonic(), request, context.peer()))
-                number = next(numbers)
-            code = answer(number)
-            if code is not None:
-                context.abort(code, "as told")
-            return predict_pb2.PredictResponse(model_spec=request.model_spec)
-
-        handler = grpc.unary_unary_rpc_method_handler(
-            predict,
-            predict_pb2.PredictRequest.FromString,
-            predict_pb2.PredictResponse.SerializeToString,
-        )
-        generic = grpc.method_handlers_generic_handler(
-            "tensorflow.serving.PredictionService", {"Predict": handler}
-        )
-        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(threads))
-        self.server.add_generic_rpc_handlers([generic])
-        port = self.server.add_insecure_port("localhost:0")
-        self.connection = Connection(f"localhost:{port}")
-
-    def __enter__(self):
-        self.server.start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.stop(None)
-
-
-def _pool(sizes=(1,), probabilities=None) -> Pool:
-    return Pool(
-        messages=[
-            predict_request("m", {"x": np.zeros(n)}).SerializeToString() for n in sizes
-        ],
-        rows=np.array(sizes),
-        probabilities=np.array(probabilities or [1 / len(sizes)] * len(sizes)),
-    )
-
-
-def _load(**settings) -> Load:
-    return Load(**{"seconds": 1.0, "warmup_seconds": 0.0, "processes": 1} | settings)
-
-
-def _outcome(latency_ms, codes=None, *, load=None, intended=None, **fields) -> Outcome:
-    latency = np.array(latency_ms, float) / 1e3
-    count = len(latency)
-    settings = {
-        "lag": np.zeros(count),
-        "rows": np.ones(count, int),
-        "cpu_shares": [0.1],
-        "warmup_codes": np.array([], str),
-        "carried_over": np.array([], int),
-    }
-    return Outcome(
-        load or _load(rate=10.0),
-        np.linspace(0, 0.5, count) if intended is None else np.array(intended, float),
-        latency,
-        codes=np.array(codes or ["OK"] * count),
-        **settings | fields,
-    )
-
-
-def test_arrivals_are_poisson():
-    times = poisson_times(2000.0, 10.0, np.random.default_rng(1))
-    gaps = np.diff(times)
-    assert abs(len(times) - 20000) < 5 * np.sqrt(20000)
-    assert times.min() >= 0 and times.max() < 10
-    # Exponential gaps: as long a deviation as a mean, and 1/e of them longer than it.
-    assert gaps.std() / gaps.mean() == pytest.approx(1, abs=0.05)
-    assert (gaps > gaps.mean()).mean() == pytest.approx(np.exp(-1), abs=0.02)
-
-
-def test_a_stall_is_in_every_request_that_it_delays():
-    # One thread, which stalls half a second once: a client that waits for its answers
-    # would see a single slow request.
-    def answer(number):
-        if number == 20:
-            time.sleep(0.5)
-
-    with _Fake(answer, threads=1) as fake:
-        outcome = run_load(fake.connection, _pool(), _load(rate=100.0))
-    assert outcome.errors() == {}
-    stalled = outcome.latency.argmax()
-    assert outcome.latency[stalled] >= 0.5
-    ends = outcome.intended + outcome.latency
-    due = outcome.intended - outcome.intended[stalled]
-    delayed = (due > 0) & (due < 0.4)
-    assert delayed.sum() > 15
-    # None of them can have been answered before the stall's end.
-    assert (ends[delayed] > ends[stalled] - 0.05).all()
-
-
-def _sent_late(fake, late_seconds, **settings):
-    """One process's share, run here, that begins after its first times are over."""
-    share = dataclasses.replace(_load(**settings).shares()[0], seed=3)
-    with fake.connection.open() as channel:
-        sender = load_worker._Sender([channel], _pool(), share)
-        return sender.run(start=time.monotonic() - late_seconds)
-
-
-def test_the_clients_own_lateness_is_part_of_the_latency():
-    with _Fake() as fake:
-        sent = _sent_late(fake, 0.4, rate=200.0, seconds=0.5)
-    # Noted as they are answered, in any order.
-    first, last = sent.intended.argmin(), sent.intended.argmax()
-    assert sent.lag[first] >= 0.4 - sent.intended[first]
-    assert sent.lag[first] > sent.lag[last]
-    assert (sent.latency > sent.lag).all()
-
-
-def test_what_is_too_late_is_not_sent():
-    with _Fake() as fake:
-        sent = _sent_late(fake, 0.4, rate=200.0, seconds=0.2, timeout_seconds=0.1)
-    assert set(sent.code.tolist()) == {load_worker.NOT_SENT}
-    assert np.isnan(sent.latency).all()
-    assert fake.calls == []
-
-
-def test_a_server_that_hangs_does_not_fill_the_clients_memory(monkeypatch):
-    monkeypatch.setattr(load_worker, "_MOST_IN_FLIGHT", 4)
-    with _Fake(lambda number: time.sleep(1.0)) as fake:
-        sent = _sent_late(fake, 0.0, rate=100.0, seconds=0.5)
-        assert len(fake.calls) == 4
-    assert (sent.code == load_worker.NOT_SENT).sum() == len(sent.code) - 4
-
-
-def test_the_warmups_late_answers_are_throughput():
-    with _Fake(lambda number: time.sleep(0.4), threads=64) as fake:
-        given = _load(rate=100.0, warmup_seconds=0.5)
-        outcome = run_load(fake.connection, _pool(), given)
-    # Those of its last 0.4 s.
-    assert len(outcome.carried_over) > 10
-    within = (outcome.intended + outcome.latency < 1).sum()
-    assert outcome.throughput()[0] == within + len(outcome.carried_over)
-
-
-def test_the_sizes_are_mixed_as_asked_and_warmup_is_left_out():
-    with _Fake() as fake:
-        outcome = run_load(
-            fake.connection,
-            _pool((2, 7), [0.25, 0.75]),
-            _load(rate=300.0, warmup_seconds=0.5, processes=2),
-        )
-    assert len(fake.calls) == len(outcome.intended) + len(outcome.warmup_codes)
-    assert len(outcome.warmup_codes) == pytest.approx(150, abs=60)
-    assert (outcome.rows == 7).mean() == pytest.approx(0.75, abs=0.12)
-    sent = [call.inputs["x"].tensor_shape.dim[0].size for _, call, _ in fake.calls]
-    assert set(sent) == {2, 7}
-    # Both processes, each over a connection of its own.
-    assert len({peer for _, _, peer in fake.calls}) == 2
-    assert outcome.intended.min() >= 0 and outcome.intended.max() < 1
-    requests, examples = outcome.throughput()
-    assert requests == pytest.approx(300, abs=90)
-    assert examples / requests == pytest.approx(5.75, abs=0.7)
-
-
-def test_errors_are_counted_by_code():
-    codes = [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, None, None]
-    with _Fake(lambda number: codes[number % 4]) as fake:
-        outcome = run_load(fake.connection, _pool(), _load(rate=100.0))
-    count = len(outcome.intended)
-    assert outcome.errors()["UNAVAILABLE"] == pytest.approx(count / 4, abs=1)
-    assert outcome.errors()["NOT_FOUND"] == pytest.approx(count / 4, abs=1)
-    assert outcome.throughput()[0] <= count / 2 + 1
-
-
-def test_deadlines_count_from_the_intended_time():
-    with _Fake(lambda number: time.sleep(0.3), threads=1) as fake:
-        given = _load(rate=40.0, timeout_seconds=0.5)
-        outcome = run_load(fake.connection, _pool(), given)
-    assert set(outcome.errors()) <= {"DEADLINE_EXCEEDED", "CANCELLED"}
-    assert outcome.errors()["DEADLINE_EXCEEDED"] > 20
-
-
-def test_a_closed_loop_has_as_many_under_way_as_callers():
-    state = {"now": 0, "most": 0}
-    lock = threading.Lock()
-
-    def answer(number):
-        with lock:
-            state["now"] += 1
-            state["most"] = max(state["most"], state["now"])
-        time.sleep(0.02)
-        with lock:
-            state["now"] -= 1
-
-    with _Fake(answer) as fake:
-        given = _load(callers=5, processes=2)
-        outcome = run_load(fake.connection, _pool(), given)
-    assert state["most"] == 5
-    assert outcome.throughput()[0] < 5 / 0.02 + 1
-    assert outcome.percentiles()["p50"] >= 20
-
-
-def test_a_server_that_is_not_there_is_one_line(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "")
-    worker = load._WORKER.replace(
-        "load_worker;", "load_worker; load_worker._CONNECT_SECONDS = 0.2;"
-    )
-    monkeypatch.setattr(load, "_WORKER", worker)
-    with pytest.raises(UserError, match="localhost:1 could not be connected to"):
-        run_load(Connection("localhost:1"), _pool(), _load(rate=1.0))
-
-
-def test_a_process_that_dies_is_noticed(monkeypatch):
-    monkeypatch.setattr(load, "_WORKER", "import os; os._exit")
-    with pytest.raises(UserError, match="has ended by itself"):
-        run_load(Connection("localhost:1"), _pool(), _load(rate=1.0))
-
-
-def test_the_processes_do_without_tensorflow():
-    code = "import sys, serving.load_worker, serving.connection; print(*sys.modules)"
-    root = os.path.dirname(os.path.dirname(os.path.abspath(loadtest.__file__)))
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, check=True
-    )
-    assert b" serving.load_worker " in found.stdout
-    assert b" tensorflow" not in found.stdout
-
-
 def test_percentiles_are_of_answered_requests():
-    outcome = _outcome(
+    outcome = made_outcome(
         [1, 2, 3, 4, 1000], ["OK"] * 4 + ["INTERNAL"], rows=np.array([1, 1, 9, 9, 9])
     )
     found = outcome.percentiles()
@@ -266,10 +30,10 @@ def test_percentiles_are_of_answered_requests():
 
 
 def test_answers_after_the_end_are_no_throughput():
-    outcome = _outcome([100, 600], intended=[0.2, 0.5], rows=np.array([3, 50]))
+    outcome = made_outcome([100, 600], intended=[0.2, 0.5], rows=np.array([3, 50]))
     assert outcome.throughput() == (1.0, 3.0)
     # One of the warm-up that was answered within the time does count.
-    outcome = _outcome([100], intended=[0.2], carried_over=np.array([7]))
+    outcome = made_outcome([100], intended=[0.2], carried_over=np.array([7]))
     assert outcome.throughput() == (2.0, 8.0)
 
 
@@ -283,16 +47,16 @@ def test_answers_after_the_end_are_no_throughput():
         ({"cpu_shares": [0.5, 0.95]}, True),
         ({"codes": ["OK", "OK", "NOT_SENT"]}, True),
         # A closed loop has no times to keep.
-        ({"lag": [0.02] * 3, "load": _load(callers=3)}, False),
+        ({"lag": [0.02] * 3, "load": made_load(callers=3)}, False),
     ],
 )
 def test_when_the_client_is_the_bottleneck(change, is_late):
     change = {k: np.array(v) if k == "lag" else v for k, v in change.items()}
-    assert _outcome([50, 50, 50], **change).client_was_the_bottleneck() is is_late
+    assert made_outcome([50, 50, 50], **change).client_was_the_bottleneck() is is_late
 
 
 def test_limits():
-    outcome = _outcome([10] * 9 + [50], ["OK"] * 9 + ["INTERNAL"])
+    outcome = made_outcome([10] * 9 + [50], ["OK"] * 9 + ["INTERNAL"])
     assert Limits(p99_ms=10.5, error_share=0.1).missed(outcome) == []
     (line,) = Limits(p99_ms=10.5).missed(outcome)
     assert line == "10.0000% of the requests failed, more than 0.0000%"
@@ -301,11 +65,11 @@ def test_limits():
 
 
 def test_a_server_stands_what_it_keeps_up_with():
-    assert Limits().stands(_outcome([10] * 10))
-    late = _outcome([10] * 80 + [1200] * 20)
+    assert Limits().stands(made_outcome([10] * 10))
+    late = made_outcome([10] * 80 + [1200] * 20)
     assert not Limits().stands(late)
     assert Limits(answered_share=0.8).stands(late)
-    assert Limits().stands(_outcome([10] + [1200] * 3))
+    assert Limits().stands(made_outcome([10] + [1200] * 3))
 
 
 @pytest.mark.parametrize("true", [3.0, 97.0, 100.0, 750.0])
@@ -443,7 +207,7 @@ def test_the_command(small_server, tmp_path, capsys):
 
 def test_the_command_finds_the_capacity(tmp_path, capsys):
     # One thread that takes 20 ms stands less than 50 requests/s.
-    with _Fake(lambda number: time.sleep(0.02), threads=1) as fake:
+    with Fake(lambda number: time.sleep(0.02), threads=1) as fake:
         with Recorder(str(tmp_path / "log")) as log:
             log.write(predict_request("m", {"x": np.zeros([1, 1])}))
         flags = ["--rate=5", "--seconds=0.5", "--warmup-seconds=0", "--processes=1"]
@@ -489,7 +253,7 @@ def test_flags_that_are_refused(small_server, flags, text):
 
 
 def test_the_chart_of_failures_only_is_drawn(tmp_path):
-    outcome = _outcome([np.nan, np.nan], ["NOT_SENT", "NOT_SENT"])
+    outcome = made_outcome([np.nan, np.nan], ["NOT_SENT", "NOT_SENT"])
     load_report.write_chart(str(tmp_path / "a.png"), outcome, None)
     assert (tmp_path / "a.png").exists()
     text = load_report.as_text(load_report.as_json(outcome, None))

@@ -2,16 +2,12 @@
 
 import pathlib
 import threading
-import types
 
 import grpc
 import pytest
 import tensorflow as tf
 from served import (
-    Code,
     answer,
-    channel_to,
-    fails,
     predicting,
     request,
     rest,
@@ -21,15 +17,8 @@ from served import (
     states,
     wait_for,
 )
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_management_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    prediction_log_pb2,
-)
 
-from serving import models, rest_codec
+from serving import rest_codec
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
 
@@ -88,69 +77,6 @@ def test_the_policy_says_which_versions_answer(base, policy, served):
 ROW = {"instances": [[1, 2, 3]]}
 
 
-def test_a_config_file_is_read_again(base):
-    save(base / "1", 1.0)
-    save(base / "2", 2.0)
-    both = "model_version_policy { all {} } "
-    labels = 'version_labels { key: "stable" value: 1 }'
-    file = base.parent / "models.config"
-    with running(
-        model_config_file=_write(file, _config(base)),
-        model_config_file_poll_wait_seconds=1,
-    ) as server:
-        assert states(server.grpc.ports[0]) == {2: AVAILABLE}
-        _write(file, "oops {")  # A bad file changes nothing.
-        _write(file, _config(base, both + labels))
-        wait_for(lambda: len(states(server.grpc.ports[0])) == 2)
-        wait_for(lambda: _label_answers(server, "stable"))
-        assert _predict(server, version_label="stable") == 6.0
-        path = "/v1/models/m/labels/stable:predict"
-        status, found = rest(server, "POST", path, ROW)
-        assert (status, found["predictions"][0]["y"]) == (200, 6.0)
-        _write(file, _config(base, both, name="other"))
-        wait_for(lambda: rest(server, "GET", "/v1/models/other")[0] == 200)
-        wait_for(lambda: not _label_answers(server, "stable"))
-
-
-def _label_answers(server, label: str) -> bool:
-    return rest(server, "POST", f"/v1/models/m/labels/{label}:predict", ROW)[0] == 200
-
-
-@pytest.mark.parametrize(
-    "change, code, message",
-    [
-        ({"model_platform": "caffe"}, Code.INVALID_ARGUMENT, "platform caffe"),
-        ({"base_path": "x"}, Code.INVALID_ARGUMENT, "Expected model m to have an abs"),
-        ({"name": ""}, Code.INVALID_ARGUMENT, "has no name"),
-        ({"twice": True}, Code.INVALID_ARGUMENT, "Illegal to list model m multiple"),
-        ({"label": 8}, Code.FAILED_PRECONDITION, "label x to version 8 of model m"),
-        ({"custom": True}, Code.INVALID_ARGUMENT, "Only ModelConfigList"),
-    ],
-    ids=lambda value: str(value)[:20],
-)
-def test_what_a_reload_refuses_changes_nothing(base, change, code, message):
-    save(base / "1", 1.0)
-    with running(model_base_path=str(base)) as server:
-        asked = model_management_pb2.ReloadConfigRequest()
-        config = asked.config.model_config_list.config.add(
-            name=change.get("name", "m"),
-            base_path=change.get("base_path", str(base)),
-            model_platform=change.get("model_platform", "tensorflow"),
-        )
-        if "label" in change:
-            config.version_labels["x"] = change["label"]
-        if "twice" in change:
-            asked.config.model_config_list.config.append(config)
-        if "custom" in change:
-            asked.config.custom_model_config.SetInParent()
-        with channel_to(server.grpc.ports[0]) as channel:
-            stub = model_service_pb2_grpc.ModelServiceStub(channel)
-            found = fails(stub.HandleReloadConfigRequest, asked)
-        assert found[0] is code
-        assert message in found[1]
-        assert _predict(server) == 6.0
-
-
 def test_a_half_copied_version_never_answers_and_says_why(base):
     save(base / "1", 1.0)
     with running(model_base_path=str(base)) as server:
@@ -187,58 +113,6 @@ def test_a_failed_version_is_tried_again_until_it_is_whole(base):
         wait_for(lambda: states(port).get(2) == AVAILABLE)
         wait_for(lambda: states(port).get(1) == END)
         assert _predict(server) == 12.0
-
-
-def _log(kind: str) -> prediction_log_pb2.PredictionLog:
-    log = prediction_log_pb2.PredictionLog()
-    if kind == "predict":
-        log.predict_log.request.CopyFrom(request())
-        return log
-    example = tf.train.Example()
-    example.features.feature["x"].float_list.value.extend([1, 2, 3])
-    inner = getattr(log, f"{kind}_log").request
-    inner.input.example_list.examples.append(example)
-    if kind == "multi_inference":
-        task = inner.tasks.add(method_name="tensorflow/serving/regress")
-        task.model_spec.name, task.model_spec.signature_name = "m", "regress"
-    else:
-        inner.model_spec.name, inner.model_spec.signature_name = "m", kind
-    return log
-
-
-@pytest.mark.parametrize(
-    "records, said",
-    [
-        (["predict", "classify", "regress", "multi_inference"], None),
-        (["empty"], "Unsupported log_type for warmup: None"),
-        (["bytes"], "Failed to parse warmup record"),
-        (["predict"] * 1001, "exceeds the maximum (1000)"),
-    ],
-    ids=["every kind", "no kind", "not a log", "too many"],
-)
-def test_recorded_requests_are_run_before_a_version_serves(base, records, said):
-    save(base.parent / "whole", 2.0)
-    extra = base.parent / "whole" / "assets.extra"
-    extra.mkdir()
-    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        for kind in records:
-            if kind == "bytes":
-                writer.write(b"\xff\xff")
-            elif kind == "empty":
-                writer.write(prediction_log_pb2.PredictionLog().SerializeToString())
-            else:
-                writer.write(_log(kind).SerializeToString())
-    (base.parent / "whole").rename(base / "1")
-    with running(model_base_path=str(base)) as server:
-        _, found = rest(server, "GET", "/v1/models/m")
-        (status,) = found["model_version_status"]
-        if said is None:
-            assert status["state"] == "AVAILABLE"
-        else:
-            assert status["state"] == "END"
-            assert said in status["status"]["error_message"]
-    with running(model_base_path=str(base), enable_model_warmup=False) as server:
-        assert states(server.grpc.ports[0]) == {1: AVAILABLE}
 
 
 class _Slow(tf.Module):
@@ -308,21 +182,6 @@ def test_no_request_fails_while_versions_come_and_fail(base, batching):
     assert 3 not in seen
 
 
-def test_the_status_of_one_version(base):
-    save(base / "1", 1.0)
-    with running(model_base_path=str(base)) as server:
-        asked = get_model_status_pb2.GetModelStatusRequest()
-        asked.model_spec.name = "m"
-        asked.model_spec.version.value = 9
-        with channel_to(server.grpc.ports[0]) as channel:
-            stub = model_service_pb2_grpc.ModelServiceStub(channel)
-            code, message = fails(stub.GetModelStatus, asked)
-        assert (code, message) == (
-            Code.NOT_FOUND,
-            "Could not find version 9 of model m",
-        )
-
-
 def test_a_version_that_goes_answers_the_json_that_it_was_read_for(base, monkeypatch):
     save(base / "1", 1.0)
     save(base.parent / "2", 2.0)
@@ -353,51 +212,3 @@ def test_a_newer_version_does_not_wait_for_a_retry(base):
         wait_for(lambda: states(port).get(2) == LOADING)
         save(base / "3", 3.0)
         wait_for(lambda: states(port) == {1: END, 2: END, 3: AVAILABLE})
-
-
-def test_a_label_in_the_file_waits_for_its_version(base, capsys):
-    save(base / "1", 1.0)
-    file = base.parent / "models.config"
-    policy = "model_version_policy { all {} } "
-    with running(
-        model_config_file=_write(file, _config(base)),
-        model_config_file_poll_wait_seconds=1,
-    ) as server:
-        label = 'version_labels { key: "next" value: 2 }'
-        _write(file, _config(base, policy + label))
-        said = "version 2 of model m, which is not currently available"
-        wait_for(lambda: said in capsys.readouterr().err)
-        save(base / "2", 2.0)
-        wait_for(lambda: _label_answers(server, "next"))
-
-
-def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
-    reading, go_on = threading.Event(), threading.Event()
-
-    def find(path: str) -> dict[int, str]:
-        if path == "/old" and threading.current_thread().name == "poll":
-            reading.set()
-            go_on.wait(30)
-        return {1: f"{path}/1"} if path == "/new" else {2: f"{path}/2"}
-
-    monkeypatch.setattr(models, "find_versions", find)
-    served = models.Models(lambda *_: types.SimpleNamespace(close=lambda: None))
-    served.configure([models.ModelConfig(name="m", base_path="/old")])
-    poll = threading.Thread(target=served.poll, name="poll")
-    poll.start()
-    reading.wait(30)
-    new = models.ModelConfig(name="m", base_path="/new")
-    reload = threading.Thread(target=served.configure, args=([new],))
-    reload.start()
-    # It ends and version 2 is gone by then, unless it waits for the poll.
-    go_on.wait(1)
-    go_on.set()
-    poll.join()
-    reload.join()
-
-    def there() -> list[int]:
-        found = served.statuses(model_pb2.ModelSpec(name="m"))
-        return [one.version for one in found if one.state != END]
-
-    wait_for(lambda: there() == [1], seconds=10)
-    served.close()
