@@ -9,6 +9,7 @@ workers compute, the chief tells workers what to do; the first two only serve it
 
 import dataclasses
 import json
+import logging
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from recap_tf.core.command import UserError
+from recap_tf.core.command import UserError, one_line
 from recap_tf.core.sharded_tables import partitioner
 
 CHIEF, WORKER, SERVER = "chief", "worker", "ps"
@@ -143,22 +144,28 @@ def serve(task: Task) -> None:
         ended.wait()
         del server
     except tf.errors.UnknownError as error:
-        raise UserError(
-            f"{task.kind} {task.index} cannot serve at {task.address}: "
-            f"{str(error.message).splitlines()[0]}"
-        ) from error
+        raise _cannot_serve(task, error) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _cannot_serve(task: Task, error: tf.errors.OpError) -> UserError:
+    return UserError(
+        f"TF_CONFIG: {task.kind} {task.index} cannot serve at {task.address}: "
+        f"{one_line(error.message)}"
+    )
 
 
 def connect(task: Task) -> tf.distribute.Strategy:
     """The strategy of the chief, once all workers and parameter servers answer.
 
     Raises:
-        UserError: one of them does not within ten minutes.
+        UserError: one of them does not within ten minutes, or the chief's own address
+            is taken.
     """
     _report_lost_tasks()
+    tf.get_logger().addFilter(_shorten)
     _wait_for_all(task, time.monotonic() + _LONGEST_WAIT_SECONDS)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(dict(task.cluster)),
@@ -166,14 +173,23 @@ def connect(task: Task) -> tf.distribute.Strategy:
         task_id=task.index,
         rpc_layer="grpc",
     )
-    return tf.distribute.ParameterServerStrategy(
-        resolver, variable_partitioner=partitioner(len(task.cluster[SERVER]))
-    )
+    try:
+        return tf.distribute.ParameterServerStrategy(
+            resolver, variable_partitioner=partitioner(len(task.cluster[SERVER]))
+        )
+    except tf.errors.UnknownError as error:
+        raise _cannot_serve(task, error) from error
 
 
 def _report_lost_tasks() -> None:
     # Otherwise calls to a process that has died wait for it.
     os.environ.setdefault("GRPC_FAIL_FAST", "use_caller")
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Of a lost task, TensorFlow logs a page; of checkpoints, that it traces anew."""
+    record.msg, record.args = one_line(record.getMessage()), ()
+    return record.levelno >= logging.ERROR
 
 
 def _wait_for_all(task: Task, deadline: float) -> None:
@@ -204,11 +220,10 @@ def _answers(address: str) -> bool:
 
 def is_lost_server(error: BaseException) -> bool:
     """Whether a parameter server is gone, or another one is in its place."""
+    text = str(error)
+    if not isinstance(error, tf.errors.OpError) or "/job:ps" not in text:
+        return False
     if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)):
         return True
     # Started again before anyone noticed, it knows nothing of its variables.
-    return (
-        isinstance(error, tf.errors.OpError)
-        and "/job:ps" in str(error)
-        and ("unknown device" in str(error).lower() or "remote_handle" in str(error))
-    )
+    return "unknown device" in text.lower() or "remote_handle" in text

@@ -33,7 +33,7 @@ _making_table = contextvars.ContextVar("making_table", default=False)
 
 
 def partitioner(servers: int) -> Callable[..., Sequence[int]]:
-    """Cuts what `make_table` makes over all servers; no shard below 16 KiB.
+    """Cuts what `make_table` makes over all servers; 16 KiB take no second one.
 
     Other weights stay whole: those of a relation or a dense layer are read whole.
 
