@@ -46,7 +46,7 @@ TWHIN_ORDER = [
     ["trained"],
     ["old_vectors"],
     ["training"],
-    ["partitioned_training"],
+    ["partitioned_training", "cluster_training"],
     ["after_training"],
 ]
 ORDER = [

@@ -52,10 +52,14 @@ def check_in_memory(model: GraphEmbeddings) -> None:
             refuse_whole_tables()
 
 
-def refuse_whole_tables() -> None:
-    """Raises UserError: with partitions, some exports are not to be had."""
+def refuse_whole_tables(trained: str = "twhin.train.partitions") -> None:
+    """Raises UserError: of large tables, some exports are not to be had.
+
+    Args:
+        trained: with what.
+    """
     raise UserError(
         "twhin.export.quantization and twhin.export.top_k must be None for tables "
-        "trained with twhin.train.partitions, which they would read into memory whole; "
-        "vectors, projector and plot are exported without."
+        f"trained with {trained}, which they would read into memory whole; vectors, "
+        "projector and plot are exported without."
     )

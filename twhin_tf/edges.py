@@ -123,7 +123,7 @@ def read_edge_batches(
         ValueError: there are fewer edges than pipelines.
     """
     paths, count = _packed(edges, graph)
-    if count < shard.count:
+    if isinstance(shard.count, int) and count < shard.count:
         raise ValueError(
             f"{count} edges cannot be shared out to {shard.count} input pipelines."
         )
@@ -133,6 +133,7 @@ def read_edge_batches(
 
     def unpacked(number, group):
         group = _decoded(group)[shard.index :: shard.count]
+        group = tf.ensure_shape(group, [None, 3])  # Lost if the shard is of tensors.
         if inverses is not None:
             group = _with_inverses(group, inverses)
         if shuffle:

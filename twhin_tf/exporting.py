@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from recap_tf.core import files
+from recap_tf.core.half_tables import read_rows
 from recap_tf.core.model_versions import next_version
 from twhin_tf.disk_tables import check_in_memory
 from twhin_tf.entities import Entities, read_entities
@@ -251,7 +252,7 @@ def _save_retrieval(
 def _first(model: GraphEmbeddings, count: int) -> dict[str, np.ndarray]:
     """The vectors of the first rows, which are the most frequent nodes."""
     return {
-        name: tf.cast(table[:count], tf.float32).numpy()
+        name: read_rows(table, tf.range(min(count, table.shape[0]))).numpy()
         for name, table in model.tables.items()
     }
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from recap_tf.core.command import UserError
+from recap_tf.core.half_tables import read_rows
 from twhin_tf.graph import Graph
 from twhin_tf.known_edges import SIDES, KnownAnswers, ends_of
 from twhin_tf.model import GraphEmbeddings
@@ -51,7 +52,7 @@ class ModelScorer:
         self._model = model
 
     def vectors(self, node_type: str, rows: np.ndarray) -> tf.Tensor:
-        return tf.cast(tf.gather(self._model.tables[node_type], rows), tf.float32)
+        return read_rows(self._model.tables[node_type], rows)
 
     def transform(self, relation: int, vectors: tf.Tensor) -> tf.Tensor:
         return self._model.transform(relation, vectors)

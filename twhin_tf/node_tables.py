@@ -12,6 +12,7 @@ from recap_tf.core.half_tables import read_rows
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
+from recap_tf.core.sharded_tables import make_table, shards_of
 from recap_tf.core.table_spec import TableSpec
 from twhin_tf.graph import Graph
 
@@ -68,7 +69,8 @@ class NodeTables(tf.Module):
 
     Attributes:
         relations: their names.
-        variables_of: type -> (rows, dim) in the type of its storage.
+        variables_of: type -> (rows, dim) in the type of its storage; sharded under
+            parameter servers.
     """
 
     def __init__(
@@ -97,22 +99,19 @@ class NodeTables(tf.Module):
             for side in ("lhs", "rhs")
         }
         self.variables_of = {
-            name: tf.Variable(
-                tf.cast(
-                    keras.initializers.get(spec.initializer)(
-                        (spec.rows, dim), tf.float32
-                    ),
-                    others.get(name, default).storage,
-                ),
-                name=name,
+            name: make_table(
+                keras.initializers.get(spec.initializer),
+                (spec.rows, dim),
+                others.get(name, default).storage,
+                name,
             )
             for name, spec in self._specs.items()
         }
 
     def optimizers(self) -> dict[str, tuple[Optimizer, list[tf.Variable]]]:
-        """ "table/<type>" -> (its optimizer, [the table]), for a `GroupedOptimizer`."""
+        """ "table/<type>" -> (its optimizer, the table's shards)."""
         return {
-            f"table/{name}": (spec.make_optimizer(), [self.variables_of[name]])
+            f"table/{name}": (spec.make_optimizer(), shards_of(self.variables_of[name]))
             for name, spec in self._specs.items()
         }
 

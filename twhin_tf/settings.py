@@ -132,7 +132,9 @@ class TrainSettings:
         partitions: keeps node tables on disk, for those larger than memory; None keeps
             them in memory.
         warm_start: what a new run starts from; None for initializers.
-        strategy: "one_device", "mirrored" or "multi_worker".
+        strategy: "one_device"; "mirrored"; "multi_worker"; "parameter_server", whose
+            node tables are cut over the parameter servers that TF_CONFIG lists, and
+            whose workers take a batch each.
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
         deterministic: the same run gives the same bits, also if it was interrupted;
@@ -148,7 +150,9 @@ class TrainSettings:
     log_every: int = 1000
     partitions: Partitions | None = None
     warm_start: WarmStart | None = None
-    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
+    strategy: Literal["one_device", "mirrored", "multi_worker", "parameter_server"] = (
+        "one_device"
+    )
     compile: bool = False
     seed: int = 0
     deterministic: bool = True

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 
 import twhin_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 from recap_tf.core import config
+from recap_tf.core.cluster import read_task, serve
 from recap_tf.core.command import run_command
 from recap_tf.core.stopping import catch_signals
+from recap_tf.core.strategy import PARAMETER_SERVER
 from twhin_tf import settings
 from twhin_tf.after_training import finish
+from twhin_tf.cluster_training import ClusterTrainer
 from twhin_tf.disk_tables import refuse_whole_tables
 from twhin_tf.exporting import ExportSettings
 from twhin_tf.graph import read_graph
@@ -35,12 +38,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     embedder, train = settings.Embedder(), settings.TrainSettings()
+    if train.strategy == PARAMETER_SERVER:
+        task = read_task()
+        if task.serves:
+            serve(task)
+            return
     if embedder.synthetic is not None:
         make_graph(embedder.synthetic, say)
     export = ExportSettings()
     if train.partitions is not None and export.folder and export.takes_tables_whole:
         refuse_whole_tables()  # now, not at the end
     kind = Trainer if train.partitions is None else PartitionedTrainer
+    if train.strategy == PARAMETER_SERVER and train.partitions is None:
+        kind = ClusterTrainer
+        if export.folder and export.takes_tables_whole:
+            refuse_whole_tables(f'twhin.train.strategy = "{PARAMETER_SERVER}"')
     trainer = kind(embedder, train, config.operative(), eager=arguments.debug)
     for name, table in trainer.model.tables.items():
         say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}.")

@@ -138,6 +138,7 @@ class Trainer:
             ],
             stop=stop,
             eager=self._eager,
+            spread=self._spread(),
         )
         self._save(done)
         self._checkpoints.wait()
@@ -155,6 +156,10 @@ class Trainer:
 
     def _restore(self, path: str) -> None:
         self._checkpoints.restore(path)
+
+    def _spread(self):
+        """What runs steps elsewhere, see `loop.run_loop`."""
+        return None
 
     def _input_events(self) -> Sequence[loop.Event]:
         """What the input has to do between steps."""

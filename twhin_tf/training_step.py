@@ -44,7 +44,9 @@ class TrainingStep:
     @tf.autograph.experimental.do_not_convert
     def __call__(self, iterator: Iterator) -> tf.Tensor:
         edges = iterator.get_next()
-        if self._strategy.num_replicas_in_sync == 1:
+        # What a worker of a cluster runs is in the strategy's scope.
+        alone = self._strategy.num_replicas_in_sync == 1
+        if alone and not tf.distribute.in_cross_replica_context():
             report = self.update(edges)
         else:
             reports = self._strategy.run(self.update, args=(edges,))

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from recap_tf.core.half_tables import read_rows
 from recap_tf.core.tables import parquet_writer
 
 _BLOCK = 65_536
@@ -43,8 +44,8 @@ def write_vectors(
         np.lib.format.write_array_header_1_0(npy, array)
         for start in range(0, rows, _BLOCK):
             stop = min(start + _BLOCK, rows)
-            vectors = tf.gather(table, tf.range(start, stop))
-            vectors = np.ascontiguousarray(tf.cast(vectors, tf.float32), "<f4")
+            vectors = read_rows(table, tf.range(start, stop))
+            vectors = np.ascontiguousarray(vectors, "<f4")
             npy.write(vectors.tobytes())
             offsets = pa.array(np.arange(stop - start + 1, dtype=np.int32) * dim)
             lists = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))

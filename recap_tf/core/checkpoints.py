@@ -23,6 +23,7 @@ import tensorflow as tf
 from recap_tf.core import files
 from recap_tf.core.command import UserError
 from recap_tf.core.pretrained import VocabularyRows
+from recap_tf.core.sharded_tables import ShardedVariable
 
 _NAME = re.compile(r"step-(\d{8,})$")
 _METADATA = "checkpoint.json"
@@ -105,7 +106,7 @@ def weight_shapes(root: Any) -> dict[str, list[int]]:
     return {
         path: node.shape.as_list()
         for path, node in _nodes(root)
-        if isinstance(node, tf.Variable)
+        if isinstance(node, (tf.Variable, ShardedVariable))
     }
 
 
@@ -183,6 +184,8 @@ class Checkpoints:
         state: what else goes into the checkpoint, name -> trackable.
         keep: how many checkpoints stay; the best one stays besides. None for all.
         spared: which of the old checkpoints' folders stay besides.
+        background: training goes on while a checkpoint is written, of copies of all
+            variables in this process. Otherwise each variable's process writes it.
     """
 
     def __init__(
@@ -192,6 +195,7 @@ class Checkpoints:
         state: Mapping[str, Any],
         keep: int | None = None,
         spared: Callable[[list[str]], Collection[str]] = lambda old: (),
+        background: bool = True,
     ):
         if keep is not None and keep < 1:
             raise ValueError(
@@ -200,6 +204,7 @@ class Checkpoints:
         self.save_dir = save_dir
         self.keep = keep
         self._spared = spared
+        self._background = background
         self._model = model
         self._checkpoint = tf.train.Checkpoint(model=model, **state)
         self._written = threading.Event()
@@ -278,7 +283,7 @@ class Checkpoints:
         self._checkpoint.write(
             posixpath.join(aside, "state"),
             options=tf.train.CheckpointOptions(
-                experimental_enable_async_checkpoint=True,
+                experimental_enable_async_checkpoint=self._background,
                 experimental_write_callbacks=[finish],
             ),
         )

@@ -8,18 +8,22 @@ al. 2018, "Training with Low-precision Embedding Tables").
 
 import tensorflow as tf
 
+from recap_tf.core.sharded_tables import ShardedVariable, read_shards
+
 _LEAST_NORMAL_HALF = 2.0**-14
 _HALF_STEP = 2.0**-24
 _LARGEST_HALF = 65504.0
 
 
-def read_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+def read_rows(table: tf.Variable | ShardedVariable, rows: tf.Tensor) -> tf.Tensor:
     """Rows of a table, (..., dim) float32; their gradient is float32 as well.
 
     Args:
-        table: (rows, dim) of any float type.
+        table: (rows, dim) of any float type; it may be sharded.
         rows: (...) integers.
     """
+    if isinstance(table, ShardedVariable):
+        return read_shards(table, tf.convert_to_tensor(rows), read_rows)
     if table.dtype == tf.float32:
         return tf.gather(table, rows)
 

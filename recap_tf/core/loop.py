@@ -73,6 +73,7 @@ def run_loop(
     events: Sequence[Event],
     stop: Stop,
     eager: bool = False,
+    spread: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
 ) -> int:
     """Trains from step `first` up to step `last`.
 
@@ -84,6 +85,8 @@ def run_loop(
         events: called after the steps that are multiples of theirs, in this order.
         stop: ends the loop after the call that is under way.
         eager: one plain step at a time, without a graph.
+        spread: makes, of the function that runs several steps on this machine, one that
+            has them run elsewhere, such as `worker_steps.WorkerSteps`.
 
     Returns:
         The number of steps done.
@@ -92,6 +95,8 @@ def run_loop(
         UserError: a loss is not finite; the message names the step and the loss.
     """
     run = _eagerly(step) if eager else _in_graph(step, len(names))
+    if spread is not None:
+        run = spread(run)
     means = [_Mean(names) for _ in events]
     done, size, ended = first, 1, False
     with _progress_bar(first, last) as bar:

@@ -14,6 +14,7 @@ import tf_keras as keras
 from recap_tf.core.half_tables import AsFloat32
 from recap_tf.core.optimizers import Adam
 from recap_tf.core.schedules import Schedule
+from recap_tf.core.sharded_tables import ShardedVariable
 
 _legacy = keras.optimizers.legacy
 _on_tpu = tf.tpu.experimental.embedding
@@ -57,6 +58,16 @@ class RowOptimizer:
         """This update's numbers, "lr_t" among them, where `var` is."""
         key = (var.device, var.dtype.base_dtype)
         return (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+
+    def get_slot(self, var, slot_name):
+        if not isinstance(var, ShardedVariable):
+            return super().get_slot(var, slot_name)
+        # Keras puts a new one together each time; checkpoints go by identity.
+        slots = vars(self).setdefault("_slots_of_sharded", {})
+        key = (id(var), slot_name)
+        if key not in slots:
+            slots[key] = super().get_slot(var, slot_name)
+        return slots[key]
 
     def reset_rows(self, table: tf.Variable, rows: tf.Tensor) -> None:
         """Forgets what was learned about `rows`, (n,) integers, of `table`."""

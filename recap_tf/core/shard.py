@@ -2,13 +2,15 @@
 
 import dataclasses
 
+import tensorflow as tf
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """Which of `count` input pipelines this one is."""
+    """Which of `count` input pipelines this one is; scalar tensors will do."""
 
-    index: int = 0
-    count: int = 1
+    index: int | tf.Tensor = 0
+    count: int | tf.Tensor = 1
 
 
 WHOLE = Shard()

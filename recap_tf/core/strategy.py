@@ -4,19 +4,24 @@ from typing import Literal
 
 import tensorflow as tf
 
+from recap_tf.core import cluster
+
 StrategyName = Literal["one_device", "mirrored", "multi_worker", "tpu"]
+PARAMETER_SERVER = "parameter_server"
+"""A further one, for models whose tables are made to be cut."""
 
 
-def make_strategy(name: StrategyName, tpu: str = "") -> tf.distribute.Strategy:
+def make_strategy(name: StrategyName | str, tpu: str = "") -> tf.distribute.Strategy:
     """The `tf.distribute` strategy of that name.
 
     Args:
         name: "one_device"; "mirrored", all accelerators of this machine, or all its
-            logical CPUs; "multi_worker", the machines that TF_CONFIG lists; "tpu".
+            logical CPUs; "multi_worker", the machines that TF_CONFIG lists; "tpu";
+            "parameter_server", of the chief that TF_CONFIG lists.
         tpu: the TPU's name or address; "" finds that of the machine.
 
     Raises:
-        ValueError: an unknown name, or no TPU answers.
+        ValueError: an unknown name, no TPU answers, or TF_CONFIG is unfit.
     """
     if name == "one_device":
         return tf.distribute.get_strategy()
@@ -35,9 +40,11 @@ def make_strategy(name: StrategyName, tpu: str = "") -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "tpu":
         return _tpu_strategy(tpu)
+    if name == PARAMETER_SERVER:
+        return cluster.connect(cluster.read_task())
     raise ValueError(
-        "strategy must be one of one_device, mirrored, multi_worker, tpu. "
-        f"Received: {name!r}"
+        "strategy must be one of one_device, mirrored, multi_worker, tpu, "
+        f"parameter_server. Received: {name!r}"
     )
 
 
