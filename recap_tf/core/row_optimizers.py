@@ -5,7 +5,7 @@ are per row of the table; g is the sum of a row's gradients over the batch, t co
 updates from 1. Rows that a batch does not hold keep their weights and their state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import gin
 import tensorflow as tf
@@ -40,6 +40,10 @@ class RowOptimizer:
             ValueError: TPUs have none.
         """
         raise NotImplementedError("A row optimizer defines as_tpu().")
+
+    def tpu_slots(self) -> Mapping[str, Sequence[str]]:
+        """State kept per row -> TPUs' names of it; of several, side by side."""
+        return {name: [f"{name}s"] for name in self.slot_starts()}
 
     def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
         grad, indices = add_up(grad, indices)
@@ -246,6 +250,9 @@ class LazyAdam(RowOptimizer, Adam):
 
     def slot_starts(self):
         return {"moments": 0.0}
+
+    def tpu_slots(self):
+        return {"moments": ["momenta", "velocities"]}
 
     def as_tpu(self, learning_rate):
         beta_1, beta_2 = self._exact_betas
