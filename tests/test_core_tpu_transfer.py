@@ -58,9 +58,11 @@ def test_tables_and_state_go_there_and_back(as_if_on_tpu, tmp_path, optimizer):
     transfer.send(variables)
     np.testing.assert_array_equal(layer.variable("users"), sent[0])
     if optimizer is LazyAdam:
-        names = dict(tf.train.TrackableView(transfer._in_cores()).children(
-            transfer._in_cores()
-        )["_variables"]["users"])
+        names = dict(
+            tf.train.TrackableView(transfer._in_cores()).children(transfer._in_cores())[
+                "_variables"
+            ]["users"]
+        )
         np.testing.assert_array_equal(names["momenta"], sent[1][:, :3])
         np.testing.assert_array_equal(names["velocities"], sent[1][:, 3:])
     for value in values:

@@ -18,6 +18,7 @@ from twhin_tf.exporting import ExportSettings
 from twhin_tf.graph import read_graph
 from twhin_tf.partitioned_training import PartitionedTrainer, peak_megabytes
 from twhin_tf.synthetic_graph import make_graph
+from twhin_tf.tpu_training import TpuTrainer
 from twhin_tf.trained import load_model
 from twhin_tf.training import Trainer, say
 
@@ -40,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     export = ExportSettings()
     if train.partitions is not None and export.folder and export.takes_tables_whole:
         refuse_whole_tables()  # now, not at the end
-    kind = Trainer if train.partitions is None else PartitionedTrainer
+    kind = TpuTrainer if train.strategy == "tpu" else Trainer
+    if train.partitions is not None:
+        kind = PartitionedTrainer
     trainer = kind(embedder, train, config.operative(), eager=arguments.debug)
     for name, table in trainer.model.tables.items():
         say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}.")
@@ -61,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model, graph = trainer.model, read_graph(embedder.graph)
         if train.partitions is not None:
             say(f"At most {peak_megabytes():,.0f} MB of memory were in use.")
+        if kind is not Trainer:
             model = load_model(outcome.checkpoint, embedder, graph)
         finish(model, graph, train.save_dir, outcome.step)
 
