@@ -39,7 +39,8 @@ twhin.train.log_every = 2
 twhin.train.checkpoint_every = 4
 """
 
-TABLE = "model/node_tables/variables_of/{}/.ATTRIBUTES/VARIABLE_VALUE"
+VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+TABLE = "model/node_tables/variables_of/{}/" + VALUE
 
 
 @pytest.fixture
@@ -136,10 +137,13 @@ def test_a_tpu_starts_from_old_vectors(folder, no_tpu):
         "WarmStart__checkpoint": repr(str(folder / "old")),
         "WarmStart__graph": repr(str(folder)),
         "NodeTable__learning_rate": 1e-9,
+        "twhin__embedder__relation_learning_rate": 1e-9,
     }
     new = state(on_tpu(folder, "new", twhin__train__steps=1, **warm))
-    name = TABLE.format("user")
-    np.testing.assert_allclose(new[name], old[name], atol=1e-6)
+    (relations,) = [n for n in old if n.endswith("/translations/" + VALUE)]
+    assert np.abs(old[relations]).max() > 0.01
+    for name in (TABLE.format("user"), TABLE.format("post"), relations):
+        np.testing.assert_allclose(new[name], old[name], atol=1e-6)
 
 
 @pytest.mark.parametrize(
