@@ -33,7 +33,7 @@ TWHIN_ORDER = [
     ["partition_files"],
     ["partition_buffer"],
     ["operators", "comparators", "negatives", "losses"],
-    ["warm_start"],
+    ["warm_start", "lookups"],
     ["model"],
     ["disk_tables"],
     ["known_edges", "neighbours", "product_quantization", "vectors"],
@@ -41,12 +41,12 @@ TWHIN_ORDER = [
     ["popularity", "retrieval"],
     ["evaluation", "exporting"],
     ["settings"],
-    ["building", "training_step"],
+    ["building", "training_step", "tpu_step"],
     ["partitioned_checkpoints"],
     ["trained"],
     ["old_vectors"],
     ["training"],
-    ["partitioned_training", "cluster_training"],
+    ["partitioned_training", "cluster_training", "tpu_training"],
     ["after_training"],
 ]
 ORDER = [

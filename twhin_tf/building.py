@@ -14,11 +14,21 @@ from twhin_tf.settings import Embedder
 from twhin_tf.warm_start import Drift
 
 
-def create_graph_embeddings(embedder: Embedder, graph: Graph) -> GraphEmbeddings:
-    """The model with its first weights."""
+def create_graph_embeddings(
+    embedder: Embedder, graph: Graph, node_tables: NodeTables | None = None
+) -> GraphEmbeddings:
+    """The model with its first weights.
+
+    Args:
+        embedder: the settings.
+        graph: that it is of.
+        node_tables: those of another model, to share; None makes new ones.
+    """
+    if node_tables is None:
+        node_tables = NodeTables(graph, embedder.dim, embedder.table, embedder.tables)
     names = [relation.name for relation in graph.relations]
     return GraphEmbeddings(
-        NodeTables(graph, embedder.dim, embedder.table, embedder.tables),
+        node_tables,
         RelationOperators(names, embedder.operator, embedder.operators),
         embedder.comparator,
         functools.partial(

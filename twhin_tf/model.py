@@ -1,5 +1,6 @@
 """Graph embeddings: node tables, relations' operators, and how well an edge fits."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from recap_tf.core.optimizers import Optimizer
 from twhin_tf.comparators import Dot
+from twhin_tf.lookups import LookedUp
 from twhin_tf.losses import EdgeLoss, NegativeScores
 from twhin_tf.negatives import (
     Batch,
@@ -111,15 +113,24 @@ class GraphEmbeddings(tf.Module):
         group = tf.zeros(tf.shape(transformed)[:1], tf.int32)
         return self.comparator.grouped(transformed, candidates[tf.newaxis], group)
 
-    def read(self, edges: tf.Tensor, dropout_seed: tf.Tensor | None = None) -> Batch:
+    def read(
+        self,
+        edges: tf.Tensor,
+        dropout_seed: tf.Tensor | None = None,
+        looked_up: LookedUp | None = None,
+    ) -> Batch:
         """The vectors of edges.
 
         Args:
             edges: (batch, 3) integers: lhs, relation, rhs.
             dropout_seed: (2,) integers; none for no dropout.
+            looked_up: the vectors, if the node tables have been asked already.
         """
         lhs, relation, rhs = tf.unstack(edges, axis=1)
-        lhs_vectors, rhs_vectors = self.node_tables.edges(lhs, relation, rhs)
+        if looked_up is None:
+            lhs_vectors, rhs_vectors = self.node_tables.edges(lhs, relation, rhs)
+        else:
+            lhs_vectors, rhs_vectors = looked_up.ends
         queries = self.operators([lhs_vectors, relation])
         if self._dropout and dropout_seed is not None:
             queries = tf.nn.experimental.stateless_dropout(
@@ -130,6 +141,7 @@ class GraphEmbeddings(tf.Module):
             relation=relation,
             vectors={"lhs": lhs_vectors, "rhs": rhs_vectors},
             queries=queries,
+            drawn={} if looked_up is None else looked_up.drawn,
         )
 
     def scores(self, batch: Batch) -> tf.Tensor:
@@ -181,14 +193,23 @@ class EdgeObjective:
         self._mask_known, self._penalty = mask_known, penalty
         self._weights, self._drift = relation_weights, drift
 
-    def __call__(self, edges: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def of(self, model: GraphEmbeddings) -> "EdgeObjective":
+        """The same for another model of the same graph."""
+        other = copy.copy(self)
+        other._model = model
+        return other
+
+    def __call__(
+        self, edges: tf.Tensor, seed: tf.Tensor, looked_up: LookedUp | None = None
+    ) -> tf.Tensor:
         """Loss and AUC within the batch, (2,).
 
         Args:
             edges: (batch, 3) int32.
             seed: (2,) int64; the same draws the same negatives.
+            looked_up: the vectors, if the node tables have been asked already.
         """
-        batch = self._model.read(edges, derived(seed, _DROPOUT))
+        batch = self._model.read(edges, derived(seed, _DROPOUT), looked_up)
         drawn = [
             one
             for number, sampler in enumerate(self._negatives)

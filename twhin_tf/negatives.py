@@ -6,6 +6,7 @@ edge is compared with those of its group.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import gin
@@ -27,12 +28,17 @@ class Batch:
         relation: (batch,) int32.
         vectors: side -> (batch, dim); the left-hand sides as they are in the table.
         queries: (batch, dim): the operators' results.
+        drawn: (sampler, side) -> rows and vectors of each type there, where they were
+            drawn and looked up before the step.
     """
 
     rows: dict[str, tf.Tensor]
     relation: tf.Tensor
     vectors: dict[str, tf.Tensor]
     queries: tf.Tensor
+    drawn: Mapping[
+        tuple["Negatives", Side], tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]
+    ] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +79,15 @@ class Negatives:
         """
         self.tables, self.degrees = tables, degrees
 
+    def draw_rows(self, seed: tf.Tensor) -> dict[Side, list[tf.Tensor]]:
+        """Rows of whole tables that `draw` with the same seed looks up.
+
+        Returns:
+            side -> for each of `tables.type_numbers(side)`, (n,) int32; empty for a
+            sampler that takes its candidates from the batch.
+        """
+        return {}
+
     def draw(self, batch: Batch, seed: tf.Tensor) -> list[tuple[Side, Candidates]]:
         """Candidates for every edge, with the end that they stand in for.
 
@@ -80,16 +95,20 @@ class Negatives:
             batch: the edges.
             seed: (2,) int64; the same seed draws the same.
         """
-        ends = ("lhs", "rhs") if self.sides == "both" else (self.sides,)
         return [
             (side, candidates)
-            for number, side in enumerate(ends)
+            for number, side in enumerate(self.ends)
             for candidates in self.of_side(batch, side, derived(seed, number))
         ]
 
     def of_side(self, batch: Batch, side: Side, seed: tf.Tensor) -> list[Candidates]:
         """The candidates of one side."""
         raise NotImplementedError("A sampler of negatives defines of_side().")
+
+    @property
+    def ends(self) -> tuple[Side, ...]:
+        """The sides, one by one."""
+        return ("lhs", "rhs") if self.sides == "both" else (self.sides,)
 
 
 @gin.register
@@ -108,8 +127,7 @@ class InBatchNegatives(Negatives):
         self.count, self.sides = _at_least_one("InBatchNegatives", count), sides
 
     def draw(self, batch, seed):
-        groups = len(self.tables.relations)
-        ends = ("lhs", "rhs") if self.sides == "both" else (self.sides,)
+        groups, ends = len(self.tables.relations), self.ends
         places = draw_places(batch.relation, groups, self.count * len(ends), seed)
         # Drawing is a sort: both sides share one permutation, of which one takes the
         # beginning, the other what follows.
@@ -213,22 +231,35 @@ class GlobalNegatives(Negatives):
             ]
         self._log_shares = _LogShares(shares)
 
+    def draw_rows(self, seed):
+        return {
+            side: self._rows_of_side(side, derived(seed, number))
+            for number, side in enumerate(self.ends)
+        }
+
     def of_side(self, batch, side, seed):
-        numbers = self.tables.type_numbers(side)
         group = self.tables.group(batch.relation, side)
-        rows = [
-            self._rows(side, place, number, derived(seed, place))
-            for place, number in enumerate(numbers)
-        ]
-        vectors = [
-            self.tables.vectors(number, row)
-            for number, row in zip(numbers, rows, strict=True)
-        ]
+        if (self, side) in batch.drawn:
+            rows, vectors = batch.drawn[self, side]
+        else:
+            rows = self._rows_of_side(side, seed)
+            vectors = [
+                self.tables.vectors(number, row)
+                for number, row in zip(
+                    self.tables.type_numbers(side), rows, strict=True
+                )
+            ]
         rows = tf.stack(rows)
         log_q = None
         if self.log_q:
             log_q = self._log_shares.of(side, rows, batch.rows[side], group)
         return [Candidates(tf.stack(vectors), group, rows, log_q=log_q)]
+
+    def _rows_of_side(self, side, seed) -> list[tf.Tensor]:
+        return [
+            self._rows(side, place, number, derived(seed, place))
+            for place, number in enumerate(self.tables.type_numbers(side))
+        ]
 
     def _rows(self, side, place, number, seed) -> tf.Tensor:
         size = self.tables.rows(number)

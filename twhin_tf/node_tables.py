@@ -162,7 +162,7 @@ class NodeTables(tf.Module):
                     mine.append(groups[side] == numbers.index(number))
                 else:
                     mine.append(None)
-            rows = _own_rows(rows, mine, self.rows(number))
+            rows = own_rows(rows, mine, self.rows(number))
             vectors = self.vectors(number, rows)
             for part, side in zip(
                 tf.split(vectors, len(sides)) if len(sides) > 1 else [vectors],
@@ -170,16 +170,21 @@ class NodeTables(tf.Module):
                 strict=True,
             ):
                 found[side].append((groups[side], part))
-        return _merge(found["lhs"]), _merge(found["rhs"])
+        return merge(found["lhs"]), merge(found["rhs"])
 
 
-def _own_rows(
+def own_rows(
     rows: Sequence[tf.Tensor], mine: Sequence[tf.Tensor | None], size: int
 ) -> tf.Tensor:
     """`rows` one after the other; those that are not of this type become one that is.
 
     Its gradient gets zeros added. A row that the batch does not hold would be
     touched: lazy optimizers move a row that they see.
+
+    Args:
+        rows: (batch,) integers, of one side each.
+        mine: (batch,) bool of each, which are of this type; none for all.
+        size: rows of the type.
     """
     if len(rows) == 1 and mine[0] is None:
         return rows[0]
@@ -195,8 +200,12 @@ def _own_rows(
     return tf.where(mask, joined, tf.minimum(present, size - 1))
 
 
-def _merge(parts: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
-    """Each edge's vector among those that every table of its side offers."""
+def merge(parts: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> tf.Tensor:
+    """Each edge's vector among those that every table of its side offers.
+
+    Args:
+        parts: the edges' groups (batch,), and vectors (batch, dim), of each group.
+    """
     (group, merged), *others = parts
     for number, (_, vectors) in enumerate(others, start=1):
         merged = tf.where((group == number)[:, tf.newaxis], vectors, merged)

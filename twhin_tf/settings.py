@@ -17,6 +17,7 @@ from recap_tf.core import row_optimizers, schedules  # noqa: F401
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.row_optimizers import SparseAdagrad
 from recap_tf.core.schedules import Schedule
+from recap_tf.core.strategy import StrategyName
 from twhin_tf import evaluation, exporting  # noqa: F401
 from twhin_tf.comparators import Dot
 from twhin_tf.edges import Edges
@@ -132,9 +133,10 @@ class TrainSettings:
         partitions: keeps node tables on disk, for those larger than memory; None keeps
             them in memory.
         warm_start: what a new run starts from; None for initializers.
-        strategy: "one_device"; "mirrored"; "multi_worker"; "parameter_server", whose
-            node tables are cut over the parameter servers that TF_CONFIG lists, and
-            whose workers take a batch each.
+        strategy: "one_device"; "mirrored"; "multi_worker"; "tpu"; "parameter_server",
+            whose node tables are cut over the parameter servers that TF_CONFIG lists,
+            and whose workers take a batch each.
+        tpu: name or address of the TPU.
         compile: compile loss and gradients with XLA; slower on CPUs.
         seed: of the initial vectors, of negatives and of the order of edges.
         deterministic: the same run gives the same bits, also if it was interrupted;
@@ -150,9 +152,8 @@ class TrainSettings:
     log_every: int = 1000
     partitions: Partitions | None = None
     warm_start: WarmStart | None = None
-    strategy: Literal["one_device", "mirrored", "multi_worker", "parameter_server"] = (
-        "one_device"
-    )
+    strategy: Literal[StrategyName, "parameter_server"] = "one_device"
+    tpu: str = ""
     compile: bool = False
     seed: int = 0
     deterministic: bool = True

@@ -21,6 +21,7 @@ from twhin_tf.exporting import ExportSettings
 from twhin_tf.graph import read_graph
 from twhin_tf.partitioned_training import PartitionedTrainer, peak_megabytes
 from twhin_tf.synthetic_graph import make_graph
+from twhin_tf.tpu_training import TpuTrainer
 from twhin_tf.trained import load_model
 from twhin_tf.training import Trainer, say
 
@@ -48,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     export = ExportSettings()
     if train.partitions is not None and export.folder and export.takes_tables_whole:
         refuse_whole_tables()  # now, not at the end
-    kind = Trainer if train.partitions is None else PartitionedTrainer
-    if train.strategy == PARAMETER_SERVER and train.partitions is None:
+    kind = TpuTrainer if train.strategy == "tpu" else Trainer
+    if train.partitions is not None:
+        kind = PartitionedTrainer
+    elif train.strategy == PARAMETER_SERVER:
         kind = ClusterTrainer
         if export.folder and export.takes_tables_whole:
             refuse_whole_tables(f'twhin.train.strategy = "{PARAMETER_SERVER}"')
@@ -73,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model, graph = trainer.model, read_graph(embedder.graph)
         if train.partitions is not None:
             say(f"At most {peak_megabytes():,.0f} MB of memory were in use.")
+        if kind in (PartitionedTrainer, TpuTrainer):
             model = load_model(outcome.checkpoint, embedder, graph)
         finish(model, graph, train.save_dir, outcome.step)
 

@@ -85,11 +85,11 @@ class Trainer:
             if warm.drift:
                 with self._strategy.scope():
                     drift = Drift(warm.drift, self.model.node_tables, self._old.vectors)
-        objective = create_objective(
+        self._objective = create_objective(
             embedder, self._graph, self.model, settings.edges, drift
         )
         self._train_step = TrainingStep(
-            objective,
+            self._objective,
             [weight for _, weights in groups.values() for weight in weights],
             self._optimizer,
             self._step,

@@ -45,13 +45,14 @@ class EmbeddingTables(keras.layers.Layer):
 
     Args:
         tables: their specs.
-        replica_batch_size: examples per batch and replica; TPUs need to know.
+        replica_batch_size: examples per batch and replica; TPUs need to know. By the
+            feature's name, where features come with batches of their own.
     """
 
     def __init__(
         self,
         tables: Sequence[TableSpec],
-        replica_batch_size: int | None = None,
+        replica_batch_size: int | Mapping[str, int] | None = None,
         **kwargs,
     ):
         super().__init__(**({"dtype": "float32"} | kwargs))
@@ -80,10 +81,15 @@ class EmbeddingTables(keras.layers.Layer):
             )
             for feature, spec in self._served.items()
         }
+        size = self.replica_batch_size
+        shapes = {feature: None for feature in self._features}
+        if isinstance(size, Mapping):
+            shapes = {name: tf.TensorShape([size[name]]) for name in self._features}
+            size = None
         self.embedding = tfrs.layers.embedding.TPUEmbedding(
-            self._features, optimizer=None, batch_size=self.replica_batch_size
+            self._features, optimizer=None, batch_size=size
         )
-        self.embedding.build({feature: None for feature in self._features})
+        self.embedding.build(shapes)
         for name, finder in self.finders.items():
             finder.build(None)
             if isinstance(finder, OpenVocabularyRows):
@@ -162,6 +168,17 @@ class EmbeddingTables(keras.layers.Layer):
             for name, spec in self.tables.items()
             if spec.log_norm
         }
+
+    def off_tpu(self) -> _on_tpu.TPUEmbedding:
+        """The same tables, and the state that TPUs keep of them, as plain variables.
+
+        Made outside of the TPUStrategy's scope.
+        """
+        # A checkpoint of TPUEmbeddingForServing, which the layer takes off TPU, does
+        # not know that cores have to load what was read.
+        made = _on_tpu.TPUEmbedding(self._features, optimizer=None)
+        made.build()
+        return made
 
     @property
     def lookup_tables(self) -> list[tf.lookup.StaticHashTable]:

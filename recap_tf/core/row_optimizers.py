@@ -5,7 +5,7 @@ are per row of the table; g is the sum of a row's gradients over the batch, t co
 updates from 1. Rows that a batch does not hold keep their weights and their state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import gin
 import tensorflow as tf
@@ -39,6 +39,14 @@ class RowOptimizer:
             ValueError: TPUs have none.
         """
         raise NotImplementedError("A row optimizer defines as_tpu().")
+
+    def tpu_slots(self) -> Mapping[str, Sequence[str]]:
+        """State kept per row -> TPUs' names of it; of several, side by side."""
+        return {name: [f"{name}s"] for name in self.slot_starts()}
+
+    def tpu_offsets(self) -> Mapping[str, float]:
+        """TPUs' name of a state -> by how much it is above ours, where it is."""
+        return {}
 
     def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
         grad, indices = add_up(grad, indices)
@@ -259,6 +267,9 @@ class LazyAdam(_OnlyRows, Adam):
     def slot_starts(self):
         return {"moments": 0.0}
 
+    def tpu_slots(self):
+        return {"moments": ["momenta", "velocities"]}
+
     def as_tpu(self, learning_rate):
         beta_1, beta_2 = self._exact_betas
         return _on_tpu.Adam(
@@ -342,6 +353,12 @@ class SparseFTRL(_OnlyRows, _legacy.Optimizer):
 
     def slot_starts(self):
         return {"sums": 0.0}
+
+    def tpu_slots(self):
+        return {"sums": ["accumulators", "linears"]}
+
+    def tpu_offsets(self):
+        return {"accumulators": self.initial_accumulator_value}
 
     def as_tpu(self, learning_rate):
         return _on_tpu.FTRL(
