@@ -13,6 +13,7 @@ Read in this order; no module imports one below it:
     packing, edges      a graph folder -> batches of (lhs, relation, rhs)
     grouped_product, node_tables    vectors of nodes, and many products of them at once
     operators, comparators, negatives, losses    the parts of a score and of its loss
+    lookups             what a batch looks up, listed ahead of its step
     model               edges -> scores -> loss
     known_edges, popularity, link_prediction, evaluation    ranks of held-out edges
     neighbours, product_quantization, inverted_file, retrieval    nearest nodes
@@ -22,7 +23,9 @@ Read in this order; no module imports one below it:
     old_vectors, warm_start    a training that starts from another one's vectors
     partition_order, partition_files, partition_buffer, partitioned_edges,
     partitioned_checkpoints, partitions, disk_tables    tables larger than memory
-    training_step, partitioned_training, trained, training    settings -> checkpoints
+    training_step, tpu_step    one update
+    trained, training, partitioned_training, cluster_training, tpu_training
+                        settings -> checkpoints
     after_training      metrics and an export at the end
     vocabulary, synthetic, train, evaluate, export    the commands
 
