@@ -246,7 +246,7 @@ def test_score_all_and_transform_agree_with_score():
     np.testing.assert_allclose([every[0, 4], every[1, 2]], one, rtol=1e-5)
 
 
-@pytest.mark.parametrize("groups, rows", [(1, 5), (3, 5), (20, 60)])
+@pytest.mark.parametrize("groups, rows", [(1, 5), (3, 3), (3, 5), (20, 60)])
 def test_grouped_product_and_its_gradients(groups, rows):
     vectors = tf.Variable(tf.random.normal([7, 4]))
     matrices = tf.Variable(tf.random.normal([groups, rows, 4]))

@@ -52,13 +52,14 @@ def seeds(count):
     return [tf.constant([7, step], tf.int64) for step in range(count)]
 
 
-def test_places_are_permutations_of_each_group_repeated():
+@pytest.mark.parametrize("groups", [3, 20], ids=["few", "many"])
+def test_places_are_permutations_of_each_group_repeated(groups):
     group = tf.constant([2, 0, 2, 2, 0, 2])
     members = {0: {1, 4}, 2: {0, 2, 3, 5}}
     orders = set()
     for seed in seeds(20):
-        places = draw_places(group, 3, 5, seed).numpy()
-        assert places.shape == (3, 5)
+        places = draw_places(group, groups, 5, seed).numpy()
+        assert places.shape == (groups, 5)
         for number, own in members.items():
             size = len(own)
             assert set(places[number, :size]) == own
@@ -71,9 +72,10 @@ def test_places_are_permutations_of_each_group_repeated():
     assert len(orders) > 8
 
 
-def test_every_place_is_drawn_equally_often():
+@pytest.mark.parametrize("groups", [1, 20], ids=["few", "many"])
+def test_every_place_is_drawn_equally_often(groups):
     group = tf.zeros([5], tf.int32)
-    drawn = [draw_places(group, 1, 1, seed).numpy()[0, 0] for seed in seeds(500)]
+    drawn = [draw_places(group, groups, 1, seed).numpy()[0, 0] for seed in seeds(500)]
     counts = np.bincount(drawn, minlength=5)
     assert counts.min() > 60 and counts.max() < 140
 

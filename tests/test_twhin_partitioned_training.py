@@ -254,6 +254,21 @@ def test_another_run_does_not_go_on_from_the_checkpoint(graph, tmp_path):
         train(embedder, make_settings(whole))
 
 
+def test_a_run_does_not_go_on_from_a_cut_off_file(graph, tmp_path):
+    embedder = make_embedder(graph)
+    train(embedder, make_settings(tmp_path, steps=5))
+    (path,) = checkpoints.list_checkpoints(str(tmp_path))
+    versions = read_partitions_state(path).versions["user"]
+    partition = next(number for number, version in enumerate(versions) if version)
+    name = f"{partition:05d}-{versions[partition]:06d}.bin"
+    file = tmp_path / "partitions" / "user" / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4])
+    message = rf"{name} must hold .* {len(whole)} bytes. Received: {len(whole) - 4}"
+    with pytest.raises(UserError, match=message):
+        train(embedder, make_settings(tmp_path, steps=10))
+
+
 MEASURED = """
 import json, sys
 from recap_tf.core.stopping import Stop

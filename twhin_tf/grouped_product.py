@@ -24,6 +24,12 @@ def grouped_product(
     groups, rows, dim = matrices.shape
     if groups == 1:
         return tf.matmul(vectors, matrices[0], transpose_b=True)
+    if dim < rows and groups <= _MOST_GROUPS:
+        # Each vector in the columns of its group, zeros in the others': less than the
+        # products with the matrices of all groups.
+        blocks = tf.transpose(matrices, [0, 2, 1])
+        spread = _own_columns(group, groups, dim) * tf.tile(vectors, [1, groups])
+        return tf.matmul(spread, tf.reshape(blocks, [groups * dim, rows]))
     if groups <= _MOST_GROUPS or groups * rows <= _MOST_COLUMNS:
         flat = tf.reshape(matrices, [groups * rows, dim])
         products = tf.matmul(vectors, flat, transpose_b=True)
@@ -40,16 +46,22 @@ def pick(products: tf.Tensor, groups: int, group: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def picked(products):
         def gradient(upstream):
-            # Adding rows up one by one, as TensorFlow would, is slower; so is
-            # broadcasting, hence the product for repeating.
-            spread = tf.constant(np.repeat(np.eye(groups), rows, axis=1), tf.float32)
-            own = tf.matmul(tf.one_hot(group, groups), spread)
-            return own * tf.tile(upstream, [1, groups])
+            # Adding rows up one by one, as TensorFlow would, is slower; so are
+            # broadcasting and `tf.tile`, hence products for repeating.
+            side_by_side = tf.constant(np.tile(np.eye(rows), groups), tf.float32)
+            own = _own_columns(group, groups, rows)
+            return own * tf.matmul(upstream, side_by_side)
 
         places = tf.range(tf.shape(products)[0]) * groups + group
         return tf.gather(tf.reshape(products, [-1, rows]), places), gradient
 
     return picked(products)
+
+
+def _own_columns(group: tf.Tensor, groups: int, size: int) -> tf.Tensor:
+    """(batch, groups * size): 1 in the `size` columns of each row's group, else 0."""
+    spread = tf.constant(np.repeat(np.eye(groups), size, axis=1), tf.float32)
+    return tf.matmul(tf.one_hot(group, groups), spread)
 
 
 def few_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from twhin_tf.node_tables import NodeTables
 
+# Up to so many groups, looking for each one's candidates is faster than one sort.
+_FEW_GROUPS = 16
+
 Side = Literal["lhs", "rhs"]
 Sides = Literal["both", "lhs", "rhs"]
 
@@ -344,14 +347,19 @@ def draw_places(
         (groups, count) int32. Those of a group that the batch does not hold are any.
     """
     batch = group.shape[0]
+    members = tf.math.unsorted_segment_sum(tf.ones_like(group), group, groups)
+    turns = tf.range(count, dtype=members.dtype) % tf.maximum(members, 1)[:, tf.newaxis]
     bits = tf.random.stateless_uniform([batch], seed, 0, 2**24, tf.int32)
+    if groups <= _FEW_GROUPS:
+        # The members of each group with the highest bits: no need to sort the batch.
+        mine = group == tf.range(groups, dtype=group.dtype)[:, tf.newaxis]
+        best = tf.math.top_k(tf.where(mine, bits, -1), min(count, batch)).indices
+        return tf.gather(best, turns, batch_dims=1)
     # One sort puts the groups one after the other, each in random order: group, random
     # bits and place, from the highest bits to the lowest.
     keys = tf.cast(group, tf.int64) * 2**48 + tf.cast(bits, tf.int64) * 2**24
     order = tf.sort(keys + tf.range(batch, dtype=tf.int64)) % 2**24
-    members = tf.math.unsorted_segment_sum(tf.ones_like(group), group, groups)
     starts = tf.cumsum(members, exclusive=True)
-    turns = tf.range(count, dtype=members.dtype) % tf.maximum(members, 1)[:, tf.newaxis]
     places = tf.minimum(starts[:, tf.newaxis] + turns, batch - 1)
     return tf.cast(tf.gather(order, places), tf.int32)
 

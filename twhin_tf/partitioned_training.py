@@ -153,6 +153,8 @@ class PartitionedTrainer(Trainer):
         state.check_goes_on(path, self._state())
         self._checkpoints.restore(path)
         self._files.go_on_from(state.versions)
+        for name in self._layout.parted:
+            self._files.check_complete(name)
         self._where = _Position(**state.position)
         for name in self._layout.parted:
             optimizer, _ = self._groups[f"table/{name}"]
