@@ -23,8 +23,8 @@ import numpy as np
 from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError, run_command
 from recap_tf.evaluation import Evaluator
-from recap_tf.settings import EvaluateSettings
 from recap_tf.trained import load_trained
+from recap_tf.validation_sets import EvaluateSettings
 
 SIDES = ("left", "right")
 
@@ -68,7 +68,10 @@ def score_test_rows(run: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     if not kept.exists():
         path = checkpoints.choose_checkpoint(str(run / "train"))
         arguments = argparse.Namespace(
-            config=f"{path}/config.gin", overrides=[], checkpoint=path, best=None
+            config=f"{path}/config.gin",
+            overrides=["test/Records.parallel_reads=1"],  # rows in their order
+            checkpoint=path,
+            best=None,
         )
         ranker, model, _ = load_trained(arguments)
         sets = [one for one in ranker.validation_sets if one.name == "test"]
