@@ -22,7 +22,7 @@ Side = Literal["lhs", "rhs"]
 Sides = Literal["both", "lhs", "rhs"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Batch:
     """Edges, and what the model made of them.
 
@@ -42,6 +42,19 @@ class Batch:
     drawn: Mapping[
         tuple["Negatives", Side], tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]
     ] = dataclasses.field(default_factory=dict)
+
+    def take(self, end: Literal["queries", "lhs", "rhs"], places: tf.Tensor):
+        """Vectors at `places`, (...) of the batch: (..., dim).
+
+        Their gradients are added into those of the whole batch in place; TensorFlow
+        would spread them over zeros and add that up. To be called before the vectors
+        are used otherwise.
+        """
+        if end == "queries":
+            self.queries, taken = _with_rows(self.queries, places)
+        else:
+            self.vectors[end], taken = _with_rows(self.vectors[end], places)
+        return taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,9 +155,8 @@ class InBatchNegatives(Negatives):
 
     def at(self, batch: Batch, side: Side, places: tf.Tensor) -> Candidates:
         """The candidates at `places`, (relations, count), of the batch."""
-        source = batch.queries if side == "lhs" else batch.vectors["rhs"]
         return Candidates(
-            vectors=tf.gather(source, places),
+            vectors=batch.take("queries" if side == "lhs" else "rhs", places),
             group=batch.relation,
             rows=tf.gather(batch.rows[side], places),
             transformed=side == "lhs",
@@ -185,7 +197,7 @@ class SharedInBatchNegatives(Negatives):
         log_q = None
         if self.log_q:
             log_q = self._log_shares.of(side, rows, batch.rows[side], group)
-        vectors = tf.gather(batch.vectors[side], places)
+        vectors = batch.take(side, places)
         return [Candidates(vectors, group, rows, log_q=log_q)]
 
 
@@ -390,6 +402,19 @@ def known_pairs(
     same = tf.cast(rows[:, tf.newaxis] == own_row(candidates, group), tf.float32)
     answers = tf.math.unsorted_segment_sum(same, query, batch)
     return tf.gather(answers, query) > 0
+
+
+def _with_rows(whole: tf.Tensor, places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """(batch, dim), (...) -> the same, and its rows at `places`."""
+
+    @tf.custom_gradient
+    def taken(whole):
+        def gradient(of_whole, of_rows):
+            return tf.tensor_scatter_nd_add(of_whole, places[..., tf.newaxis], of_rows)
+
+        return (tf.identity(whole), tf.gather(whole, places)), gradient
+
+    return taken(whole)
 
 
 def own_row(candidates: tf.Tensor, group: tf.Tensor) -> tf.Tensor:

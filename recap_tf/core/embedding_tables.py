@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
+from recap_tf.core.huge_pages import use_huge_pages
 from recap_tf.core.open_vocabulary import OpenVocabularyRows
 from recap_tf.core.optimizers import Optimizer
 from recap_tf.core.pretrained import VocabularyRows, load_snapshot
@@ -90,6 +91,9 @@ class EmbeddingTables(keras.layers.Layer):
             self._features, optimizer=None, batch_size=size
         )
         self.embedding.build(shapes)
+        if not self._tpu:
+            for table in self.embedding.embedding_tables.values():
+                use_huge_pages(table)
         for name, finder in self.finders.items():
             finder.build(None)
             if isinstance(finder, OpenVocabularyRows):

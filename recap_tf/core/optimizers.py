@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
+from recap_tf.core.huge_pages import use_huge_pages
 from recap_tf.core.schedules import ConstantLearningRate, Schedule
 
 # Keras's *legacy* optimizers throughout: their fused kernels read and write each
@@ -103,6 +104,8 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
         """Makes all state now, so that a checkpoint can be restored into it."""
         for optimizer, weights in self._optimizers_and_vars:
             optimizer._create_all_weights(weights())
+            for state in optimizer.variables():
+                use_huge_pages(state)
 
     def learning_rates(self, step: int) -> dict[str, float]:
         """Group name -> the learning rate of the update of `step`."""

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core.command import UserError
+from recap_tf.core.huge_pages import use_huge_pages
 
 ShardedVariable = tf.__internal__.distribute.ShardedVariable
 """What `tf.distribute.ParameterServerStrategy` makes of a variable that it cuts."""
@@ -82,7 +83,9 @@ def make_table(
         return tf.cast(initializer(shape, tf.float32, **part), dtype)
 
     with _cutting():
-        return tf.Variable(initial, shape=shape, dtype=dtype, name=name)
+        table = tf.Variable(initial, shape=shape, dtype=dtype, name=name)
+    use_huge_pages(table)
+    return table
 
 
 @contextlib.contextmanager
