@@ -28,7 +28,7 @@ def grouped_product(
         # Each vector in the columns of its group, zeros in the others': less than the
         # products with the matrices of all groups.
         blocks = tf.transpose(matrices, [0, 2, 1])
-        spread = _own_columns(group, groups, dim) * tf.tile(vectors, [1, groups])
+        spread = _own_columns(group, groups, dim) * _repeated(vectors, groups)
         return tf.matmul(spread, tf.reshape(blocks, [groups * dim, rows]))
     if groups <= _MOST_GROUPS or groups * rows <= _MOST_COLUMNS:
         flat = tf.reshape(matrices, [groups * rows, dim])
@@ -46,16 +46,20 @@ def pick(products: tf.Tensor, groups: int, group: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def picked(products):
         def gradient(upstream):
-            # Adding rows up one by one, as TensorFlow would, is slower; so are
-            # broadcasting and `tf.tile`, hence products for repeating.
-            side_by_side = tf.constant(np.tile(np.eye(rows), groups), tf.float32)
-            own = _own_columns(group, groups, rows)
-            return own * tf.matmul(upstream, side_by_side)
+            # Adding rows up one by one, as TensorFlow would, is slower.
+            return _own_columns(group, groups, rows) * _repeated(upstream, groups)
 
         places = tf.range(tf.shape(products)[0]) * groups + group
         return tf.gather(tf.reshape(products, [-1, rows]), places), gradient
 
     return picked(products)
+
+
+def _repeated(vectors: tf.Tensor, times: int) -> tf.Tensor:
+    """(batch, n) -> (batch, times * n); faster than broadcasting and `tf.tile`."""
+    size = vectors.shape[1]
+    side_by_side = tf.constant(np.tile(np.eye(size), times), tf.float32)
+    return tf.matmul(vectors, side_by_side)
 
 
 def _own_columns(group: tf.Tensor, groups: int, size: int) -> tf.Tensor:

@@ -63,14 +63,14 @@ class LogisticLoss(EdgeLoss):
     """
 
     def __call__(self, positives, negatives, weights):
-        keeps = [one.keep for one in negatives]
-
-        @tf.custom_gradient
-        def mean(*scores):
-            loss, gradients = _logistic_loss(scores, keeps, weights)
-            return loss, lambda upstream: [upstream * one for one in gradients]
-
-        return mean(positives, *(one.scores for one in negatives))
+        count = tf.cast(tf.size(positives), tf.float32)
+        negative_count = tf.add_n([_counted(one) for one in negatives])
+        own = tf.ones_like(positives) if weights is None else weights
+        own /= count + negative_count
+        share = own * count / tf.maximum(negative_count, 1.0)
+        losses = [_weighted_softplus(-positives[:, tf.newaxis], None, own)]
+        losses += [_weighted_softplus(one.scores, one.keep, share) for one in negatives]
+        return tf.add_n(losses)
 
 
 @gin.register
@@ -144,45 +144,43 @@ def _cross_entropy(scores: tf.Tensor, labels: tf.Tensor):
     return log_sum - own, gradient
 
 
-@tf.function(jit_compile=True, autograph=False)
-def _logistic_loss(
-    scores: Sequence[tf.Tensor],
-    keeps: Sequence[tf.Tensor | None],
-    weights: tf.Tensor | None,
-) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """LogisticLoss and its gradients by scores: the edges', then the negatives'.
+def _counted(one: NegativeScores) -> tf.Tensor:
+    if one.keep is None:
+        return tf.cast(tf.size(one.scores), tf.float32)
+    return tf.reduce_sum(tf.cast(one.keep, tf.float32))
 
-    With XLA, for it makes one pass of what are a dozen over as many numbers as there
-    are negatives, which is most of the numbers of a step if vectors are short.
+
+def _weighted_softplus(
+    scores: tf.Tensor, keep: tf.Tensor | None, weights: tf.Tensor
+) -> tf.Tensor:
+    """Sum over all of weight * log(1 + e^score) where `keep`.
+
+    Args:
+        scores: (batch, n).
+        keep: (batch, n) bool; none for all.
+        weights: (batch,), constants.
     """
-    positives, *of_samplers = scores
-    count = tf.cast(tf.size(positives), tf.float32)
-    losses, slopes, counted = [], [], []
-    for one, keep in zip(of_samplers, keeps, strict=True):
-        loss, slope = _softplus(one)
-        if keep is None:
-            counted.append(tf.cast(tf.size(one), tf.float32))
-        else:
-            keep = tf.cast(keep, tf.float32)
-            loss, slope = loss * keep, slope * keep
-            counted.append(tf.reduce_sum(keep))
-        losses.append(tf.reduce_sum(loss, axis=1))
-        slopes.append(slope)
-    negative_count = tf.add_n(counted)
-    share = count / tf.maximum(negative_count, 1.0)
-    of_edges, slope = _softplus(-positives)
-    by_edge = of_edges + share * tf.add_n(losses)
-    by_edge_slope = tf.ones_like(positives) / (count + negative_count)
-    if weights is not None:
-        by_edge *= weights
-        by_edge_slope *= weights
-    loss = tf.reduce_sum(by_edge) / (count + negative_count)
-    shared = share * by_edge_slope[:, tf.newaxis]
-    return loss, [-slope * by_edge_slope, *(shared * one for one in slopes)]
+
+    @tf.custom_gradient
+    def total(scores):
+        losses, gradient = _softplus(scores, keep, weights)
+        return tf.tensordot(weights, losses, 1), lambda upstream: upstream * gradient
+
+    return total(scores)
 
 
-def _softplus(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """log(1 + e^x) and its derivative, for any x."""
-    less = tf.exp(-tf.abs(x))
-    slope = tf.where(x < 0, less, 1.0) / (1.0 + less)
-    return tf.maximum(x, 0.0) + tf.math.log1p(less), slope
+@tf.function(jit_compile=True, autograph=False)
+def _softplus(
+    scores: tf.Tensor, keep: tf.Tensor | None, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows' sums of log(1 + e^score), and weight * its derivative.
+
+    With XLA: two passes of what are eight, over most of a step's numbers if vectors
+    are short.
+    """
+    less = tf.exp(-tf.abs(scores))
+    losses = tf.maximum(scores, 0.0) + tf.math.log1p(less)
+    slopes = tf.where(scores < 0, less, 1.0) / (1.0 + less)
+    if keep is not None:
+        losses, slopes = tf.where(keep, losses, 0.0), tf.where(keep, slopes, 0.0)
+    return tf.reduce_sum(losses, axis=1), weights[:, tf.newaxis] * slopes

@@ -27,7 +27,10 @@ def use_huge_pages(variable: tf.Variable) -> None:
         return
     if variable.shape.num_elements() * variable.dtype.size < _LEAST_BYTES:
         return
-    memory = np.frombuffer(memoryview(variable.read_value()), np.uint8)
+    try:
+        memory = np.frombuffer(memoryview(variable.read_value()), np.uint8)
+    except (BufferError, TypeError, ValueError):
+        return  # Of a type that Python does not know.
     start = -(-memory.ctypes.data // _PAGE) * _PAGE
     end = (memory.ctypes.data + memory.nbytes) // _PAGE * _PAGE
     with contextlib.suppress(OSError, AttributeError):
