@@ -37,6 +37,33 @@ def test_logistic_loss_bears_extreme_scores():
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+def test_gradients_of_the_logistic_loss_are_those_of_its_formula():
+    scores = [tf.Variable([1.0, -1.0]), tf.Variable(SCORES), tf.Variable(2.0 * SCORES)]
+    weights = tf.constant([2.0, 0.5])
+
+    def formula(positives, first, second):
+        kept = tf.cast(KEEP, tf.float32)
+        of_negatives = tf.reduce_sum(kept * tf.math.softplus(first), axis=1)
+        of_negatives += tf.reduce_sum(tf.math.softplus(second), axis=1)
+        by_edge = tf.math.softplus(-positives) + 2 / 7 * of_negatives
+        return tf.reduce_sum(weights * by_edge) / (2 + 7)
+
+    def ours(positives, first, second):
+        negatives = [
+            NegativeScores(first, KEEP, positives),
+            NegativeScores(second, None, positives),
+        ]
+        return LogisticLoss()(positives, negatives, weights)
+
+    found = []
+    for loss in (formula, ours):
+        with tf.GradientTape() as tape:
+            total = 3.0 * loss(*scores)
+        found.append([total, *tape.gradient(total, scores)])
+    for theirs, mine in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
 def test_no_negatives_left_is_a_loss_of_edges_alone():
     negatives = [NegativeScores(SCORES, tf.zeros_like(KEEP), POSITIVES)]
     expected = (softplus(-1.0) + softplus(1.0)) / 2

@@ -151,6 +151,23 @@ def test_all_nodes_are_the_tables(tables, batch):
     np.testing.assert_array_equal(found[1].columns, [1, 1, -1, 3, -1, 4])
 
 
+def test_taking_vectors_adds_to_their_gradients(tables, batch):
+    user = tables.variables_of["user"]
+    with tf.GradientTape() as tape:
+        left, _ = tables.edges(*(tf.constant(c, tf.int32) for c in (LHS, [0] * 6, RHS)))
+        batch.vectors["lhs"], batch.queries = left, 3.0 * left
+        taken = batch.take("lhs", tf.constant([[0, 2], [2, 2]]))
+        queries = batch.take("queries", tf.constant([5]))
+        np.testing.assert_array_equal(taken[..., 0], [[1, 3], [3, 3]])
+        total = tf.reduce_sum([[10.0, 20.0], [30.0, 40.0]] * taken[..., 0])
+        total += tf.reduce_sum(queries) + 100.0 * tf.reduce_sum(batch.vectors["lhs"])
+        total += 1000.0 * tf.reduce_sum(batch.queries)
+    gradient = tf.convert_to_tensor(tape.gradient(total, user))[:, 0]
+    # Rows 1 to 6: of all vectors, of all queries, and of what was taken.
+    expected = [3110, 3100, 3190, 3100, 3100, 3103]
+    np.testing.assert_allclose(gradient[1:7], expected)
+
+
 def test_known_pairs_are_those_that_are_edges_of_the_batch():
     # Edges 0 and 1 share lhs and relation; edge 2 has another relation.
     lhs, relation = tf.constant([1, 1, 1, 2]), tf.constant([0, 0, 1, 0])

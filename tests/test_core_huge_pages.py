@@ -1,0 +1,56 @@
+"""Large variables end up in pages of 2 MiB."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recap_tf.core.huge_pages import use_huge_pages
+
+SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
+OFFERED = SETTING.exists() and "[never]" not in SETTING.read_text()
+
+
+def huge_bytes(variable: tf.Variable) -> int:
+    """In huge pages, of the mapping that holds the variable."""
+    memory = np.frombuffer(memoryview(variable.read_value()), np.uint8)
+    middle, inside = memory.ctypes.data + memory.nbytes // 2, False
+    for line in pathlib.Path("/proc/self/smaps").read_text().splitlines():
+        if found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(found[1], 16) <= middle < int(found[2], 16)
+        elif inside and line.startswith("AnonHugePages:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no mapping holds the variable")
+
+
+@pytest.mark.skipif(not OFFERED, reason="the system has no huge pages")
+def test_a_large_variable_is_moved_into_huge_pages():
+    values = np.arange(20 << 20, dtype=np.float32).reshape(-1, 64)
+    large = tf.Variable(values)
+    before = huge_bytes(large)
+    use_huge_pages(large)
+    assert huge_bytes(large) >= max(before, 70 << 20)
+    np.testing.assert_array_equal(large, values)
+
+
+@pytest.mark.parametrize(
+    "values", [tf.zeros([8, 4]), tf.zeros([1 << 20, 64], tf.bfloat16)]
+)
+def test_other_variables_stay_as_they_are(values):
+    variable = tf.Variable(values)
+    use_huge_pages(variable)
+    variable.scatter_nd_add([[1]], tf.ones([1, values.shape[1]], values.dtype))
+    assert float(tf.reduce_sum(tf.cast(variable, tf.float32))) == values.shape[1]
+
+
+def test_nothing_happens_in_a_graph():
+    variable = tf.Variable(tf.zeros([1 << 18, 64]))
+
+    @tf.function
+    def advise():
+        use_huge_pages(variable)
+        return tf.reduce_sum(variable[0])
+
+    assert float(advise()) == 0
