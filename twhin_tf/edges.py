@@ -134,7 +134,7 @@ def read_edge_batches(
     def unpacked(number, group):
         group = _decoded(group)[shard.index :: shard.count]
         group = tf.ensure_shape(group, [None, 3])  # Lost if the shard is of tensors.
-        if inverses is not None:
+        if inverses is not None and (inverses >= 0).any():
             group = _with_inverses(group, inverses)
         if shuffle:
             seeds = tf.stack([tf.constant(seed, tf.int64), number])

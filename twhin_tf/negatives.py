@@ -17,6 +17,12 @@ from twhin_tf.node_tables import NodeTables
 
 # Up to so many groups, looking for each one's candidates is faster than one sort.
 _FEW_GROUPS = 16
+_BLOCK = 64
+# The first ones above 2^24.
+_PRIMES = (
+    *(16777259, 16777289, 16777291, 16777331, 16777333, 16777337, 16777381, 16777421),
+    *(16777441, 16777447, 16777469, 16777499, 16777507, 16777531, 16777571, 16777577),
+)
 
 Side = Literal["lhs", "rhs"]
 Sides = Literal["both", "lhs", "rhs"]
@@ -131,8 +137,8 @@ class Negatives:
 class InBatchNegatives(Negatives):
     """Other edges' nodes: `count` of each relation, drawn without replacement.
 
-    A random permutation of the relation's edges in the batch, repeated until it is
-    `count` long. Every edge of the relation gets the same. (TwHIN, section 3.)
+    The relation's edges in the batch in a random order, repeated until there are
+    `count`. Every edge of the relation gets the same. (TwHIN, section 3.)
 
     Args:
         count: candidates per side.
@@ -145,8 +151,8 @@ class InBatchNegatives(Negatives):
     def draw(self, batch, seed):
         groups, ends = len(self.tables.relations), self.ends
         places = draw_places(batch.relation, groups, self.count * len(ends), seed)
-        # Drawing is a sort: both sides share one permutation, of which one takes the
-        # beginning, the other what follows.
+        # Both sides share one order, of which one takes the beginning, the other what
+        # follows.
         parts = tf.split(places, len(ends), axis=1)
         return [
             (side, self.at(batch, side, part))
@@ -347,7 +353,12 @@ class _LogShares:
 def draw_places(
     group: tf.Tensor, groups: int, count: int, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Places in the batch: of each group, a random permutation, repeated, cut.
+    """Places in the batch: of each group, all members in a random order, repeated, cut.
+
+    A group's m members are taken in steps of a random prime from a random one on; m
+    does not divide a larger prime, so that the m-th step comes back to the first. Steps
+    through a batch that is shuffled itself are as good as a permutation, which would
+    take a sort.
 
     Args:
         group: (batch,) integers below `groups`.
@@ -359,21 +370,44 @@ def draw_places(
         (groups, count) int32. Those of a group that the batch does not hold are any.
     """
     batch = group.shape[0]
-    members = tf.math.unsorted_segment_sum(tf.ones_like(group), group, groups)
-    turns = tf.range(count, dtype=members.dtype) % tf.maximum(members, 1)[:, tf.newaxis]
-    bits = tf.random.stateless_uniform([batch], seed, 0, 2**24, tf.int32)
+    if batch > _PRIMES[0]:
+        raise ValueError(f"A batch holds at most {_PRIMES[0]} edges. Received: {batch}")
+    draws = tf.random.stateless_uniform([2, groups, 1], seed, 0, 2**30, tf.int32)
+    start, prime = tf.unstack(tf.cast(draws, tf.int64))
+    step = tf.gather(tf.constant(_PRIMES, tf.int64), prime % len(_PRIMES))
     if groups <= _FEW_GROUPS:
-        # The members of each group with the highest bits: no need to sort the batch.
-        mine = group == tf.range(groups, dtype=group.dtype)[:, tf.newaxis]
-        best = tf.math.top_k(tf.where(mine, bits, -1), min(count, batch)).indices
-        return tf.gather(best, turns, batch_dims=1)
-    # One sort puts the groups one after the other, each in random order: group, random
-    # bits and place, from the highest bits to the lowest.
-    keys = tf.cast(group, tf.int64) * 2**48 + tf.cast(bits, tf.int64) * 2**24
-    order = tf.sort(keys + tf.range(batch, dtype=tf.int64)) % 2**24
-    starts = tf.cumsum(members, exclusive=True)
-    places = tf.minimum(starts[:, tf.newaxis] + turns, batch - 1)
-    return tf.cast(tf.gather(order, places), tf.int32)
+        numbers = _members_up_to(group, groups)
+        members = tf.cast(numbers[:, -1:], tf.int32)
+    else:
+        members = tf.math.unsorted_segment_sum(tf.ones_like(group), group, groups)
+        members = tf.cast(members, tf.int32)[:, tf.newaxis]
+    turns = start + step * tf.range(count, dtype=tf.int64)
+    turns = tf.cast(turns % tf.cast(tf.maximum(members, 1), tf.int64), tf.int32)
+    if groups <= _FEW_GROUPS:
+        places = tf.searchsorted(numbers, tf.cast(turns + 1, tf.float32))
+    else:
+        # One sort puts the groups one after the other: group and place, from the
+        # highest bits to the lowest.
+        keys = tf.cast(group, tf.int64) * 2**24 + tf.range(batch, dtype=tf.int64)
+        order = tf.cast(tf.sort(keys) % 2**24, tf.int32)
+        starts = tf.cumsum(members, axis=0, exclusive=True)
+        places = tf.gather(order, tf.minimum(starts + turns, batch - 1))
+    return tf.minimum(places, batch - 1)
+
+
+def _members_up_to(group: tf.Tensor, groups: int) -> tf.Tensor:
+    """(groups, batch or more) float32: members among the places up to each."""
+    batch = group.shape[0]
+    padded = tf.pad(group, [[0, -batch % _BLOCK]], constant_values=groups)
+    mine = tf.range(groups, dtype=group.dtype)[:, tf.newaxis] == padded
+    blocks = tf.reshape(tf.cast(mine, tf.float32), [-1, _BLOCK])
+    # TensorFlow's cumulated sum of as many numbers takes ten times as long.
+    within = tf.matmul(
+        blocks, tf.constant(np.triu(np.ones([_BLOCK, _BLOCK])), tf.float32)
+    )
+    within = tf.reshape(within, [groups, -1, _BLOCK])
+    before = tf.cumsum(within[:, :, -1:], axis=1, exclusive=True)
+    return tf.reshape(before + within, [groups, -1])
 
 
 def known_pairs(
