@@ -154,7 +154,9 @@ def test_all_nodes_are_the_tables(tables, batch):
 def test_taking_vectors_adds_to_their_gradients(tables, batch):
     user = tables.variables_of["user"]
     with tf.GradientTape() as tape:
-        left, _ = tables.edges(*(tf.constant(c, tf.int32) for c in (LHS, [0] * 6, RHS)))
+        left, _ = tables.edges(
+            *(tf.constant(c, tf.int32) for c in (LHS, RELATION, RHS))
+        )
         batch.vectors["lhs"], batch.queries = left, 3.0 * left
         taken = batch.take("lhs", tf.constant([[0, 2], [2, 2]]))
         queries = batch.take("queries", tf.constant([5]))
