@@ -35,10 +35,13 @@ from tensorflow_serving.apis import (
 )
 
 from serving.allocator import keep_freed_memory
+from serving.capacity import find_capacity
 from serving.saved_model import SavedModel
 
 ROOT = pathlib.Path(__file__).parents[2]
 PORT = 8610
+NO_FAILURES = "no failures"
+CAPACITY_P99_MS = 200
 PARTS = ("overhead", "large", "batching", "reload")
 # No more than this many rows at once: the ranker's activations stay in the cache. Fewer
 # cost as much as reading the weights does, so that it pays to wait for others.
@@ -199,7 +202,22 @@ def arrivals(stubs, asked, rate: float, seconds: float, each_5_s) -> tuple:
     ended.set()
     disturber.join()
     failed = ", ".join(f"{n} {what}" for what, n in failures.items())
-    return *np.percentile(latencies or [np.nan], [50, 99]), failed or "no failures"
+    return *np.percentile(latencies or [np.nan], [50, 99]), failed or NO_FAILURES
+
+
+def open_loop_capacity(stubs, asked, seconds: float) -> float:
+    """The highest rate of arrivals at which p99 stays below `CAPACITY_P99_MS`.
+
+    Callers that wait for their answers would find a higher one: they make pauses when
+    the server needs them.
+    """
+
+    def stands(rate: float) -> bool:
+        _, p99, failed = arrivals(stubs, asked, rate, seconds, lambda: None)
+        print(f"  {rate:.0f}/s: p99 {p99 * 1e3:.0f} ms, {failed}", flush=True)
+        return p99 * 1e3 <= CAPACITY_P99_MS and failed == NO_FAILURES
+
+    return find_capacity(stands, 300.0, precision=0.1)
 
 
 def main() -> None:
@@ -256,7 +274,7 @@ def main() -> None:
                 stubs = served.stubs()
                 for stub in stubs:
                     stub.Predict(asked, wait_for_ready=True, timeout=120)
-                rate = 0.7 * throughput(stubs, asked, 64, arguments.seconds / 4)
+                rate = 0.7 * open_loop_capacity(stubs, asked, arguments.seconds / 8)
                 for name, disturb in {
                     "quiet": lambda: None,
                     "a version every 5 s": served.add_version,
