@@ -114,7 +114,7 @@ def serialized_examples(given: input_pb2.Input, limits: Limits) -> Iterator[np.n
         raise invalid("Input is empty.")
     found = [one.SerializeToString() for one in listed]
     amount = sum(map(len, found)) + len(found) * (len(context) + tensors.STRING_BYTES)
-    limits.check_tensor("examples", f"[{len(found)}]", amount)
+    limits.check_tensor("examples", [len(found)], amount)
     with limits.memory(amount):
         array = np.empty(len(found), object)
         array[:] = [context + one for one in found] if context else found

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from serving.errors import Code, ServingError
@@ -25,12 +25,13 @@ class Limits:
         self._taken = 0
         self._lock = threading.Lock()
 
-    def check_tensor(self, alias: str, shape: str, amount: int) -> None:
+    def check_tensor(self, alias: str, shape: Sequence[int], amount: int) -> None:
         """Raises RESOURCE_EXHAUSTED if the tensor `alias` takes too many bytes."""
         if amount > self.tensor_bytes:
+            sizes = ",".join(map(str, shape))
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
-                f"input {alias} declares the shape {shape}, more than the "
+                f"input {alias} declares the shape [{sizes}], more than the "
                 f"{self.tensor_bytes} bytes that a tensor may take",
             )
 
@@ -46,16 +47,43 @@ class Limits:
         They are held while it waits for a thread, and until it ends even if nobody
         waits for it any more; raises RESOURCE_EXHAUSTED if there are not as many.
         """
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(self.memory(amount))
-            future = pool.submit(call, *arguments)
-            held = stack.pop_all()
-        future.add_done_callback(lambda _: held.close())
-        return await asyncio.wrap_future(future)
+        loop = asyncio.get_running_loop()
+        answered = loop.create_future()
+
+        def work() -> None:
+            result = error = None
+            try:
+                result = call(*arguments)
+            except BaseException as raised:
+                error = raised
+            self._give(amount)
+            # The loop may have ended: nobody waits then.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, answered, result, error)
+
+        self._take(amount)
+        try:
+            submitted = pool.submit(work)
+        except RuntimeError:
+            self._give(amount)
+            raise
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            if submitted.cancel():
+                self._give(amount)
+            raise
 
     @contextlib.contextmanager
     def memory(self, amount: int) -> Iterator[None]:
         """Holds `amount` bytes; raises RESOURCE_EXHAUSTED if there are not as many."""
+        self._take(amount)
+        try:
+            yield
+        finally:
+            self._give(amount)
+
+    def _take(self, amount: int) -> None:
         with self._lock:
             if self._taken and self._taken + amount > self.memory_bytes:
                 raise ServingError(
@@ -64,8 +92,16 @@ class Limits:
                     f"{self.memory_bytes} bytes; this one takes {amount}",
                 )
             self._taken += amount
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._taken -= amount
+
+    def _give(self, amount: int) -> None:
+        with self._lock:
+            self._taken -= amount
+
+
+def _settle(future: asyncio.Future, result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return  # Nobody waits for it any more.
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

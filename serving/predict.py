@@ -57,16 +57,15 @@ def run_predict(
     signature = model.signature(key)
     outputs = wanted_outputs(signature, request.output_filter)
     check_names(signature, request.inputs)
-    total = 0
-    for alias, proto in request.inputs.items():
-        amount = tensors.bytes_of(alias, proto)
-        shape = tensors.show_shape(tensors.shape_of(proto.tensor_shape))
-        limits.check_tensor(alias, shape, amount)
-        total += amount
-    with limits.memory(total):
+    heads = {
+        alias: tensors.declared(alias, proto) for alias, proto in request.inputs.items()
+    }
+    for alias, head in heads.items():
+        limits.check_tensor(alias, head.shape, head.amount)
+    with limits.memory(sum(head.amount for head in heads.values())):
         given = {
-            alias: tensors.from_proto(alias, proto)
-            for alias, proto in request.inputs.items()
+            alias: tensors.from_proto(alias, request.inputs[alias], head)
+            for alias, head in heads.items()
         }
         return model.run(signature, with_defaults(signature, given), outputs)
 

@@ -162,9 +162,10 @@ class SavedModel:
         """The outputs that it computes, and the call."""
         wanted = sorted(outputs)
         key = (signature.key, "plain", *wanted)
+        if (made := self._callables.get(key)) is not None:
+            return wanted, made
         # Each set stays in memory, and clients choose them.
-        made = self._made(signature, "plain")
-        if key not in self._callables and made >= _MOST_CHOICES:
+        if self._made(signature, "plain") >= _MOST_CHOICES:
             wanted = sorted(signature.outputs)
             key = (signature.key, "plain", *wanted)
 
@@ -186,8 +187,9 @@ class SavedModel:
         # not fail the others: each shape has a queue of its own.
         inner = tuple(array.shape[1:] for array in given)
         key = (signature.key, "batched", inner)
-        made = self._made(signature, "batched")
-        if key not in self._callables and made >= _MOST_SHAPES:
+        if (made := self._callables.get(key)) is not None:
+            return made, given
+        if self._made(signature, "batched") >= _MOST_SHAPES:
             return None, given
         make = lambda: self._make_batched(signature, names, inner)  # noqa: E731
         return self._made_once(key, make), given
@@ -257,7 +259,7 @@ class SavedModel:
 def check_fits(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
     """Raises INVALID_ARGUMENT unless dtype and shape are what the signature says."""
     dtype = tensors.dtype_of_array(array)
-    if dtype != endpoint.dtype:
+    if dtype is not endpoint.dtype and dtype != endpoint.dtype:
         raise invalid(
             f"input {alias} has the wrong dtype: expected "
             f"{tensors.dtype_name(endpoint.dtype.as_datatype_enum)}, received "

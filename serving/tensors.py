@@ -1,5 +1,6 @@
 """TensorProto <-> numpy, with TF Serving's errors."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -28,6 +29,10 @@ _FIELDS = {
 }
 _BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in _FIELDS}
 _OF_NUMPY = {np.dtype(dtype.as_numpy_dtype): dtype for dtype in _FIELDS}
+_SIZES = {dtype: dtype.size for dtype in _FIELDS if dtype != tf.string}
+_LITTLE_ENDIAN = {
+    dtype: np.dtype(dtype.as_numpy_dtype).newbyteorder("<") for dtype in _SIZES
+}
 _BITS_IN_HALF_VAL = (tf.float16, tf.bfloat16)
 MOST_DIMENSIONS = 64
 # A pointer here, a string's head in TensorFlow.
@@ -61,21 +66,38 @@ def show_shape(shape: tuple[int | None, ...] | None) -> str:
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-def bytes_of(alias: str, proto: tensor_pb2.TensorProto) -> int:
-    """Bytes that the array in `proto` takes in memory.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Declared:
+    """What a TensorProto says of its tensor, before its values are read.
 
-    They may be many more than the message has: one value stands for any number.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT `tensor parsing error: ALIAS`.
+    Args:
+        dtype: of the values.
+        shape: all sizes known.
+        count: values.
+        amount: bytes that the array takes in memory. They may be many more than the
+            message has: one value stands for any number.
     """
-    dtype, shape = _declared(alias, proto)
+
+    dtype: tf.DType
+    shape: tuple[int, ...]
+    count: int
+    amount: int
+
+
+def declared(alias: str, proto: tensor_pb2.TensorProto) -> Declared:
+    """Raises INVALID_ARGUMENT `tensor parsing error: ALIAS` if it is no tensor."""
+    dtype, sizes = _BY_NUMBER.get(proto.dtype), proto.tensor_shape
+    shape = tuple([dim.size for dim in sizes.dim])
+    fits = dtype is not None and len(shape) <= MOST_DIMENSIONS
+    if not fits or sizes.unknown_rank or (shape and min(shape) < 0):
+        raise invalid(f"tensor parsing error: {alias}")
     count = math.prod(shape)
-    if dtype != tf.string:
-        return count * dtype.size
+    if dtype is not tf.string:
+        return Declared(dtype, shape, count, count * _SIZES[dtype])
     lengths = [len(one) for one in proto.string_val]
     repeated = max(0, count - len(lengths)) * (lengths[-1] if lengths else 0)
-    return count * STRING_BYTES + sum(lengths) + repeated + len(proto.tensor_content)
+    amount = sum(lengths) + repeated + len(proto.tensor_content)
+    return Declared(dtype, shape, count, count * STRING_BYTES + amount)
 
 
 def dtype_of_array(array: np.ndarray) -> tf.DType:
@@ -83,7 +105,9 @@ def dtype_of_array(array: np.ndarray) -> tf.DType:
     return _OF_NUMPY.get(array.dtype) or tf.dtypes.as_dtype(array.dtype)
 
 
-def from_proto(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
+def from_proto(
+    alias: str, proto: tensor_pb2.TensorProto, head: Declared | None = None
+) -> np.ndarray:
     """The array in `proto`; strings as bytes objects.
 
     Values may stand in the typed field, where the last one is repeated up to the end
@@ -91,42 +115,29 @@ def from_proto(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
 
     Args:
         alias: the input's name in the signature, for messages.
-        proto: the tensor; see `bytes_of`.
+        proto: the tensor.
+        head: what it declares, if that has been read.
 
     Raises:
         ServingError: INVALID_ARGUMENT `tensor parsing error: ALIAS`.
     """
-    dtype, shape = _declared(alias, proto)
-    count = math.prod(shape)
+    head = head or declared(alias, proto)
     try:
         # Each look at it copies it.
         content = proto.tensor_content
         if content:
-            return _from_content(content, dtype, shape, count)
-        return _from_values(getattr(proto, _FIELDS[dtype]), dtype, shape, count)
+            return _from_content(content, head)
+        return _from_values(getattr(proto, _FIELDS[head.dtype]), head)
     except (ValueError, OverflowError, TypeError) as error:
         raise invalid(f"tensor parsing error: {alias}") from error
 
 
-def _declared(
-    alias: str, proto: tensor_pb2.TensorProto
-) -> tuple[tf.DType, tuple[int, ...]]:
-    dtype = dtype_of(proto.dtype)
-    if len(proto.tensor_shape.dim) > MOST_DIMENSIONS:
-        raise invalid(f"tensor parsing error: {alias}")
-    shape = shape_of(proto.tensor_shape)
-    if dtype is None or shape is None or None in shape:
-        raise invalid(f"tensor parsing error: {alias}")
-    return dtype, shape
-
-
-def _from_content(content: bytes, dtype: tf.DType, shape, count: int) -> np.ndarray:
-    if dtype == tf.string:
-        return np.array(_strings(content, count), object).reshape(shape)
-    kind = np.dtype(dtype.as_numpy_dtype).newbyteorder("<")
-    if len(content) != count * kind.itemsize:
+def _from_content(content: bytes, head: Declared) -> np.ndarray:
+    if head.dtype is tf.string:
+        return np.array(_strings(content, head.count), object).reshape(head.shape)
+    if len(content) != head.amount:
         raise ValueError("tensor_content has another length than dtype and shape say")
-    return np.frombuffer(content, kind).reshape(shape)
+    return np.frombuffer(content, _LITTLE_ENDIAN[head.dtype]).reshape(head.shape)
 
 
 def _strings(content: bytes, count: int) -> list[bytes]:
@@ -155,7 +166,8 @@ def _strings(content: bytes, count: int) -> list[bytes]:
     return found
 
 
-def _from_values(values, dtype: tf.DType, shape, count: int) -> np.ndarray:
+def _from_values(values, head: Declared) -> np.ndarray:
+    dtype, shape, count = head.dtype, head.shape, head.count
     if dtype == tf.string:
         listed = list(values[:count])
         listed += [listed[-1] if listed else b""] * (count - len(listed))
