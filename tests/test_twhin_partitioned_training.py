@@ -18,7 +18,6 @@ from twhin_tf.edges import Edges
 from twhin_tf.evaluation import EvaluateSettings, evaluate
 from twhin_tf.exporting import ExportSettings, export_vectors
 from twhin_tf.graph import Graph, NodeType, Relation, with_inverses, write_graph
-from twhin_tf.link_prediction import ModelScorer
 from twhin_tf.losses import SoftmaxLoss
 from twhin_tf.negatives import AllNodes, GlobalNegatives
 from twhin_tf.node_tables import NodeTable
@@ -29,6 +28,7 @@ from twhin_tf.partitioned_checkpoints import (
 )
 from twhin_tf.partitioned_training import PartitionedTrainer
 from twhin_tf.partitions import Partitions
+from twhin_tf.query_groups import ModelScorer
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training import Trainer
 
