@@ -1,5 +1,6 @@
 """Training, evaluation and export of tables that are on disk."""
 
+import dataclasses
 import functools
 import json
 import subprocess
@@ -193,6 +194,22 @@ def test_a_whole_type_is_in_memory_and_in_the_checkpoint(graph, tmp_path):
     np.testing.assert_array_equal(model.tables["item"], trainer.model.tables["item"])
 
 
+def test_a_type_without_a_relation_stays_as_it_starts(graph, tmp_path):
+    types = graph.types | {"ad": NodeType(name="ad", rows=30)}
+    more = dataclasses.replace(graph, folder=str(tmp_path), types=types)
+    write_graph(more)
+    write_edges(more, "train", 0, np.array([[u, 0, u % ITEMS] for u in range(USERS)]))
+    embedder = make_embedder(more)
+    found = []
+    for steps in (1, 12, 24):
+        _, outcome = train(embedder, make_settings(tmp_path / "run", steps=steps))
+        found.append(weights(embedder, more, outcome.checkpoint))
+    assert len(np.unique(found[0]["ad"])) > 30
+    np.testing.assert_array_equal(found[0]["ad"], found[2]["ad"])
+    assert not np.array_equal(found[0]["user"], found[2]["user"])
+    assert not (tmp_path / "run" / "partitions" / "ad").exists()
+
+
 @pytest.mark.parametrize("storage", ["float16", "bfloat16"])
 def test_16_bit_tables_have_partitions_too(graph, tmp_path, storage):
     embedder = make_embedder(graph, storage=storage)
@@ -246,12 +263,39 @@ def test_another_run_does_not_go_on_from_the_checkpoint(graph, tmp_path):
     other = make_settings(tmp_path, partitions=Partitions(count=9, buffer=2))
     with pytest.raises(UserError, match=r"Partitions.count must be 8, .*Received: 9"):
         train(embedder, other)
+    other = make_settings(tmp_path, partitions=Partitions(count=8, buffer=3))
+    with pytest.raises(UserError, match=r"Partitions.buffer must be 2, .*Received: 3"):
+        train(embedder, other)
+    parted = Partitions(count=8, buffer=2, whole=["item"])
+    with pytest.raises(UserError, match=r"whole must be \[\], .*Received: \['item'\]"):
+        train(embedder, make_settings(tmp_path, partitions=parted))
+    with pytest.raises(UserError, match=r"twhin.train.seed must be 0, .*Received: 1"):
+        train(embedder, make_settings(tmp_path, seed=1))
     with pytest.raises(UserError, match=r"tables' settings must be .*Received: "):
         train(make_embedder(graph, LazyAdam), make_settings(tmp_path))
     whole = tmp_path / "whole"
     train(embedder, make_settings(whole, steps=5, partitions=None))
     with pytest.raises(UserError, match=r"was trained without twhin.train.partitions"):
         train(embedder, make_settings(whole))
+
+
+def test_a_model_is_of_its_graph_and_settings_only(graph, tmp_path):
+    _, outcome = train(make_embedder(graph), make_settings(tmp_path, steps=5))
+    message = r"step-00000005 is of another graph or twhin.embedder.dim"
+    with pytest.raises(UserError, match=message):
+        load(make_embedder(graph, dim=4), graph, outcome.checkpoint)
+
+
+def test_all_checkpoints_of_a_run_that_was_moved_can_be_read(graph, tmp_path):
+    embedder = make_embedder(graph)
+    settings = make_settings(tmp_path / "here", steps=20, checkpoint_every=5)
+    train(embedder, settings)
+    (tmp_path / "here").rename(tmp_path / "there")
+    found = checkpoints.list_checkpoints(str(tmp_path / "there"))
+    assert [checkpoints.step_of(path) for path in found] == [10, 15, 20]
+    users = [weights(embedder, graph, path)["user"] for path in found]
+    assert not np.array_equal(users[0], users[1])
+    assert not np.array_equal(users[1], users[2])
 
 
 def test_a_run_does_not_go_on_from_a_cut_off_file(graph, tmp_path):
