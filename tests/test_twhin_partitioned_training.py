@@ -214,7 +214,9 @@ def test_a_type_without_a_relation_stays_as_it_starts(graph, tmp_path):
 def test_16_bit_tables_have_partitions_too(graph, tmp_path, storage):
     embedder = make_embedder(graph, storage=storage)
     _, outcome = train(embedder, make_settings(tmp_path, steps=400))
-    assert mrr(load(embedder, graph, outcome.checkpoint), graph) > 0.1
+    model = load(embedder, graph, outcome.checkpoint)
+    assert model.tables["user"].dtype == model.tables["user"][:2].dtype == storage
+    assert mrr(model, graph) > 0.1
     state = read_partitions_state(outcome.checkpoint)
     version = state.versions["user"][0]
     file = tmp_path / "partitions" / "user" / f"00000-{version:06d}.bin"
@@ -277,6 +279,24 @@ def test_another_run_does_not_go_on_from_the_checkpoint(graph, tmp_path):
     train(embedder, make_settings(whole, steps=5, partitions=None))
     with pytest.raises(UserError, match=r"was trained without twhin.train.partitions"):
         train(embedder, make_settings(whole))
+
+
+def test_a_folder_of_partitions_is_of_one_run(graph, tmp_path):
+    embedder, folder = make_embedder(graph), str(tmp_path / "parts")
+    parted = Partitions(count=8, buffer=2, folder=folder)
+    settings = make_settings(tmp_path / "one", steps=5, partitions=parted)
+    _, outcome = train(embedder, settings)
+    before = weights(embedder, graph, outcome.checkpoint)
+    other = make_settings(tmp_path / "two", steps=5, partitions=parted)
+    message = rf"another than that of the run {tmp_path}/one. Received: '{folder}'"
+    with pytest.raises(UserError, match=message):
+        train(embedder, other)
+    after = weights(embedder, graph, outcome.checkpoint)
+    np.testing.assert_array_equal(before["user"], after["user"])
+    # A run that was moved, or is not needed any more, keeps nobody out.
+    (tmp_path / "one").rename(tmp_path / "two")
+    _, outcome = train(embedder, make_settings(tmp_path / "two", partitions=parted))
+    assert outcome.trained == 55
 
 
 def test_a_model_is_of_its_graph_and_settings_only(graph, tmp_path):

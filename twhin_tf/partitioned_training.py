@@ -28,6 +28,7 @@ from twhin_tf.partitioned_checkpoints import (
     PARTITIONS,
     PartitionsState,
     Resident,
+    claim,
     read_partitions_state,
 )
 from twhin_tf.partitioned_edges import PartitionedEdges, PieceBatches
@@ -86,6 +87,8 @@ class PartitionedTrainer(Trainer):
         folder = self._partitions.folder or posixpath.join(settings.save_dir, _FOLDER)
         formats = {name: formats[name] for name in self._layout.parted}
         self._files = PartitionFiles(folder, self._layout, formats, settings.seed)
+        if self._partitions.folder is not None:
+            claim(folder, settings.save_dir)
         # Zeros, as rows come from files: initializers take several times the memory.
         tables = dict.fromkeys(graph.types, embedder.table) | dict(embedder.tables)
         for name in self._layout.parted:

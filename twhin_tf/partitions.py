@@ -39,7 +39,8 @@ class Partitions:
             a fourth of the rows in memory, the MRR is 0.2705 with 1, 0.2794 with 4, and
             0.2799 without partitions.
         whole: node types that are in memory whole, for small ones.
-        folder: where they are, on this machine; None for a folder in save_dir.
+        folder: where they are, on this machine, those of one run only; None for a
+            folder in save_dir.
     """
 
     memory_limit_mb: float | None = None
