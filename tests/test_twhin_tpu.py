@@ -20,6 +20,7 @@ from twhin_tf.graph import (
     with_inverses,
     write_graph,
 )
+from twhin_tf.lookups import look_ahead
 from twhin_tf.trained import load_model
 
 CONFIG = """
@@ -128,6 +129,29 @@ def test_a_run_goes_on_from_tpu_to_one_device_and_back(folder, no_tpu, capsys):
     # A few batches further, not anew from the initializer.
     start = np.abs(first[name] - second[name]).mean()
     assert 0 < np.abs(second[name] - third[name]).mean() < start
+
+
+def test_a_run_that_goes_on_has_other_edges_and_negatives_and_its_rate(
+    folder, no_tpu, monkeypatch
+):
+    began = []
+
+    def record(edges, lookups, seed, first, shard):
+        began.append((first, next(iter(edges)).numpy()))
+        return look_ahead(edges, lookups, seed, first, shard)
+
+    monkeypatch.setattr(tpu_training, "look_ahead", record)
+    rates = {
+        "NodeTable__learning_rate": "@PiecewiseConstant()",
+        "PiecewiseConstant__boundaries": [6],
+        "PiecewiseConstant__values": [2.0, 0.0],
+    }
+    first = state(on_tpu(folder, "run", **rates))
+    second = state(on_tpu(folder, "run", **rates, twhin__train__steps=8))
+    assert [number for number, _ in began] == [0, 6]
+    assert (began[0][1] != began[1][1]).any()
+    for name in (TABLE.format("user"), TABLE.format("post")):
+        np.testing.assert_array_equal(first[name], second[name])
 
 
 def test_a_tpu_starts_from_old_vectors(folder, no_tpu):
