@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -274,6 +275,37 @@ def test_commands_that_cannot_be_are_one_line(
         others = others | {"Partitions__count": 4} if "@" in str(others) else others
     with pytest.raises(UserError, match=message):
         train.main([*bindings(tmp_path, 1, **others), *more])
+
+
+def pipelines(graph, workers, done=0):
+    """What the trainer of so many workers, `done` steps on, makes pipelines with."""
+    trainer = object.__new__(ClusterTrainer)
+    trainer._settings = TrainSettings(save_dir="nowhere", batch_size=10, steps=1)
+    trainer._graph, trainer._workers = graph, workers
+    trainer._step = tf.Variable(done)
+    trainer._steps = types.SimpleNamespace(iterator=lambda read: read)
+    read = trainer._start_reading(None)
+
+    def edges(number):
+        batches = read(tf.constant(number, tf.int64)).take(10 // workers)
+        return np.concatenate([batch.numpy() for batch in batches])
+
+    return edges
+
+
+def test_a_worker_that_is_back_reads_all_edges_and_a_resumed_run_others_first(graph):
+    of_two = pipelines(graph, 2)
+    shares = [of_two(0), of_two(1)]
+    assert sorted(np.concatenate(shares).tolist()) == sorted(
+        pipelines(graph, 1)(0).tolist()
+    )
+    # The third to ask has been there before.
+    back = pipelines(graph, 2)(2)
+    assert not set(map(tuple, back.tolist())) <= set(map(tuple, shares[0].tolist()))
+    assert not set(map(tuple, back.tolist())) <= set(map(tuple, shares[1].tolist()))
+    assert (pipelines(graph, 2, done=5)(0)[:10] != shares[0][:10]).any()
+    with pytest.raises(UserError, match=r"100 edges cannot be shared out to 101 work"):
+        pipelines(graph, 101)
 
 
 def test_workers_read_different_edges(graph):

@@ -89,7 +89,6 @@ class Case:
         """The training step of each: (edges, seed) -> report."""
         strategy = tf.distribute.get_strategy()
         groups = self.plain.parameter_groups()
-        del groups["table/unused"]  # Nothing trains it.
         plain = TrainingStep(
             self.objective,
             [weight for _, weights in groups.values() for weight in weights],

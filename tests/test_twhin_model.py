@@ -11,7 +11,7 @@ from twhin_tf.grouped_product import grouped_product
 from twhin_tf.losses import LogisticLoss, SoftmaxLoss
 from twhin_tf.model import EdgeObjective, GraphEmbeddings, Penalty
 from twhin_tf.negatives import GlobalNegatives, InBatchNegatives
-from twhin_tf.node_tables import NodeTable, NodeTables
+from twhin_tf.node_tables import NodeTable, NodeTables, own_rows
 from twhin_tf.operators import (
     ComplexDiagonal,
     Diagonal,
@@ -153,6 +153,23 @@ def test_gradients_reach_both_tables_and_the_translations_and_only_rows_in_use()
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, weights)]
     moved = [set(np.flatnonzero(np.any(g.numpy() != 0, axis=1))) for g in gradients]
     assert moved == [{0, 1, 2, 4, 5}, {1, 3}, {0, 1}]
+
+
+def test_a_type_that_no_edge_of_the_batch_has_is_asked_for_a_row_it_has():
+    nobody = [tf.constant([False, False])]
+    np.testing.assert_array_equal(own_rows([tf.constant([7, 8])], nobody, 2), [1, 1])
+    one = [tf.constant([False, True])]
+    np.testing.assert_array_equal(own_rows([tf.constant([7, 0])], one, 2), [0, 0])
+
+
+def test_the_table_of_a_type_is_what_its_own_settings_say():
+    graph = make_graph({"user": 3, "item": 2}, [("buy", "user", "item")])
+    own = NodeTable(storage="float16", initializer="ones")
+    tables = NodeTables(graph, 4, NodeTable(initializer="zeros"), {"item": own})
+    user, item = tables.variables_of["user"], tables.variables_of["item"]
+    assert (user.dtype, item.dtype) == (tf.float32, tf.float16)
+    np.testing.assert_array_equal(user, np.zeros((3, 4)))
+    np.testing.assert_array_equal(item, np.ones((2, 4)))
 
 
 def test_lazy_optimizers_leave_rows_alone_that_the_batch_does_not_hold():

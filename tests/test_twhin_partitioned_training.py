@@ -1,5 +1,6 @@
 """Training, evaluation and export of tables that are on disk."""
 
+import dataclasses
 import functools
 import json
 import subprocess
@@ -18,7 +19,6 @@ from twhin_tf.edges import Edges
 from twhin_tf.evaluation import EvaluateSettings, evaluate
 from twhin_tf.exporting import ExportSettings, export_vectors
 from twhin_tf.graph import Graph, NodeType, Relation, with_inverses, write_graph
-from twhin_tf.link_prediction import ModelScorer
 from twhin_tf.losses import SoftmaxLoss
 from twhin_tf.negatives import AllNodes, GlobalNegatives
 from twhin_tf.node_tables import NodeTable
@@ -29,6 +29,7 @@ from twhin_tf.partitioned_checkpoints import (
 )
 from twhin_tf.partitioned_training import PartitionedTrainer
 from twhin_tf.partitions import Partitions
+from twhin_tf.query_groups import ModelScorer
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training import Trainer
 
@@ -193,11 +194,29 @@ def test_a_whole_type_is_in_memory_and_in_the_checkpoint(graph, tmp_path):
     np.testing.assert_array_equal(model.tables["item"], trainer.model.tables["item"])
 
 
+def test_a_type_without_a_relation_stays_as_it_starts(graph, tmp_path):
+    types = graph.types | {"ad": NodeType(name="ad", rows=30)}
+    more = dataclasses.replace(graph, folder=str(tmp_path), types=types)
+    write_graph(more)
+    write_edges(more, "train", 0, np.array([[u, 0, u % ITEMS] for u in range(USERS)]))
+    embedder = make_embedder(more)
+    found = []
+    for steps in (1, 12, 24):
+        _, outcome = train(embedder, make_settings(tmp_path / "run", steps=steps))
+        found.append(weights(embedder, more, outcome.checkpoint))
+    assert len(np.unique(found[0]["ad"])) > 30
+    np.testing.assert_array_equal(found[0]["ad"], found[2]["ad"])
+    assert not np.array_equal(found[0]["user"], found[2]["user"])
+    assert not (tmp_path / "run" / "partitions" / "ad").exists()
+
+
 @pytest.mark.parametrize("storage", ["float16", "bfloat16"])
 def test_16_bit_tables_have_partitions_too(graph, tmp_path, storage):
     embedder = make_embedder(graph, storage=storage)
     _, outcome = train(embedder, make_settings(tmp_path, steps=400))
-    assert mrr(load(embedder, graph, outcome.checkpoint), graph) > 0.1
+    model = load(embedder, graph, outcome.checkpoint)
+    assert model.tables["user"].dtype == model.tables["user"][:2].dtype == storage
+    assert mrr(model, graph) > 0.1
     state = read_partitions_state(outcome.checkpoint)
     version = state.versions["user"][0]
     file = tmp_path / "partitions" / "user" / f"00000-{version:06d}.bin"
@@ -246,12 +265,57 @@ def test_another_run_does_not_go_on_from_the_checkpoint(graph, tmp_path):
     other = make_settings(tmp_path, partitions=Partitions(count=9, buffer=2))
     with pytest.raises(UserError, match=r"Partitions.count must be 8, .*Received: 9"):
         train(embedder, other)
+    other = make_settings(tmp_path, partitions=Partitions(count=8, buffer=3))
+    with pytest.raises(UserError, match=r"Partitions.buffer must be 2, .*Received: 3"):
+        train(embedder, other)
+    parted = Partitions(count=8, buffer=2, whole=["item"])
+    with pytest.raises(UserError, match=r"whole must be \[\], .*Received: \['item'\]"):
+        train(embedder, make_settings(tmp_path, partitions=parted))
+    with pytest.raises(UserError, match=r"twhin.train.seed must be 0, .*Received: 1"):
+        train(embedder, make_settings(tmp_path, seed=1))
     with pytest.raises(UserError, match=r"tables' settings must be .*Received: "):
         train(make_embedder(graph, LazyAdam), make_settings(tmp_path))
     whole = tmp_path / "whole"
     train(embedder, make_settings(whole, steps=5, partitions=None))
     with pytest.raises(UserError, match=r"was trained without twhin.train.partitions"):
         train(embedder, make_settings(whole))
+
+
+def test_a_folder_of_partitions_is_of_one_run(graph, tmp_path):
+    embedder, folder = make_embedder(graph), str(tmp_path / "parts")
+    parted = Partitions(count=8, buffer=2, folder=folder)
+    settings = make_settings(tmp_path / "one", steps=5, partitions=parted)
+    _, outcome = train(embedder, settings)
+    before = weights(embedder, graph, outcome.checkpoint)
+    other = make_settings(tmp_path / "two", steps=5, partitions=parted)
+    message = rf"another than that of the run {tmp_path}/one. Received: '{folder}'"
+    with pytest.raises(UserError, match=message):
+        train(embedder, other)
+    after = weights(embedder, graph, outcome.checkpoint)
+    np.testing.assert_array_equal(before["user"], after["user"])
+    # A run that was moved, or is not needed any more, keeps nobody out.
+    (tmp_path / "one").rename(tmp_path / "two")
+    _, outcome = train(embedder, make_settings(tmp_path / "two", partitions=parted))
+    assert outcome.trained == 55
+
+
+def test_a_model_is_of_its_graph_and_settings_only(graph, tmp_path):
+    _, outcome = train(make_embedder(graph), make_settings(tmp_path, steps=5))
+    message = r"step-00000005 is of another graph or twhin.embedder.dim"
+    with pytest.raises(UserError, match=message):
+        load(make_embedder(graph, dim=4), graph, outcome.checkpoint)
+
+
+def test_all_checkpoints_of_a_run_that_was_moved_can_be_read(graph, tmp_path):
+    embedder = make_embedder(graph)
+    settings = make_settings(tmp_path / "here", steps=20, checkpoint_every=5)
+    train(embedder, settings)
+    (tmp_path / "here").rename(tmp_path / "there")
+    found = checkpoints.list_checkpoints(str(tmp_path / "there"))
+    assert [checkpoints.step_of(path) for path in found] == [10, 15, 20]
+    users = [weights(embedder, graph, path)["user"] for path in found]
+    assert not np.array_equal(users[0], users[1])
+    assert not np.array_equal(users[1], users[2])
 
 
 def test_a_run_does_not_go_on_from_a_cut_off_file(graph, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
+from twhin_tf import partition_buffer, partition_files, partitioned_edges
 from twhin_tf.edge_files import write_edges
 from twhin_tf.edges import Edges
 from twhin_tf.graph import Graph, NodeType, Relation, with_inverses
@@ -62,7 +63,7 @@ def test_visits_begin_with_what_is_held():
 
 def test_rows_are_dealt_out_by_turns():
     layout = Layout(make_graph(), 3, 2, frozenset())
-    assert [layout.rows("user", p) for p in range(3)] == [4, 3, 3]
+    assert layout.place_rows("user") == 4
     assert layout.in_memory().rows == {"user": 8, "item": 6}
     # buy 5 -> 6: row 1 of partition 2, row 2 of partition 0.
     edges = np.array([[5, 0, 6], [9, 1, 2]], np.int32)
@@ -148,8 +149,15 @@ def make_buffer(files):
     return PartitionBuffer(files, variables), variables
 
 
+@pytest.fixture(params=[100, 3])
+def chunk(request, monkeypatch):
+    """Rows that are read, written or drawn at once: all of a partition, or fewer."""
+    for module in (partition_files, partition_buffer):
+        monkeypatch.setattr(module, "CHUNK", request.param)
+
+
 @pytest.mark.parametrize("storage", ["float32", "float16", "bfloat16"])
-def test_what_is_swapped_out_comes_back_elsewhere(tmp_path, storage):
+def test_what_is_swapped_out_comes_back_elsewhere(tmp_path, storage, chunk):
     buffer, variables = make_buffer(make_files(tmp_path, storage))
     buffer.fill([0, 1])
     for one in variables["user"].values():
@@ -169,13 +177,34 @@ def test_what_is_swapped_out_comes_back_elsewhere(tmp_path, storage):
     assert buffer.swaps == 2
 
 
-def test_rows_start_otherwise_in_every_partition_and_the_same_every_time(tmp_path):
+def test_rows_start_otherwise_everywhere_and_the_same_every_time(tmp_path, chunk):
     files, again = make_files(tmp_path), make_files(tmp_path)
-    drawn = [files.vectors("user", p, np.arange(3)) for p in range(3)]
-    assert len(np.unique(np.concatenate(drawn))) == 18
+    other = {"class_name": "RandomNormal", "config": {"stddev": 1.0, "seed": 4}}
+    drawn = [
+        own.vectors(name, partition, np.arange(4 if name == "user" else 3))
+        for own in (files, make_files(tmp_path, initializer=other))
+        for name in ("user", "item")
+        for partition in range(3)
+    ]
+    assert len(np.unique(np.concatenate(drawn))) == 2 * (3 * 4 + 3 * 3) * 2
     np.testing.assert_array_equal(
         again.vectors("user", 2, np.array([1])), drawn[2][1:2]
     )
+
+
+def test_the_last_row_of_a_shorter_partition_is_kept(tmp_path):
+    """No node's, it is a negative like any other: a run that goes on needs it."""
+    files = make_files(tmp_path)
+    buffer, variables = make_buffer(files)
+    buffer.fill([1, 2])
+    # 10 users, 4 of them in partition 0: row 3 of partition 2 would be user 11.
+    variables["user"][VECTOR].assign(tf.fill([8, 2], 5.0))
+    buffer.touch()
+    buffer.flush()
+    again, others = make_buffer(files)
+    again.fill([2, 0])
+    np.testing.assert_array_equal(others["user"][VECTOR][3], [5.0, 5.0])
+    files.check_complete("user")
 
 
 def test_old_versions_stay_as_long_as_something_refers_to_them(tmp_path):
@@ -194,6 +223,11 @@ def test_old_versions_stay_as_long_as_something_refers_to_them(tmp_path):
     np.testing.assert_array_equal(
         files.vectors("user", 0, np.arange(4)), np.ones((4, 2))
     )
+    files.go_on_from(first)
+    np.testing.assert_array_equal(files.vectors("user", 0, np.arange(4)), before)
+    # What is written next is no version that something refers to.
+    buffer.touch()
+    buffer.flush()
     files.go_on_from(first)
     np.testing.assert_array_equal(files.vectors("user", 0, np.arange(4)), before)
     files.remove_all_but([])
@@ -220,17 +254,26 @@ def all_edges(users=10, items=7) -> np.ndarray:
 
 @pytest.mark.parametrize("chunks", [1, 3])
 @pytest.mark.parametrize("inverse", [False, True])
-def test_a_pass_reads_every_edge_once(tmp_path, chunks, inverse):
-    graph, edges = make_graph(tmp_path, inverse=inverse), all_edges()
+@pytest.mark.parametrize("users, most", [(10, 1000), (10, 9), (80, 1000)])
+def test_a_pass_reads_every_edge_once(
+    tmp_path, monkeypatch, chunks, inverse, users, most
+):
+    # 80 users have 6960 edges, two packed blocks; a visit has more than 9.
+    monkeypatch.setattr(partitioned_edges, "_BLOCKS_AT_ONCE", 1)
+    monkeypatch.setattr(partitioned_edges, "_PIECE", most)
+    graph, edges = make_graph(tmp_path, users, inverse=inverse), all_edges(users)
     write_edges(graph, "train", 0, edges)
     layout = Layout(graph, 3, 2, frozenset())
     read = PartitionedEdges(str(tmp_path / "parts"), Edges(), layout, seed=0)
     found = []
     for chunk in range(chunks):
         for visit in visits(3, [0, 1], np.random.default_rng(chunk)):
-            piece = read.piece(visit, 0, chunk, chunks, turn=chunk)
-            assert set(np.unique(piece[:, [0, 2]] % 3)) <= set(visit.held)
-            found.append(piece)
+            for number in range(read.piece_count(visit, chunks)):
+                piece = read.piece(visit, number, chunk, chunks, turn=chunk)
+                assert set(np.unique(piece[:, [0, 2]] % 3)) <= set(visit.held)
+                # Shares of three pairs are rounded; turned edges come on top.
+                assert len(piece) <= (most + 3) * (2 if inverse else 1)
+                found.append(piece)
     expected = edges.tolist()
     if inverse:
         expected += [[rhs, rel + 2, lhs] for lhs, rel, rhs in expected]
@@ -250,6 +293,21 @@ def test_each_turn_reads_in_another_order_and_twice_the_same(tmp_path):
     assert piece(0) == piece(0)
     assert piece(0) != piece(1)
     assert sorted(piece(0)) == sorted(piece(1))
+
+
+def test_another_layout_sorts_edges_anew(tmp_path):
+    graph = make_graph(tmp_path)
+    write_edges(graph, "train", 0, all_edges())
+    for layout in (
+        Layout(graph, 3, 2, frozenset()),
+        Layout(graph, 4, 2, frozenset()),
+        Layout(graph, 4, 2, frozenset({"item"})),
+    ):
+        read = PartitionedEdges(str(tmp_path / "parts"), Edges(), layout, seed=0)
+        visit = visits(layout.count, [0, 1], np.random.default_rng(0))[0]
+        own = [tuple(p) in visit.pairs for p in layout.pairs(all_edges()).tolist()]
+        found = read.piece(visit, 0, 0, 1, turn=0)
+        assert sorted(found.tolist()) == sorted(all_edges()[own].tolist())
 
 
 def test_batches_are_full_and_go_on_where_they_were():

@@ -20,6 +20,7 @@ from twhin_tf.graph import (
     with_inverses,
     write_graph,
 )
+from twhin_tf.lookups import look_ahead
 from twhin_tf.trained import load_model
 
 CONFIG = """
@@ -130,6 +131,29 @@ def test_a_run_goes_on_from_tpu_to_one_device_and_back(folder, no_tpu, capsys):
     assert 0 < np.abs(second[name] - third[name]).mean() < start
 
 
+def test_a_run_that_goes_on_has_other_edges_and_negatives_and_its_rate(
+    folder, no_tpu, monkeypatch
+):
+    began = []
+
+    def record(edges, lookups, seed, first, shard):
+        began.append((first, next(iter(edges)).numpy()))
+        return look_ahead(edges, lookups, seed, first, shard)
+
+    monkeypatch.setattr(tpu_training, "look_ahead", record)
+    rates = {
+        "NodeTable__learning_rate": "@PiecewiseConstant()",
+        "PiecewiseConstant__boundaries": [6],
+        "PiecewiseConstant__values": [2.0, 0.0],
+    }
+    first = state(on_tpu(folder, "run", **rates))
+    second = state(on_tpu(folder, "run", **rates, twhin__train__steps=8))
+    assert [number for number, _ in began] == [0, 6]
+    assert (began[0][1] != began[1][1]).any()
+    for name in (TABLE.format("user"), TABLE.format("post")):
+        np.testing.assert_array_equal(first[name], second[name])
+
+
 def test_a_tpu_starts_from_old_vectors(folder, no_tpu):
     old = state(run(folder, "old"))
     warm = {
@@ -225,14 +249,20 @@ train.main(sys.argv[1:])
 """
 
 
-@pytest.mark.slow
-def test_two_replicas_train_one_set_of_tables(folder):
-    steps = {"twhin__train__steps": 60, "twhin__train__log_every": 20}
-    given = arguments(folder, "run", twhin__train__strategy="'tpu'", **steps)
+def on_two_replicas(folder, name, **bindings) -> list[float]:
+    """Trains in a process of its own; the losses that it logs."""
+    given = arguments(folder, name, twhin__train__strategy="'tpu'", **bindings)
     command = [sys.executable, "-c", REPLICAS, *given]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    losses = [float(line) for line in done.stdout.splitlines()[:3]]
+    count = bindings["twhin__train__steps"] // bindings["twhin__train__log_every"]
+    return [float(line) for line in done.stdout.splitlines()[:count]]
+
+
+@pytest.mark.slow
+def test_two_replicas_train_one_set_of_tables(folder):
+    steps = {"twhin__train__steps": 60, "twhin__train__log_every": 20}
+    losses = on_two_replicas(folder, "run", **steps)
     assert losses[-1] < 0.95 * losses[0]
     # Of a mirrored layer, the host still saves plain tables.
     (path,) = checkpoints.list_checkpoints(str(folder / "run"))[-1:]
@@ -240,3 +270,33 @@ def test_two_replicas_train_one_set_of_tables(folder):
     config.load(str(folder / "graph.gin"), given, roots=settings.ROOTS)
     model = load_model(path, settings.Embedder(), read_graph(str(folder)))
     assert model.tables["user"].shape == (30, 8)
+
+
+@pytest.mark.slow
+def test_two_replicas_move_tables_as_far_as_one(folder):
+    # A single edge: whoever draws a batch and its negatives, they are the same.
+    one = Relation(name="like", lhs="user", rhs="post")
+    types = {name: NodeType(name=name, rows=1) for name in ("user", "post")}
+    graph = Graph(
+        folder=str(folder / "one"), types=types, relations=[one], splits={"train": 400}
+    )
+    write_graph(graph)
+    write_edges(graph, "train", 0, np.zeros((400, 3), np.int64))
+    given = {
+        "twhin__embedder__graph": repr(graph.folder),
+        "twhin__embedder__loss": "@LogisticLoss()",
+        "twhin__embedder__mask_known": "'nothing'",
+        "NodeTable__initializer": "'ones'",
+        "twhin__train__steps": 4,
+        "twhin__train__log_every": 2,
+    }
+    losses = on_two_replicas(folder, "two", **given)
+    assert losses[1] < 0.9 * losses[0]
+    plain = state(run(folder, "plain", **given))
+    two = state(checkpoints.list_checkpoints(str(folder / "two"))[-1])
+    for name in (TABLE.format("user"), TABLE.format("post")):
+        assert (plain[name] < 0.9).all()
+        np.testing.assert_allclose(two[name], plain[name], rtol=1e-5)
+    (translations,) = [n for n in plain if n.endswith("/translations/" + VALUE)]
+    assert (plain[translations] != 0).all()
+    np.testing.assert_allclose(two[translations], plain[translations], rtol=1e-5)

@@ -331,6 +331,33 @@ def test_seeds_are_not_negative(make):
         make(seed=-1)
 
 
+def test_rows_of_a_type_without_a_relation_stay_as_they_are(folder, capsys):
+    graph = read_graph(str(folder))
+    types = graph.types | {"ad": NodeType(name="ad", rows=7)}
+    graph = dataclasses.replace(graph, types=types)
+    write_graph(graph)
+    write_edges(graph, "train", 0, np.array([[0, 0, 0], [1, 1, 1]] * 50))
+    for steps in (1, 5):
+        train.main(arguments(folder, f"run{steps}", twhin__train__steps=steps))
+    assert "ad: 7 vectors of 8, in no relation: they stay as they are." in (
+        capsys.readouterr().err
+    )
+    after1, after5 = state(folder / "run1"), state(folder / "run5")
+    (ad,) = [n for n in after1 if "/ad/" in n]
+    assert after1[ad].any()
+    np.testing.assert_array_equal(after1[ad], after5[ad])
+    user = ad.replace("/ad/", "/user/")
+    assert not np.array_equal(after1[user], after5[user])
+    warm = {
+        "twhin__train__warm_start": "@WarmStart()",
+        "WarmStart__checkpoint": repr(str(folder / "run1")),
+        "WarmStart__graph": repr(str(folder)),
+        "twhin__train__seed": 1,
+    }
+    train.main(arguments(folder, "warm", twhin__train__steps=1, **warm))
+    np.testing.assert_array_equal(state(folder / "warm")[ad], after1[ad])
+
+
 def test_inverses_weigh_what_their_relation_weighs(folder):
     given = ["twhin.embedder.relation_weights={'like': 2.0, 'follow/inverse': 3.0}"]
     config.load(str(folder / "graph.gin"), given, roots=settings.ROOTS)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError
 from recap_tf.core.optimizers import GroupedOptimizer
 from recap_tf.core.row_optimizers import LazyAdam, SparseAdagrad
@@ -143,7 +144,13 @@ def test_the_state_of_old_rows_comes_along(old, grown):
     _, groups, _ = started(old, grown)
     optimizer, (table,) = groups["table/user"]
     accumulator = optimizer.get_slot(table, "accumulator").numpy()
-    assert (accumulator[30:] > 1e-6).all()
+    (path,) = checkpoints.list_checkpoints(old[2])
+    reader = tf.train.load_checkpoint(f"{path}/state")
+    names = reader.get_variable_to_shape_map()
+    (name,) = [n for n in names if "/user/.OPT" in n and "/accumulator/" in n]
+    was = reader.get_tensor(name)
+    assert len(np.unique(was[:, 0])) == USERS
+    np.testing.assert_array_equal(accumulator[30:], was[::-1])
     np.testing.assert_allclose(accumulator[:30], 1e-6)
 
 
@@ -224,6 +231,25 @@ def test_drift_by_hand():
     assert float(cost) == 0.5 * 10 / 2
     gradient = tf.convert_to_tensor(tape.gradient(cost, model.tables["user"]))
     np.testing.assert_allclose(gradient, [[0, 0.5], [0, 0]])
+
+
+def test_drift_is_from_the_vectors_of_each_end_s_own_type():
+    graph = Graph(
+        folder="",
+        types={n: NodeType(name=n, rows=2) for n in ("user", "item")},
+        relations=[
+            Relation(name="buy", lhs="user", rhs="item"),
+            Relation(name="know", lhs="user", rhs="user"),
+        ],
+        splits={},
+    )
+    model = create_graph_embeddings(make_embedder(graph, dim=1), graph)
+    model.tables["user"].assign([[1.0], [2.0]])
+    model.tables["item"].assign([[3.0], [4.0]])
+    old = {"user": np.float32([[1], [1]]), "item": np.float32([[1], [1]])}
+    drift = Drift(1.0, model.node_tables, old)
+    # buy 0 -> 1: 0 and 9; know 1 -> 0: 1 and 0.
+    assert float(drift(model.read(tf.constant([[0, 0, 1], [1, 1, 0]])))) == 10 / 2
 
 
 @pytest.mark.parametrize(

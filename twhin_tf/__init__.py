@@ -6,7 +6,8 @@ Read in this order; no module imports one below it:
     entities            which entity each row of a table stands for
     hashing, entity_counts, edge_buckets    what keeps memory bounded
     edge_files          parquet files of (lhs, rel, rhs), checked against the graph
-    raw_edges, raw_types, raw_splits    edges with raw ids, and where each belongs
+    raw_edges, raw_types, raw_splits, raw_parts
+                        edges with raw ids, and where each belongs
     graph_config        a config that trains on a folder
     conversion          raw edges -> a graph folder
     community_model, synthetic_graph    graph folders that are made up
@@ -15,7 +16,8 @@ Read in this order; no module imports one below it:
     operators, comparators, negatives, losses    the parts of a score and of its loss
     lookups             what a batch looks up, listed ahead of its step
     model               edges -> scores -> loss
-    known_edges, popularity, link_prediction, evaluation    ranks of held-out edges
+    known_edges, query_groups, link_prediction, popularity, evaluation
+                        ranks of held-out edges
     neighbours, product_quantization, inverted_file, retrieval    nearest nodes
     vectors, projector, plot, exporting    a trained model -> files and SavedModels
     settings            what a config file says, as one object per command

@@ -7,8 +7,8 @@ from recap_tf.core import files
 from twhin_tf.evaluation import EvaluateSettings, evaluate, format_report
 from twhin_tf.exporting import ExportSettings, export_vectors
 from twhin_tf.graph import Graph
-from twhin_tf.link_prediction import ModelScorer
 from twhin_tf.model import GraphEmbeddings
+from twhin_tf.query_groups import ModelScorer
 
 
 def finish(model: GraphEmbeddings, graph: Graph, save_dir: str, step: int) -> None:

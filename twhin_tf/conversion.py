@@ -7,15 +7,12 @@ grows with the number of entities, not with that of the edges.
 import contextlib
 import dataclasses
 import posixpath
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
-import tqdm
 
 from recap_tf.core import files
 from recap_tf.core.command import UserError
@@ -27,7 +24,8 @@ from twhin_tf.entity_counts import EntityCounts
 from twhin_tf.graph import Graph, NodeType, Relation, with_inverses, write_graph
 from twhin_tf.graph_config import write_config
 from twhin_tf.hashing import hashed_edges
-from twhin_tf.raw_edges import BLOCK_ROWS, Block, RawEdges, codes_of
+from twhin_tf.raw_edges import BLOCK_ROWS, RawEdges
+from twhin_tf.raw_parts import read_parts
 from twhin_tf.raw_splits import SplitRule
 from twhin_tf.raw_types import Sides, TypeRule
 
@@ -132,7 +130,9 @@ def _check_listed(types: TypeRule, relations: list[str]) -> None:
 def _count(edges: RawEdges, conversion: Conversion) -> _Counted:
     found = _Counted({}, Counter(), {}, Counter())
     names = conversion.splits.names
-    for part in _parts(edges, conversion, BLOCK_ROWS, "counting"):
+    for part in read_parts(
+        edges, conversion.types, conversion.splits, BLOCK_ROWS, "counting"
+    ):
         in_training = part.splits == 0
         in_relation = np.bincount(part.codes[in_training], minlength=len(part.names))
         for name, sides, count in zip(
@@ -212,7 +212,9 @@ def _write_splits(graph, edges, conversion, counted, ids, number) -> dict[str, _
     with contextlib.ExitStack() as stack:
         for own in buckets.values():
             stack.enter_context(own)
-        for part in _parts(edges, conversion, rows, "looking up"):
+        for part in read_parts(
+            edges, conversion.types, conversion.splits, rows, "looking up"
+        ):
             looked_up = part.edges(ids, number)
             known = (looked_up >= 0).all(axis=1)
             for split, name in enumerate(names):
@@ -252,62 +254,3 @@ def _report(graph, counted, tallies, conversion, echo) -> None:
             what = "left out" if conversion.drop_duplicates else "kept"
             notes += f", {tally.repeated:,} repeated ones {what}"
         echo(f"{name}: {tally.kept:,} edges{notes}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """A block whose relations, types and splits are known.
-
-    Args:
-        block: n raw edges.
-        codes: (n,) relation of each, a place in `names`.
-        names: relations of the block.
-        sides: node types of each of `names`.
-        splits: (n,) split of each edge.
-    """
-
-    block: Block
-    codes: np.ndarray
-    names: list[str]
-    sides: list[Sides]
-    splits: np.ndarray
-
-    def nodes(self) -> Iterator[tuple[str, pa.Array, np.ndarray | None]]:
-        """Yields (type, column, rows of the column of that type; None for all)."""
-        for side, column in enumerate((self.block.lhs, self.block.rhs)):
-            own = [sides[side] for sides in self.sides]
-            for name in sorted(set(own)):
-                which = np.array([other == name for other in own])
-                rows = None if which.all() else np.flatnonzero(which[self.codes])
-                yield name, column, rows
-
-    def edges(self, ids: dict[str, pa.Array], number: dict[str, int]) -> np.ndarray:
-        """(n, 3) lhs row, relation number, rhs row; -1 for an id that has no row."""
-        edges = np.empty((len(self.block), 3), np.int64)
-        edges[:, 1] = np.array([number[name] for name in self.names])[self.codes]
-        columns = {0: self.block.lhs, 2: self.block.rhs}
-        for side, column in columns.items():
-            own = [sides[side // 2] for sides in self.sides]
-            for name in set(own):
-                which = np.array([other == name for other in own])
-                rows = np.flatnonzero(which[self.codes])
-                mine = column.take(pa.array(rows)).cast(ids[name].type)
-                found = pc.fill_null(pc.index_in(mine, ids[name]), -1)
-                edges[rows, side] = found.to_numpy()
-        return edges
-
-
-def _parts(
-    edges: RawEdges, conversion: Conversion, rows: int, doing: str
-) -> Iterator[_Part]:
-    with tqdm.tqdm(
-        total=edges.rows, unit=" edges", unit_scale=True, desc=doing
-    ) as progress:
-        for block in edges.blocks(rows):
-            codes, names = codes_of(block.relation)
-            sides = conversion.types.sides(block, codes, names)
-            numbers = np.array([[zlib.crc32(t.encode()) for t in own] for own in sides])
-            of_edge = numbers[codes]
-            splits = conversion.splits.of(block, of_edge[:, 0], of_edge[:, 1])
-            yield _Part(block, codes, names, sides, splits)
-            progress.update(len(block))

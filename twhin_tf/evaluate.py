@@ -13,7 +13,7 @@ from recap_tf.core import checkpoints, files
 from recap_tf.core.command import run_command
 from twhin_tf import trained
 from twhin_tf.evaluation import EvaluateSettings, evaluate, format_report
-from twhin_tf.link_prediction import ModelScorer
+from twhin_tf.query_groups import ModelScorer
 
 
 def main(argv: Sequence[str] | None = None) -> None:

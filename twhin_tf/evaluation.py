@@ -14,9 +14,10 @@ from recap_tf.core.text_table import aligned
 from twhin_tf.edges import Edges, read_edges
 from twhin_tf.graph import Graph
 from twhin_tf.known_edges import SIDES, KnownAnswers, read_known_answers
-from twhin_tf.link_prediction import Blocks, EdgeScorer, Ranks, rank_edges
+from twhin_tf.link_prediction import Blocks, Ranks, rank_edges
 from twhin_tf.packing import window
 from twhin_tf.popularity import Popularity
+from twhin_tf.query_groups import EdgeScorer
 
 HITS = (1, 3, 10, 50)
 BOTH = "both"

@@ -108,11 +108,20 @@ class NodeTables(tf.Module):
             for name, spec in self._specs.items()
         }
 
+    @property
+    def trained(self) -> list[str]:
+        """Types that some relation has an end of; rows of others stay as they are."""
+        numbers = {*self._type_of["lhs"], *self._type_of["rhs"]}
+        return [self._types[number] for number in sorted(numbers)]
+
     def optimizers(self) -> dict[str, tuple[Optimizer, list[tf.Variable]]]:
-        """ "table/<type>" -> (its optimizer, the table's shards)."""
+        """ "table/<type>" -> (its optimizer, the table's shards), of trained types."""
         return {
-            f"table/{name}": (spec.make_optimizer(), shards_of(self.variables_of[name]))
-            for name, spec in self._specs.items()
+            f"table/{name}": (
+                self._specs[name].make_optimizer(),
+                shards_of(self.variables_of[name]),
+            )
+            for name in self.trained
         }
 
     def type_numbers(self, side: str) -> list[int]:

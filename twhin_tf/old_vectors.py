@@ -89,8 +89,9 @@ class OldVectors:
             self._start_near_neighbours(model, starts, edges)
         for name, start in starts.items():
             model.tables[name].assign(tf.cast(start, model.tables[name].dtype))
-            if self._old_model is not None:
-                self._give_state(name, *groups[f"table/{name}"])
+            group = groups.get(f"table/{name}")
+            if self._old_model is not None and group is not None:
+                self._give_state(name, *group)
 
     def _read(self, name: str):
         """(entities, places -> vectors) of the old type; None if there is none."""

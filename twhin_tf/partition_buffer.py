@@ -62,8 +62,7 @@ class PartitionBuffer:
     def _bring_in(self, place: int) -> None:
         layout = self._files.layout
         for name, variables in self._variables.items():
-            size = layout.place_rows(name)
-            first = place * size
+            first = place * layout.place_rows(name)
             for start, records in self._files.chunks(name, self.held[place]):
                 rows = tf.range(first + start, first + start + len(records))
                 row_format = self._files.formats[name]
@@ -73,17 +72,6 @@ class PartitionBuffer:
                         values = row_format.vectors(records)
                     # A copy: TensorFlow may keep numpy's memory otherwise.
                     values = tf.constant(np.ascontiguousarray(values))
-                    variable.scatter_update(tf.IndexedSlices(values, rows))
-            missing = size - layout.rows(name, self.held[place])
-            if missing:
-                # The rows left over in the last place of a shorter partition.
-                rows = tf.range(first + size - missing, first + size)
-                for field, variable in variables.items():
-                    start = 0.0
-                    if field != VECTOR:
-                        start = self._files.formats[name].state[field][1]
-                    values = tf.fill([missing, *variable.shape[1:]], start)
-                    values = tf.cast(values, variable.dtype)
                     variable.scatter_update(tf.IndexedSlices(values, rows))
 
     def _write(self, place: int) -> None:
@@ -95,8 +83,8 @@ class PartitionBuffer:
 
     def _records(self, name: str, place: int) -> Iterator[np.ndarray]:
         variables = self._variables[name]
-        rows = self._files.layout.rows(name, self.held[place])
-        first = place * self._files.layout.place_rows(name)
+        rows = self._files.layout.place_rows(name)
+        first = place * rows
         for start in range(0, rows, CHUNK):
             # By gather: reading a variable that sparse updates change copies all of it.
             part = tf.range(first + start, first + min(start + CHUNK, rows))

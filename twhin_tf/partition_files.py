@@ -135,10 +135,7 @@ class PartitionFiles:
 
     def chunks(self, name: str, partition: int) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (first row within the partition, records)."""
-        rows, version = (
-            self.layout.rows(name, partition),
-            self.versions[name][partition],
-        )
+        rows, version = self.layout.place_rows(name), self.versions[name][partition]
         record = self.formats[name].record
         for start in range(0, rows, CHUNK):
             size = min(CHUNK, rows - start)
@@ -170,7 +167,7 @@ class PartitionFiles:
         """Raises UserError if a file of type `name` is missing or too short."""
         for partition, version in enumerate(self.versions[name]):
             path = self._path(name, partition, version)
-            rows = self.layout.rows(name, partition)
+            rows = self.layout.place_rows(name)
             size = rows * self.formats[name].record.itemsize
             if version and (not path.exists() or path.stat().st_size != size):
                 raise UserError(

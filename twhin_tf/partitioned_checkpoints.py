@@ -6,12 +6,13 @@ CHECKPOINT/state.*            relations, tables of whole types, step
 
 import dataclasses
 import json
+import os
 import posixpath
 from typing import Any
 
 import tensorflow as tf
 
-from recap_tf.core import checkpoints
+from recap_tf.core import checkpoints, files
 from recap_tf.core.command import UserError
 from twhin_tf.building import create_graph_embeddings
 from twhin_tf.disk_tables import PartitionedTable
@@ -22,6 +23,7 @@ from twhin_tf.partitions import Layout
 from twhin_tf.settings import Embedder
 
 PARTITIONS = "partitions.json"
+_OWNER = "save_dir.txt"
 
 
 class Resident(tf.Module):
@@ -85,6 +87,25 @@ def read_partitions_state(path: str) -> PartitionsState | None:
         return PartitionsState(**json.load(opened))
 
 
+def claim(folder: str, save_dir: str) -> None:
+    """Notes whose partitions are in `folder`: a run deletes those it does not know.
+
+    Raises:
+        UserError: they are those of checkpoints of another run.
+    """
+    own = save_dir if "://" in save_dir else os.path.abspath(save_dir)
+    path = posixpath.join(folder, _OWNER)
+    if tf.io.gfile.exists(path):
+        with tf.io.gfile.GFile(path) as file:
+            owner = file.read()
+        if owner != own and checkpoints.list_checkpoints(owner):
+            raise UserError(
+                f"Partitions.folder must be another than that of the run {owner}. "
+                f"Received: {folder!r}"
+            )
+    files.write_text(path, own)
+
+
 def load_partitioned(
     path: str, state: PartitionsState, embedder: Embedder, graph: Graph
 ) -> GraphEmbeddings:
@@ -109,9 +130,9 @@ def load_partitioned(
     model = create_graph_embeddings(embedder, dataclasses.replace(graph, types=types))
     checkpoints.restore_model(path, Resident(model, layout))
     folder = posixpath.normpath(posixpath.join(path, state.folder))
-    files = PartitionFiles(folder, layout, formats, state.seed)
-    files.go_on_from(state.versions)
+    parts = PartitionFiles(folder, layout, formats, state.seed)
+    parts.go_on_from(state.versions)
     for name in layout.parted:
-        files.check_complete(name)
-        model.node_tables.variables_of[name] = PartitionedTable(name, files)
+        parts.check_complete(name)
+        model.node_tables.variables_of[name] = PartitionedTable(name, parts)
     return model

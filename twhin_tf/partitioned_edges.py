@@ -6,6 +6,7 @@ FOLDER/edges.json    where each pair begins and ends
 
 import json
 import pathlib
+import shutil
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -47,6 +48,9 @@ class PartitionedEdges:
             key += "-" + "-".join(sorted(layout.whole)).encode().hex()
         path = pathlib.Path(folder) / f"edges-{key}"
         if not path.exists():
+            # What was killed while it sorted. Nobody else writes to this folder.
+            for unfinished in pathlib.Path(folder).glob(".partial-*-edges-*"):
+                shutil.rmtree(unfinished)
             with files.new_folder(str(path)) as aside:
                 _sort(paths, layout, pathlib.Path(aside))
         self._path = path / "edges.bin"

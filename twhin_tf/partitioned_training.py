@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from recap_tf.core import checkpoints, loop
 from recap_tf.core.command import UserError
+from recap_tf.core.optimizers import Optimizer
 from twhin_tf.graph import read_graph
 from twhin_tf.negatives import AllNodes
 from twhin_tf.partition_buffer import VECTOR, PartitionBuffer
@@ -27,6 +28,7 @@ from twhin_tf.partitioned_checkpoints import (
     PARTITIONS,
     PartitionsState,
     Resident,
+    claim,
     read_partitions_state,
 )
 from twhin_tf.partitioned_edges import PartitionedEdges, PieceBatches
@@ -85,6 +87,8 @@ class PartitionedTrainer(Trainer):
         folder = self._partitions.folder or posixpath.join(settings.save_dir, _FOLDER)
         formats = {name: formats[name] for name in self._layout.parted}
         self._files = PartitionFiles(folder, self._layout, formats, settings.seed)
+        if self._partitions.folder is not None:
+            claim(folder, settings.save_dir)
         # Zeros, as rows come from files: initializers take several times the memory.
         tables = dict.fromkeys(graph.types, embedder.table) | dict(embedder.tables)
         for name in self._layout.parted:
@@ -99,7 +103,7 @@ class PartitionedTrainer(Trainer):
         self._edges = PartitionedEdges(
             folder, settings.edges, self._layout, settings.seed
         )
-        self._buffer = PartitionBuffer(self._files, self._variables(formats))
+        self._buffer = PartitionBuffer(self._files, self._variables())
         self._batches = PieceBatches(settings.batch_size)
         self._where = _Position(turn=0, start=list(range(self._layout.buffer)))
         self._said = 0.0
@@ -116,14 +120,20 @@ class PartitionedTrainer(Trainer):
                 "twhin.train.batch_size or fewer Partitions.chunks avoid it."
             )
 
-    def _variables(self, formats) -> dict[str, dict[str, tf.Variable]]:
+    def _variables(self) -> dict[str, dict[str, tf.Variable]]:
         found = {}
-        for name, one in formats.items():
+        for name, optimizer in self._optimizers_of_parted().items():
             table = self.model.tables[name]
-            optimizer, _ = self._groups[f"table/{name}"]
-            slots = {field: optimizer.get_slot(table, field) for field in one.state}
+            state = self._files.formats[name].state
+            slots = {field: optimizer.get_slot(table, field) for field in state}
             found[name] = {VECTOR: table, **slots}
         return found
+
+    def _optimizers_of_parted(self) -> dict[str, Optimizer]:
+        """Type -> its optimizer; a type without a relation has none, and no rows in
+        memory."""
+        groups = {n: self._groups.get(f"table/{n}") for n in self._layout.parted}
+        return {name: own[0] for name, own in groups.items() if own is not None}
 
     def _row_megabytes(self, row_bytes: Mapping[str, int]) -> float:
         rows = self._layout.in_memory().rows
@@ -156,8 +166,7 @@ class PartitionedTrainer(Trainer):
         for name in self._layout.parted:
             self._files.check_complete(name)
         self._where = _Position(**state.position)
-        for name in self._layout.parted:
-            optimizer, _ = self._groups[f"table/{name}"]
+        for optimizer in self._optimizers_of_parted().values():
             optimizer.iterations.assign(self._step)
 
     def _start_reading(self, resumed):

@@ -39,7 +39,8 @@ class Partitions:
             a fourth of the rows in memory, the MRR is 0.2705 with 1, 0.2794 with 4, and
             0.2799 without partitions.
         whole: node types that are in memory whole, for small ones.
-        folder: where they are, on this machine; None for a folder in save_dir.
+        folder: where they are, on this machine, those of one run only; None for a
+            folder in save_dir.
     """
 
     memory_limit_mb: float | None = None
@@ -149,12 +150,12 @@ class Layout:
         return [name for name in self.graph.types if name not in self.whole]
 
     def place_rows(self, name: str) -> int:
-        """Rows that a place of the buffer has for a type: those of partition 0."""
-        return -(-self.graph.types[name].rows // self.count)
+        """Rows of each partition of a type, and of its place in the buffer.
 
-    def rows(self, name: str, partition: int) -> int:
-        """Rows of a partition."""
-        return -(-(self.graph.types[name].rows - partition) // self.count)
+        As many as partition 0 has nodes. In others the last row may be no node's; it
+        is drawn as a negative all the same, and so is kept like any other.
+        """
+        return -(-self.graph.types[name].rows // self.count)
 
     def in_memory(self) -> Graph:
         """The graph as the model sees it: nodes of the buffer, and whole types."""

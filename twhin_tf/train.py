@@ -57,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if export.folder and export.takes_tables_whole:
             refuse_whole_tables(f'twhin.train.strategy = "{PARAMETER_SERVER}"')
     trainer = kind(embedder, train, config.operative(), eager=arguments.debug)
+    trained = trainer.model.node_tables.trained
     for name, table in trainer.model.tables.items():
-        say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}.")
+        note = "" if name in trained else ", in no relation: they stay as they are"
+        say(f"{name}: {table.shape[0]:,} vectors of {table.shape[1]}{note}.")
     with catch_signals(say) as stop:
         outcome = trainer.run(stop)
     if outcome.interrupted:

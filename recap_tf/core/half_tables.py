@@ -64,7 +64,6 @@ def round_randomly(values: tf.Tensor, dtype: tf.DType, seed: tf.Tensor) -> tf.Te
         share = tf.cast(noise, tf.float32) / 2.0**dropped
         below = tf.floor(values / _HALF_STEP + share) * _HALF_STEP
         rounded = tf.where(tf.abs(values) < _LEAST_NORMAL_HALF, below, rounded)
-        rounded = tf.clip_by_value(rounded, -_LARGEST_HALF, _LARGEST_HALF)
     return tf.cast(rounded, dtype)
 
 
