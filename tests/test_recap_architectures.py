@@ -237,6 +237,19 @@ def test_every_variant_loads_over_every_data_set(tmp_path, variant, data):
     assert config.operative()
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted((CONFIGS / "architectures").glob("*/*.gin")),
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_variants_of_one_data_set_load_over_it(tmp_path, path):
+    ranker = tmp_path / "ranker.gin"
+    data = CONFIGS / f"{path.parent.name}.gin"
+    ranker.write_text(f'include "{data}"\ninclude "{path}"\n')
+    config.load(str(ranker), roots=settings.ROOTS)
+    assert config.operative()
+
+
 def _variant_model(folder, variant, *overrides) -> RankingModel:
     (folder / "columns.json").write_text(
         json.dumps({"discrete": [{"name": n, "size": 9} for n in ("city", "topic")]})

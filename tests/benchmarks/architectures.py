@@ -4,10 +4,11 @@
 
 Needs data/census (or ml100k, categorical) below the current folder: README.md says
 how to convert the first two, categorical_set.py makes the third. Every run is
-recap_tf.train with the data's config and one of configs/architectures. A finished run
-is kept in --out as JSON and not repeated unless its settings change; Ctrl-C saves the
-run under way, and the same command goes on from there. Speeds from a machine that did
-other things meanwhile can be measured anew: --speed.
+recap_tf.train with the data's config and one of configs/architectures, or of the
+folder there that is named like the data. A finished run is kept in --out as JSON and
+not repeated unless its settings change; Ctrl-C saves the run under way, and the same
+command goes on from there. Speeds from a machine that did other things meanwhile can
+be measured anew: --speed.
 """
 
 import argparse
@@ -76,7 +77,10 @@ class Run:
         """A config of the data's and the architecture's, written anew."""
         path = self.out / self.data / f"{self.architecture}.gin"
         path.parent.mkdir(parents=True, exist_ok=True)
-        variant = ROOT / "configs" / "architectures" / f"{self.architecture}.gin"
+        variants = ROOT / "configs" / "architectures"
+        variant = variants / self.data / f"{self.architecture}.gin"
+        if not variant.exists():
+            variant = variants / f"{self.architecture}.gin"
         data = ROOT / "configs" / f"{self.data}.gin"
         path.write_text(f'include "{data}"\ninclude "{variant}"\n')
         return path
