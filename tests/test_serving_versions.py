@@ -19,6 +19,9 @@ from served import (
 )
 
 from serving import rest_codec
+from serving import server as command
+from serving.errors import Code, ServingError
+from serving.versions import Version
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
 
@@ -212,3 +215,58 @@ def test_a_newer_version_does_not_wait_for_a_retry(base):
         wait_for(lambda: states(port).get(2) == LOADING)
         save(base / "3", 3.0)
         wait_for(lambda: states(port) == {1: END, 2: END, 3: AVAILABLE})
+
+
+def test_loading_is_tried_again_so_many_times(base, monkeypatch):
+    tried = []
+
+    def load(path, **_):
+        tried.append(path)
+        raise ServingError(Code.DATA_LOSS, f"attempt {len(tried)}")
+
+    monkeypatch.setattr(command, "SavedModel", load)
+    save(base / "1", 1.0)
+    with running(
+        model_base_path=str(base),
+        max_num_load_retries=2,
+        load_retry_interval_micros=1000,
+    ) as server:
+        _, found = rest(server, "GET", "/v1/models/m")
+    assert tried == [str(base / "1")] * 3
+    (status,) = found["model_version_status"]
+    assert status == {
+        "version": "1",
+        "state": "END",
+        "status": {"error_code": "DATA_LOSS", "error_message": "attempt 3"},
+    }
+
+
+def test_a_version_that_goes_while_it_is_looked_up_is_looked_up_again(
+    base, monkeypatch
+):
+    save(base / "1", 1.0)
+    save(base.parent / "2", 2.0)
+    with running(model_base_path=str(base)) as server:
+        using = Version.using
+
+        def go_first(version):
+            if version.number == 1:
+                (base.parent / "2").rename(base / "2")
+                wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: AVAILABLE})
+            return using(version)
+
+        monkeypatch.setattr(Version, "using", go_first)
+        assert _predict(server) == 12.0
+
+
+def test_version_0_is_any_unless_there_is_one(base):
+    save(base / "0", 3.0)
+    save(base / "1", 1.0)
+    policy = "model_version_policy { all {} }"
+    file = _write(base.parent / "models.config", _config(base, policy))
+    with running(model_config_file=file) as server:
+        assert _predict(server, version=0) == 18.0
+        assert _predict(server, version=1) == _predict(server) == 6.0
+    with running(model_base_path=str(base)) as server:
+        assert states(server.grpc.ports[0]) == {1: AVAILABLE}
+        assert _predict(server, version=0) == 6.0
