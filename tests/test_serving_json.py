@@ -51,13 +51,19 @@ class _Kinds(tf.Module):
     def classify(self, inputs):
         return {"scores": self.regress(inputs)["outputs"][:, None]}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
+    def classify_words(self, inputs):
+        spec = {"s": tf.io.FixedLenFeature([1], tf.string)}
+        return {"classes": tf.io.parse_example(inputs, spec)["s"]}
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("json")
     (folder / "m").mkdir()
     model = _Kinds()
-    names = ("text", "same", "unequal", "scalar", "two", "regress", "classify")
+    names = ["text", "same", "unequal", "scalar", "two"]
+    names += ["regress", "classify", "classify_words"]
     save_any(folder / "m" / "3", model, {name: getattr(model, name) for name in names})
     config = folder / "models.config"
     config.write_text(
@@ -129,6 +135,15 @@ def test_features_are_integers_floats_and_strings(server, version):
     body = {"signature_name": "classify", "examples": examples[:1]}
     found = rest(server, "POST", f"{path}:classify", body)
     assert found == (200, {"results": [[["", 71.0]]]})
+
+
+def test_labels_that_are_no_text_are_answered_all_the_same(server):
+    body = {
+        "signature_name": "classify_words",
+        "examples": [{"s": "ü"}, {"s": {"b64": "YWL/"}}],
+    }
+    found = rest(server, "POST", "/v1/models/m:classify", body)
+    assert found == (200, {"results": [[["ü", 0.0]], [["ab\ufffd", 0.0]]]})
 
 
 def test_a_label_stands_in_every_path(server):
