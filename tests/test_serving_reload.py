@@ -115,6 +115,16 @@ def test_a_reload_says_which_models_and_versions_are_served(base):
         assert _predict(server) == 12.0
 
 
+def test_a_model_that_is_left_out_goes_though_nobody_looks_for_versions(base):
+    save(base / "1", 1.0)
+    with running(model_base_path=str(base), file_system_poll_wait_seconds=0) as server:
+        asked = model_management_pb2.ReloadConfigRequest()
+        asked.config.model_config_list.SetInParent()
+        with managing(server.grpc.ports[0]) as stub:
+            stub.HandleReloadConfigRequest(asked)
+        wait_for(lambda: rest(server, "GET", "/v1/models/m")[0] == 404)
+
+
 @pytest.mark.parametrize(
     "change, code, message",
     [

@@ -80,6 +80,19 @@ def test_the_policy_says_which_versions_answer(base, policy, served):
 ROW = {"instances": [[1, 2, 3]]}
 
 
+def test_folders_that_are_no_versions_are_passed_over(base):
+    largest = 2**63 - 1
+    save(base / str(largest), 1.0)
+    # No message could hold the first; the others are no integers of ASCII.
+    for name in (str(largest + 1), "1.5", "-1", "v2", "\uff12"):
+        save(base / name, 2.0)
+    with running(model_base_path=str(base)) as server:
+        assert states(server.grpc.ports[0]) == {largest: AVAILABLE}
+        assert _predict(server) == _predict(server, version=largest) == 6.0
+        path = f"/v1/models/m/versions/{largest}:predict"
+        assert rest(server, "POST", path, ROW)[0] == 200
+
+
 def test_a_half_copied_version_never_answers_and_says_why(base):
     save(base / "1", 1.0)
     with running(model_base_path=str(base)) as server:
