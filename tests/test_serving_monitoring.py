@@ -15,6 +15,8 @@ from served import (
     wait_for,
 )
 
+from serving.monitoring import Histogram
+
 DEFAULT = "/monitoring/prometheus/metrics"
 
 
@@ -126,3 +128,14 @@ def test_what_is_under_way_and_how_long_it_took(base):
     counts = [metric(page, size, **model, **batch, le=bound) for bound in "124"]
     assert counts == [0, 1, 1]
     assert metric(page, size, **model, **batch, le="+Inf") == 1
+
+
+def test_sums_keep_their_last_digits():
+    # After weeks, what one more request adds.
+    histogram = Histogram("h", [], "", [1.0, 1e12])
+    for value in (1e12, 1.0):
+        histogram.observe(value)
+    lines = histogram.page()
+    assert ":tensorflow:serving:h_sum 1000000000001.0" in lines
+    assert ':tensorflow:serving:h_bucket{le="1"} 1' in lines
+    assert ':tensorflow:serving:h_bucket{le="1e+12"} 2' in lines
