@@ -209,3 +209,16 @@ def test_answers_during_the_drain_end_their_connections(base):
         time.sleep(0.5)
         server.drain()
         assert waiting.result() == "close"
+
+
+def test_calls_that_the_loop_has_not_seen_yet_have_arrived(base):
+    with (
+        running(model_base_path=str(base)) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        stub.Predict(request())
+        # The loop is busy while the calls come and the drain begins.
+        server.grpc._events.loop.call_soon_threadsafe(time.sleep, 0.5)
+        calls = [stub.Predict.future(request()) for _ in range(20)]
+        server.drain()
+        assert [answer(call.result(timeout=20)) for call in calls] == [[12.0]] * 20

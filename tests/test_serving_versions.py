@@ -283,3 +283,46 @@ def test_version_0_is_any_unless_there_is_one(base):
     with running(model_base_path=str(base)) as server:
         assert states(server.grpc.ports[0]) == {1: AVAILABLE}
         assert _predict(server, version=0) == 6.0
+
+
+def test_a_failed_version_is_loaded_when_it_comes_again(base):
+    save(base / "1", 1.0)
+    save(base.parent / "whole", 2.0)
+    with running(model_base_path=str(base)) as server:
+
+        def error() -> str:
+            _, found = rest(server, "GET", "/v1/models/m/versions/2")
+            return found["model_version_status"][0]["status"]["error_code"]
+
+        (base / "2").mkdir()
+        wait_for(lambda: states(server.grpc.ports[0]).get(2) == END)
+        assert error() != "OK"
+        (base / "2").rename(base.parent / "broken")
+        wait_for(lambda: error() == "OK")
+        assert _predict(server) == 6.0
+        (base.parent / "whole").rename(base / "2")
+        wait_for(lambda: states(server.grpc.ports[0])[2] == AVAILABLE)
+        assert _predict(server) == 12.0
+
+
+def test_a_model_without_versions_does_not_keep_others(base):
+    save(base / "1", 1.0)
+    nowhere, empty = base.parent / "nowhere", base.parent / "empty"
+    empty.mkdir()
+    models = {"a": nowhere, "b": empty, "m": base}
+    listed = (
+        f'config {{ name: "{name}" base_path: "{path}" }}'
+        for name, path in models.items()
+    )
+    file = base.parent / "models.config"
+    _write(file, f"model_config_list {{ {' '.join(listed)} }}")
+    with running(model_config_file=str(file)) as server:
+        assert _predict(server) == 6.0
+        for name in "ab":
+            assert rest(server, "GET", f"/v1/models/{name}") == (
+                404,
+                {"error": f"Could not find any versions of model {name}"},
+            )
+        # They are looked at again.
+        save(empty / "4", 4.0)
+        wait_for(lambda: rest(server, "GET", "/v1/models/b")[0] == 200)
