@@ -236,7 +236,7 @@ def _why_not(address: str, *, encrypted: bool) -> str:
                     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     one.bind(own)
     except OSError as error:
-        return error.strerror
+        return error.strerror or str(error)
     if encrypted:
         return "the key or the certificate of --ssl_config_file is not sound"
     return "gRPC refuses it"

@@ -109,11 +109,12 @@ def test_an_address_in_use_is_one_line(base, capsys):
     "arguments, reason",
     [
         (["--grpc_socket_path=/nowhere/at/all"], "No such file or directory"),
+        (["--grpc_socket_path=/" + "x" * 200], "AF_UNIX path too long"),
         (["--host=nowhere.invalid"], "Name or service not known|name resolution"),
         (["--host=192.0.2.1"], "Cannot assign requested address"),
         (["--ssl_config_file=SSL"], "certificate of --ssl_config_file is not sound"),
     ],
-    ids=["folder", "name", "address", "certificate"],
+    ids=["folder", "path", "name", "address", "certificate"],
 )
 def test_why_nothing_can_listen_there_is_said(base, capsys, arguments, reason):
     ssl = base.parent / "garbage.txt"
