@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 import numpy as np
+import tensorflow as tf
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -140,6 +141,10 @@ def run_classify(
                 f"{list(array.shape)} for {len(serialized)} examples"
             )
     classes, scores = found.get(_CLASSES), found.get(_SCORES)
+    if classes is not None:
+        _check_dtype("classes", classes, tf.string)
+    if scores is not None:
+        _check_dtype("scores", scores, tf.float32)
     if classes is not None and scores is not None and classes.shape != scores.shape:
         raise invalid(
             f"Tensor class and score shapes do not match: {list(classes.shape)} vs. "
@@ -152,7 +157,8 @@ def run_classify(
         for j in range(width):
             one = row.classes.add()
             if classes is not None:
-                one.label = classes[i, j]
+                # A label is text; strings of a model may be any bytes.
+                one.label = classes[i, j].decode("utf-8", "replace")
             if scores is not None:
                 one.score = scores[i, j]
     return result
@@ -169,6 +175,7 @@ def run_regress(
             f"Signature was: {signature.key}",
         )
     values = _run(model, signature, serialized, [_VALUES])[_VALUES]
+    _check_dtype("output", values, tf.float32)
     batch = len(serialized)
     if values.shape not in ((batch,), (batch, 1)):
         raise invalid(
@@ -189,6 +196,15 @@ def _run(model, signature: Signature, serialized, outputs) -> dict[str, np.ndarr
             f"{len(signature.inputs)}.",
         )
     return model.run(signature, {next(iter(signature.inputs)): serialized}, outputs)
+
+
+def _check_dtype(what: str, array: np.ndarray, wanted: tf.DType) -> None:
+    own, expected = (
+        tensors.dtype_name(dtype.as_datatype_enum)
+        for dtype in (tensors.dtype_of_array(array), wanted)
+    )
+    if own != expected:
+        raise invalid(f"Expected {what} Tensor of {expected}. Got: {own}")
 
 
 def _signature(model: SavedModel, spec, method: str) -> Signature:

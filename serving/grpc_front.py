@@ -2,6 +2,8 @@
 
 import asyncio
 import concurrent.futures
+import os
+import socket
 from collections.abc import Sequence
 
 import grpc
@@ -172,7 +174,8 @@ class GrpcFront:
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            raise invalid(f"gRPC cannot listen on {address}: it is in use") from error
+            reason = _why_not(address, encrypted=credentials is not None)
+            raise invalid(f"gRPC cannot listen on {address}: {reason}") from error
 
     async def _say_health(self, status) -> None:
         if self._health is not None:
@@ -223,6 +226,28 @@ class GrpcFront:
         if data is grpc.aio.EOF:
             raise invalid("The call was made without a request")
         return data
+
+
+def _why_not(address: str, *, encrypted: bool) -> str:
+    """Why nobody can listen on an address: gRPC itself only logs it."""
+    path = address.removeprefix("unix:")
+    try:
+        if path != address:
+            with socket.socket(socket.AF_UNIX) as one:
+                one.bind(path)
+            os.unlink(path)
+        else:
+            host, _, port = address.rpartition(":")
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            for family, kind, protocol, _, own in found:
+                with socket.socket(family, kind, protocol) as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    one.bind(own)
+    except OSError as error:
+        return error.strerror or str(error)
+    if encrypted:
+        return "the key or the certificate of --ssl_config_file is not sound"
+    return "gRPC refuses it"
 
 
 def tls_credentials(config: message.Message) -> grpc.ServerCredentials:

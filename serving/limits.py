@@ -16,7 +16,8 @@ class Limits:
     Args:
         tensor_bytes: a request with a tensor that takes more is refused.
         memory_bytes: a request is refused if it and those that are being answered
-            would take more. One that is alone is always admitted.
+            would take more. The message of one that is alone is always admitted; what
+            it unpacks to comes on top.
     """
 
     def __init__(self, *, tensor_bytes: int, memory_bytes: int):

@@ -329,6 +329,8 @@ class Models:
         _say(f"{model.config.name} version {version.number} is unloaded.")
         with self._lock:
             self._progress.notify_all()
+            # With the last one a model that was left out is gone.
+            self._unload_unwanted(model)
 
     def _forget_old(self, model: _Model) -> None:
         ended = sorted(

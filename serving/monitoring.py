@@ -94,7 +94,7 @@ class Histogram(_Family):
                 f"{self.name}_bucket{self._shown(labels, le=bound)} {count}"
                 for bound, count in zip(bounds, sums, strict=True)
             ),
-            f"{self.name}_sum{self._shown(labels)} {total:g}",
+            f"{self.name}_sum{self._shown(labels)} {total}",
             f"{self.name}_count{self._shown(labels)} {sums[-1]}",
         ]
 

@@ -342,6 +342,8 @@ def _fill_example(example: tf.train.Example, given: Any) -> None:
         values = value if isinstance(value, list) else [value]
         feature = example.features.feature[name]
         kinds = {type(one) for one in values}
+        if not values:
+            continue  # Of no kind: as good as left out, whatever the model takes.
         if kinds <= {str, dict}:
             feature.bytes_list.value.extend(_bytes(name, one) for one in values)
         elif kinds == {int}:

@@ -155,8 +155,10 @@ class Server:
             try:
                 configs = self._read_models()
                 if configs != self._configs:
+                    # A label may wait for its version to be available. What is served
+                    # until then is of neither file: the old one counts as new too.
+                    self._configs = None
                     self.models.configure(configs)
-                    # Not before: a label may wait for its version to be available.
                     self._configs = configs
                 said = None
             except Exception as error:  # The next reading may find it in order.

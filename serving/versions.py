@@ -18,6 +18,8 @@ Policy = (
 ).ServableVersionPolicy
 """The proto ServableVersionPolicy: `latest`, `all` or `specific`."""
 
+_LARGEST = 2**63 - 1
+
 
 class State(enum.IntEnum):
     """Where a version stands; names and numbers of ModelVersionStatus.State."""
@@ -117,8 +119,8 @@ class Version:
 def find_versions(base_path: str) -> dict[int, str]:
     """Number -> folder, of all versions below `base_path`.
 
-    A version is a folder named by an integer; leading zeros are allowed. Anything else
-    is passed over.
+    A version is a folder named by an integer that an int64 holds; leading zeros are
+    allowed. Anything else is passed over.
 
     Raises:
         ServingError: NOT_FOUND, there is no such path.
@@ -132,7 +134,7 @@ def find_versions(base_path: str) -> dict[int, str]:
     found = {}
     for name in listed:
         name = name.rstrip("/")
-        if name.isdecimal() and name.isascii():
+        if name.isdecimal() and name.isascii() and int(name) <= _LARGEST:
             found[int(name)] = f"{base_path.rstrip('/')}/{name}"
     return found
 

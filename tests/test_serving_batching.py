@@ -55,13 +55,41 @@ class _Rows(tf.Module):
         _, last = tf.while_loop(lambda i, _: i < 300, step, [0, start])
         return {"y": z + 0.0 * last[0, 0]}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "z")])
+    def meet(self, z):
+        """Says how many runs of it are under way; waits for a second one."""
+        queue = tf.raw_ops.FIFOQueueV2(component_types=[tf.float32], shared_name="here")
+        came = tf.raw_ops.QueueEnqueueV2(handle=queue, components=[z[0]])
+        with tf.control_dependencies([came]):
+            end = tf.timestamp() + 20.0
+        here = tf.while_loop(
+            lambda here: (here < 2) & (tf.timestamp() < end),
+            lambda _: tf.raw_ops.QueueSizeV2(handle=queue),
+            [tf.constant(0)],
+        )
+        return {"y": tf.broadcast_to(tf.cast(here, tf.float32), tf.shape(z))}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.float32, "z"),
+            tf.TensorSpec([1], tf.float32, "more"),
+        ]
+    )
+    def shifted(self, z, more):
+        return {"y": z + more}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("batching")
     (folder / "m").mkdir()
     model = _Rows()
-    signatures = {"serving_default": model.predict, "slow": model.slow}
+    signatures = {
+        "serving_default": model.predict,
+        "slow": model.slow,
+        "meet": model.meet,
+        "shifted": model.shifted,
+    }
     save_any(folder / "m" / "1", model, signatures)
     (folder / "monitoring.txt").write_text("prometheus_config { enable: true }")
     return folder
@@ -88,8 +116,8 @@ def _json(x, z) -> dict:
     return {"inputs": {"x": x, "z": z}}
 
 
-def _slow(rows: int):
-    asked = request(None, signature_name="slow")
+def _slow(rows: int, signature: str = "slow"):
+    asked = request(None, signature_name=signature)
     asked.inputs["z"].CopyFrom(tf.make_tensor_proto(np.ones([rows], np.float32)))
     return asked
 
@@ -147,6 +175,8 @@ def test_too_large_requests_are_refused_or_split(folder):
     assert max(response.outputs["together"].int_val) <= 4
     labels = {"model_name": "m", "signature_name": "serving_default"}
     assert metric(page, "batching:input_batch_size_sum", **labels) == 11
+    # Nobody asked for padding.
+    assert metric(page, "batching:processed_batch_size_sum", **labels) == 11
 
 
 def test_unequal_first_dimensions_are_refused(folder):
@@ -180,6 +210,23 @@ def test_a_full_queue_is_unavailable(folder):
     assert codes.count(Code.OK) >= 2
     assert {status for status, _ in found} == {200, 503}
     assert all("error" in answered for status, answered in found if status == 503)
+
+
+def test_as_many_batches_run_at_once_as_there_are_threads(folder):
+    text = "max_batch_size { value: 1 } num_batch_threads { value: 2 }"
+    with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
+        calls = [stub.Predict.future(_slow(1, "meet")) for _ in range(2)]
+        found = [answer(call.result(timeout=60)) for call in calls]
+    # With one thread the first would be alone.
+    assert found == [[2.0], [2.0]]
+
+
+def test_inputs_that_are_no_rows_are_run_past_the_batching(folder):
+    asked = _slow(3, "shifted")
+    asked.inputs["more"].CopyFrom(tf.make_tensor_proto([10.0]))
+    text = "max_batch_size { value: 2 }"
+    with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
+        assert answer(stub.Predict(asked)) == [11.0, 11.0, 11.0]
 
 
 def test_rows_of_different_lengths_wait_apart_or_are_padded(folder):

@@ -178,6 +178,19 @@ def test_attempts_are_bounded():
         assert len(failing.calls) == 3
 
 
+def test_waits_are_random_and_their_bound_doubles(monkeypatch):
+    bounds = []
+    monkeypatch.setattr(
+        "serving.client.random.uniform",
+        lambda low, high: bounds.append((low, high)) or 0.0,
+    )
+    with _Failing([Code.UNAVAILABLE] * 7) as failing:
+        with Client(f"localhost:{failing.port}", attempts=8) as client:
+            client.predict("m", {})
+        assert len(failing.calls) == 8
+    assert bounds == [(0, one) for one in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0)]
+
+
 def test_the_deadline_bounds_all_attempts_together():
     codes = [Code.UNAVAILABLE] * 50
     with _Failing(codes, seconds=0.1) as failing:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import signal
 import socket
@@ -50,6 +51,7 @@ def test_version_is_printed(capsys):
         (["--grpc_channel_arguments=a"], "--grpc_channel_arguments must be k=v,k=v"),
         (["--port=0"], "--port=0 leaves nothing to listen on"),
         (["--ssl_config_file=EMPTY"], "must set server_key and server_cert"),
+        (["--ssl_config_file=VERIFY"], "client_verify needs custom_ca"),
         (["--ssl_config_file=/nowhere"], "Error reading tensorflow.serving.SSLConfig"),
         (["--monitoring_config_file=BAD"], "Error parsing text-format"),
         (["--enable_batching", "--batching_parameters_file=BAD"], "BatchingParameters"),
@@ -59,9 +61,12 @@ def test_version_is_printed(capsys):
 def test_a_bad_flag_is_one_line(base, capsys, arguments, message):
     (base.parent / "BAD").write_text("oops {")
     (base.parent / "EMPTY").write_text("")
+    (base.parent / "VERIFY").write_text(
+        'server_key: "k" server_cert: "c" client_verify: true'
+    )
     given = [f"--model_base_path={base}", f"--port={free_port()}"]
     for one in arguments:
-        for name in ("BAD", "EMPTY"):
+        for name in ("BAD", "EMPTY", "VERIFY"):
             one = one.replace(f"={name}", f"={base.parent / name}")
         given.append(one)
     assert command.main(given) == 2
@@ -96,7 +101,29 @@ def test_an_address_in_use_is_one_line(base, capsys):
         _wait(server.port)
         given = [f"--model_base_path={base}", f"--port={server.port}"]
         assert command.main(given) == 2
-    assert "it is in use" in capsys.readouterr().err.strip().splitlines()[-1]
+    said = f"gRPC cannot listen on localhost:{server.port}: Address already in use"
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: {said}"
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        (["--grpc_socket_path=/nowhere/at/all"], "No such file or directory"),
+        (["--grpc_socket_path=/" + "x" * 200], "AF_UNIX path too long"),
+        (["--host=nowhere.invalid"], "Name or service not known|name resolution"),
+        (["--host=192.0.2.1"], "Cannot assign requested address"),
+        (["--ssl_config_file=SSL"], "certificate of --ssl_config_file is not sound"),
+    ],
+    ids=["folder", "path", "name", "address", "certificate"],
+)
+def test_why_nothing_can_listen_there_is_said(base, capsys, arguments, reason):
+    ssl = base.parent / "garbage.txt"
+    ssl.write_text('server_key: "no key" server_cert: "no certificate"')
+    given = [f"--model_base_path={base}", f"--port={free_port()}", *arguments]
+    assert command.main([one.replace("SSL", str(ssl)) for one in given]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: gRPC cannot listen on ")
+    assert re.search(reason, line)
 
 
 def test_a_rest_port_in_use_is_one_line(base):

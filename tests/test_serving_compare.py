@@ -30,6 +30,11 @@ def test_differences_by_hand():
     assert (found.rankings, found.other_first) == (2, 0)
 
 
+def test_of_equal_differences_the_first_is_told():
+    found = _added(([1.0, 5.0], [2.0, 5.0]), ([7.0], [8.0]))
+    assert (found.largest, found.worst) == (1.0, (0, [0], 1.0, 2.0))
+
+
 def test_every_column_is_a_ranking():
     left = [[0.9, 0.1], [0.5, 0.2], [0.1, 0.3]]
     right = [[0.4, 0.1], [0.5, 0.2], [0.1, 0.3]]

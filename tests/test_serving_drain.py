@@ -179,3 +179,46 @@ def test_both_fronts_are_drained_at_the_same_time(base, monkeypatch):
         server.drain()
         assert drained == [7, 7]
         monkeypatch.undo()
+
+
+def test_answers_during_the_drain_end_their_connections(base):
+    def asked(body: str | None) -> str | None:
+        """What the answer says of its connection."""
+        connection = http.client.HTTPConnection("localhost", server.rest.port, 60)
+        path = "/v1/models/m"
+        if body:
+            connection.request("POST", f"{path}:predict", body)
+        else:
+            connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        assert response.status == 200
+        return response.getheader("Connection")
+
+    with (
+        running(
+            model_base_path=str(base),
+            enable_batching=True,
+            batching_parameters_file=str(base.parent / "wait-3.txt"),
+        ) as server,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        assert asked(None) is None
+        waiting = pool.submit(asked, '{"instances": [[1, 2, 3]]}')
+        time.sleep(0.5)
+        server.drain()
+        assert waiting.result() == "close"
+
+
+def test_calls_that_the_loop_has_not_seen_yet_have_arrived(base):
+    with (
+        running(model_base_path=str(base)) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        stub.Predict(request())
+        # The loop is busy while the calls come and the drain begins.
+        server.grpc._events.loop.call_soon_threadsafe(time.sleep, 0.5)
+        calls = [stub.Predict.future(request()) for _ in range(20)]
+        server.drain()
+        assert [answer(call.result(timeout=20)) for call in calls] == [[12.0]] * 20

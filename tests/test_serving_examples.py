@@ -60,10 +60,13 @@ def _signatures() -> dict:
             "scores": total[:, None],
         },
         "classify_none": lambda total: {"y": total},
+        "classify_numbers": lambda total: {"classes": tf.cast(pair(total), tf.int64)},
+        "classify_wide": lambda total: {"scores": tf.cast(pair(total), tf.float64)},
         "regress": lambda total: {"outputs": total[:, None]},
         "regress_flat": lambda total: {"outputs": total},
         "regress_wide": lambda total: {"outputs": pair(total)},
         "regress_none": lambda total: {"y": total},
+        "regress_labels": lambda total: {"outputs": labels(total)[:, 0]},
     }
     return {name: signature(outputs) for name, outputs in made.items()} | {
         "serving_default": signature(lambda total: {"y": total}),
@@ -308,6 +311,24 @@ def test_what_classify_and_regress_refuse(stub, case):
             Code.INVALID_ARGUMENT,
             "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] "
             "for 2 examples; got [2, 2]",
+        ),
+        (
+            "classify",
+            "classify_numbers",
+            Code.INVALID_ARGUMENT,
+            "Expected classes Tensor of DT_STRING. Got: DT_INT64",
+        ),
+        (
+            "classify",
+            "classify_wide",
+            Code.INVALID_ARGUMENT,
+            "Expected scores Tensor of DT_FLOAT. Got: DT_DOUBLE",
+        ),
+        (
+            "regress",
+            "regress_labels",
+            Code.INVALID_ARGUMENT,
+            "Expected output Tensor of DT_FLOAT. Got: DT_STRING",
         ),
         (
             "regress",

@@ -2,15 +2,20 @@
 
 import concurrent.futures
 import contextlib
+import http.client
+import json
 import socket
 import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from served import (
     Code,
     answer,
+    example,
     fails,
+    metric,
     predicting,
     request,
     rest,
@@ -107,6 +112,99 @@ def test_bodies_that_arrive_slowly_count_as_memory(base):
             assert "The requests that are being answered take 9" in found["error"]
         # It hung up; its bytes are free again.
         wait_for(lambda: rest(server, "POST", PREDICT, refused)[0] == 200)
+
+
+def test_bodies_that_do_not_come_are_given_up(base):
+    with (
+        running(model_base_path=str(base), max_receive_seconds=0.3) as server,
+        socket.create_connection(("localhost", server.rest.port)) as wire,
+    ):
+        head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+        wire.sendall(head % PREDICT.encode())
+        wire.settimeout(20)
+        answered = http.client.HTTPResponse(wire)
+        answered.begin()
+        assert answered.status == 504
+        text = "The request's body did not come within 0.3 s"
+        assert json.loads(answered.read()) == {"error": text}
+
+
+def test_strings_take_what_they_are_and_where_they_stand(base):
+    serialized = example(1, 2, 3).SerializeToString()
+    most = 100
+    # 32 bytes for a string's place: one fits, two do not, though only one was sent.
+    assert 32 + len(serialized) <= most < 2 * (32 + len(serialized))
+    assert max(64 + len(serialized), 2 * len(serialized)) <= most
+
+    def asked(rows: int):
+        made = request(None, signature_name="regress")
+        proto = tf.make_tensor_proto([serialized])
+        proto.tensor_shape.dim[0].size = rows
+        made.inputs["inputs"].CopyFrom(proto)
+        return made
+
+    with (
+        running(model_base_path=str(base), max_tensor_bytes=most) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        assert answer(stub.Predict(asked(1)), "outputs") == [12.0]
+        assert fails(stub.Predict, asked(2)) == (
+            Code.RESOURCE_EXHAUSTED,
+            "input inputs declares the shape [2], more than the 100 bytes that a "
+            "tensor may take",
+        )
+
+
+def test_what_json_takes_when_it_is_read_counts(base):
+    file = base.parent / "pairs.txt"
+    file.write_text(
+        "max_batch_size { value: 2 } batch_timeout_micros { value: 60000000 }"
+    )
+    monitoring = base.parent / "monitoring.txt"
+    monitoring.write_text('prometheus_config { enable: true path: "/metrics" }')
+    body = '{"instances": [[1, 2, 3]]}'
+    assert len(body) == 26
+    with (
+        running(
+            model_base_path=str(base),
+            enable_batching=True,
+            batching_parameters_file=str(file),
+            monitoring_config_file=str(monitoring),
+            max_memory_bytes=1000,
+        ) as server,
+        predicting(server.grpc.ports[0]) as stub,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        # 24 bytes for each of the text, and 12 for the tensor; it waits for another.
+        waiting = pool.submit(rest, server, "POST", PREDICT, body)
+
+        def is_waiting() -> bool:
+            _, page = rest(server, "GET", "/metrics")
+            labels = {"model_name": "m", "signature_name": "serving_default"}
+            return metric(page, "batching:requests_in_flight", **labels) == 1
+
+        wait_for(is_waiting)
+        status, found = rest(server, "POST", PREDICT, body)
+        assert (status, found["error"]) == (
+            429,
+            "The requests that are being answered take 636 of 1000 bytes; this one "
+            "takes 624",
+        )
+        # As a message it is 12 bytes and some names.
+        assert answer(stub.Predict(request())) == [12.0]
+        assert waiting.result()[0] == 200
+
+
+def test_one_that_is_alone_is_read_whatever_it_takes(base):
+    with (
+        running(model_base_path=str(base), max_memory_bytes=1) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        assert states(server.grpc.ports[0]) == {1: AVAILABLE}
+        # What it unpacks to comes on top.
+        code, message = fails(stub.Predict, request())
+        assert code is Code.RESOURCE_EXHAUSTED
+        assert message.endswith(" of 1 bytes; this one takes 12")
 
 
 def _known(server, spec):

@@ -21,11 +21,13 @@ from serving.recording import Recorder
 
 def test_percentiles_are_of_answered_requests():
     outcome = made_outcome(
-        [1, 2, 3, 4, 1000], ["OK"] * 4 + ["INTERNAL"], rows=np.array([1, 1, 9, 9, 9])
+        [1, 2, 3, 10, 1000], ["OK"] * 4 + ["INTERNAL"], rows=np.array([1, 1, 9, 9, 9])
     )
     found = outcome.percentiles()
-    assert (found["p50"], found["max"], found["mean"]) == (2.5, 4, 2.5)
-    assert outcome.percentiles(9)["p50"] == 3.5
+    assert (found["p50"], found["max"], found["mean"]) == (2.5, 10, 4)
+    # Nine tenths of the way through the three gaps: 0.7 of the last one, of 7 ms.
+    assert found["p90"] == pytest.approx(3 + 0.7 * 7)
+    assert outcome.percentiles(9)["p50"] == 6.5
     assert outcome.percentiles(5) == {}
 
 
@@ -53,6 +55,20 @@ def test_answers_after_the_end_are_no_throughput():
 def test_when_the_client_is_the_bottleneck(change, is_late):
     change = {k: np.array(v) if k == "lag" else v for k, v in change.items()}
     assert made_outcome([50, 50, 50], **change).client_was_the_bottleneck() is is_late
+
+
+def test_the_clients_lag_is_that_at_the_99th_percentile():
+    # Of 101 requests, the one before last.
+    lag = np.array([0.0] * 99 + [0.002, 0.5])
+    assert made_outcome([5] * 101, lag=lag).lag_ms() == pytest.approx(2.0)
+
+
+def test_every_process_has_times_of_its_own():
+    shares = [*Load(rate=6.0, processes=3).shares(), *Load(rate=6.0, seed=1).shares()]
+    assert len({share.seed for share in shares}) == 5
+    assert [share.rate for share in shares] == [2.0, 2.0, 2.0, 3.0, 3.0]
+    shares = Load(callers=5, processes=3).shares()
+    assert [share.callers for share in shares] == [2, 2, 1]
 
 
 def test_limits():

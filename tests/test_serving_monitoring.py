@@ -1,7 +1,10 @@
 """The Prometheus page over a real socket: where it is, and what it counts."""
 
+import time
+
 import pytest
 from served import (
+    answer,
     fails,
     metric,
     predicting,
@@ -9,7 +12,10 @@ from served import (
     rest,
     running,
     save,
+    wait_for,
 )
+
+from serving.monitoring import Histogram
 
 DEFAULT = "/monitoring/prometheus/metrics"
 
@@ -22,10 +28,10 @@ def base(tmp_path_factory):
     return base
 
 
-def _serve(base, text: str):
+def _serve(base, text: str, **flags):
     path = base.parent / "monitoring.txt"
     path.write_text(text)
-    return running(model_base_path=str(base), monitoring_config_file=str(path))
+    return running(model_base_path=str(base), monitoring_config_file=str(path), **flags)
 
 
 def test_requests_are_counted_and_timed(base):
@@ -77,3 +83,59 @@ def test_there_is_no_page_unless_it_is_enabled(base, text):
     with _serve(base, text) as server:
         found = rest(server, "GET", DEFAULT)
     assert found == (404, {"error": f"Not found: {DEFAULT}"})
+
+
+def test_what_is_under_way_and_how_long_it_took(base):
+    (base.parent / "batching.txt").write_text(
+        "max_batch_size { value: 2 } batch_timeout_micros { value: 60000000 }"
+    )
+    model, batch = {"model_name": "m"}, {"signature_name": "serving_default"}
+
+    def shown(name: str, **labels) -> float:
+        return metric(rest(server, "GET", DEFAULT)[1], name, **labels)
+
+    with (
+        _serve(
+            base,
+            "prometheus_config { enable: true }",
+            enable_batching=True,
+            batching_parameters_file=str(base.parent / "batching.txt"),
+        ) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        # It waits for a second one to fill its batch.
+        waiting = stub.Predict.future(request())
+        wait_for(
+            lambda: shown("batching:requests_in_flight", **model, **batch) == 1,
+        )
+        assert shown("requests_in_flight", entrypoint="GRPC") == 1
+        time.sleep(0.2)
+        assert answer(stub.Predict(request())) == [12.0]
+        assert answer(waiting.result(timeout=20)) == [12.0]
+        assert shown("batching:requests_in_flight", **model, **batch) == 0
+        _, page = rest(server, "GET", DEFAULT)
+    waited = {
+        "request_latency": model | {"API": "Predict", "entrypoint": "GRPC"},
+        "runtime_latency": model | {"API": "Predict", "runtime": "TF1"},
+        "batching:queuing_latency": model | batch,
+        "batching:batch_delay_us": model | batch,
+    }
+    for name, labels in waited.items():
+        # Microseconds: the first one waited for 0.2 s, all of it for less than 60.
+        assert 200_000 <= metric(page, f"{name}_sum", **labels) < 60e6, name
+    # A bucket holds what is at most its bound.
+    size = "batching:input_batch_size_bucket"
+    counts = [metric(page, size, **model, **batch, le=bound) for bound in "124"]
+    assert counts == [0, 1, 1]
+    assert metric(page, size, **model, **batch, le="+Inf") == 1
+
+
+def test_sums_keep_their_last_digits():
+    # After weeks, what one more request adds.
+    histogram = Histogram("h", [], "", [1.0, 1e12])
+    for value in (1e12, 1.0):
+        histogram.observe(value)
+    lines = histogram.page()
+    assert ":tensorflow:serving:h_sum 1000000000001.0" in lines
+    assert ':tensorflow:serving:h_bucket{le="1"} 1' in lines
+    assert ':tensorflow:serving:h_bucket{le="1e+12"} 2' in lines

@@ -115,15 +115,30 @@ def test_a_reload_says_which_models_and_versions_are_served(base):
         assert _predict(server) == 12.0
 
 
+def test_a_model_that_is_left_out_goes_though_nobody_looks_for_versions(base):
+    save(base / "1", 1.0)
+    with running(model_base_path=str(base), file_system_poll_wait_seconds=0) as server:
+        asked = model_management_pb2.ReloadConfigRequest()
+        asked.config.model_config_list.SetInParent()
+        with managing(server.grpc.ports[0]) as stub:
+            stub.HandleReloadConfigRequest(asked)
+        wait_for(lambda: rest(server, "GET", "/v1/models/m")[0] == 404)
+
+
 @pytest.mark.parametrize(
     "change, code, message",
     [
-        ({"model_platform": "caffe"}, Code.INVALID_ARGUMENT, "platform caffe"),
+        (
+            {"model_platform": "caffe"},
+            Code.INVALID_ARGUMENT,
+            "Model m has the platform caffe, which is not known; expected tensorflow",
+        ),
         ({"base_path": "x"}, Code.INVALID_ARGUMENT, "Expected model m to have an abs"),
         ({"name": ""}, Code.INVALID_ARGUMENT, "has no name"),
         ({"twice": True}, Code.INVALID_ARGUMENT, "Illegal to list model m multiple"),
         ({"label": 8}, Code.FAILED_PRECONDITION, "label x to version 8 of model m"),
         ({"custom": True}, Code.INVALID_ARGUMENT, "Only ModelConfigList"),
+        ({"nothing": True}, Code.INVALID_ARGUMENT, "Only ModelConfigList"),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -142,6 +157,8 @@ def test_what_a_reload_refuses_changes_nothing(base, change, code, message):
             asked.config.model_config_list.config.append(config)
         if "custom" in change:
             asked.config.custom_model_config.SetInParent()
+        if "nothing" in change:
+            asked.ClearField("config")
         with managing(server.grpc.ports[0]) as stub:
             found = fails(stub.HandleReloadConfigRequest, asked)
         assert found[0] is code
@@ -163,6 +180,24 @@ def test_a_label_in_the_file_waits_for_its_version(base, capsys):
         wait_for(lambda: said in capsys.readouterr().err)
         save(base / "2", 2.0)
         wait_for(lambda: _label_answers(server, "next"))
+
+
+def test_a_config_file_that_is_taken_back_counts(base):
+    save(base / "1", 1.0)
+    save(base / "2", 2.0)
+    file = base.parent / "models.config"
+    with running(
+        model_config_file=_write(file, _config(base)),
+        model_config_file_poll_wait_seconds=1,
+    ) as server:
+        port = server.grpc.ports[0]
+        # Its versions are served; its label waits, so that it is not done with.
+        both = "model_version_policy { all {} } "
+        label = 'version_labels { key: "next" value: 9 }'
+        _write(file, _config(base, both + label))
+        wait_for(lambda: states(port) == {1: AVAILABLE, 2: AVAILABLE})
+        _write(file, _config(base))
+        wait_for(lambda: states(port) == {1: END, 2: AVAILABLE})
 
 
 def test_labels_may_wait_for_their_versions(base):
@@ -244,4 +279,24 @@ def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
         return [one.version for one in found if one.state != END]
 
     wait_for(lambda: there() == [1], seconds=10)
+    served.close()
+
+
+def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch):
+    found = {}
+    monkeypatch.setattr(models, "_MOST_ENDED", 2)
+    monkeypatch.setattr(models, "find_versions", lambda _: dict(found))
+    served = models.Models(lambda *_: types.SimpleNamespace(close=lambda: None))
+
+    def there() -> dict[int, int]:
+        known = served.statuses(model_pb2.ModelSpec(name="m"))
+        return {one.version: one.state for one in known}
+
+    config = [models.ModelConfig(name="m", base_path="/m")]
+    for number in range(1, 7):
+        found[number] = f"/m/{number}"
+        served.configure(config)
+        wait_for(lambda n=number: there().get(n - 1, END) == END)
+    served.configure(config)
+    assert there() == {4: END, 5: END, 6: AVAILABLE}
     served.close()

@@ -69,6 +69,15 @@ def test_an_exception_is_internal(server, monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_memory_that_there_is_not_is_the_requests_matter(server, monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setitem(server.service._answers, "GetModelStatus", fail)
+    found = rest(server, "GET", "/v1/models/m")
+    assert found == (429, {"error": "Out of memory for this request"})
+
+
 def _closed_queue(name: str) -> tuple[tf.Tensor, list]:
     queue = tf.raw_ops.FIFOQueueV2(component_types=[tf.float32], shared_name=name)
     return queue, [tf.raw_ops.QueueCloseV2(handle=queue)]

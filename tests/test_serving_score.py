@@ -54,6 +54,8 @@ def test_examples_are_scored_in_their_order(small_server, tmp_path, capfd):
         3,
     ]
     assert calls[0].response.outputs["score"].float_val[1] == SCORES[1]
+    # A version that comes meanwhile must not score the rest.
+    assert {call.request.model_spec.version.value for call in calls} == {2}
 
 
 def test_parquet_columns_are_inputs_and_can_be_kept(small_server, tmp_path):

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def _serve(folder, *, mutual: bool):
+def _serve(folder, *, mutual: bool, **flags):
     def quoted(name: str) -> str:
         return '"' + (folder / name).read_text().replace("\n", r"\n") + '"'
 
@@ -43,6 +43,7 @@ def _serve(folder, *, mutual: bool):
         model_base_path=str(folder / "m"),
         rest_api_port=0,
         ssl_config_file=str(folder / "ssl.txt"),
+        **flags,
     )
 
 
@@ -77,3 +78,14 @@ def test_mutual_tls_answers_only_those_it_knows(folder):
         assert _predict(server, _credentials(folder, own=True)) == [12.0]
         with pytest.raises(grpc.RpcError):
             _predict(server, _credentials(folder, own=False))
+
+
+def test_the_unix_socket_stays_plain_beside_tls(folder, tmp_path):
+    path = tmp_path / "socket"
+    with (
+        _serve(folder, mutual=True, grpc_socket_path=str(path)) as server,
+        grpc.insecure_channel(f"unix:{path}") as channel,
+    ):
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        assert answer(stub.Predict(request(), timeout=20)) == [12.0]
+        assert _predict(server, _credentials(folder, own=True)) == [12.0]

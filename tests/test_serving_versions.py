@@ -19,6 +19,9 @@ from served import (
 )
 
 from serving import rest_codec
+from serving import server as command
+from serving.errors import Code, ServingError
+from serving.versions import Version
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
 
@@ -75,6 +78,19 @@ def test_the_policy_says_which_versions_answer(base, policy, served):
 
 
 ROW = {"instances": [[1, 2, 3]]}
+
+
+def test_folders_that_are_no_versions_are_passed_over(base):
+    largest = 2**63 - 1
+    save(base / str(largest), 1.0)
+    # No message could hold the first; the others are no integers of ASCII.
+    for name in (str(largest + 1), "1.5", "-1", "v2", "\uff12"):
+        save(base / name, 2.0)
+    with running(model_base_path=str(base)) as server:
+        assert states(server.grpc.ports[0]) == {largest: AVAILABLE}
+        assert _predict(server) == _predict(server, version=largest) == 6.0
+        path = f"/v1/models/m/versions/{largest}:predict"
+        assert rest(server, "POST", path, ROW)[0] == 200
 
 
 def test_a_half_copied_version_never_answers_and_says_why(base):
@@ -212,3 +228,101 @@ def test_a_newer_version_does_not_wait_for_a_retry(base):
         wait_for(lambda: states(port).get(2) == LOADING)
         save(base / "3", 3.0)
         wait_for(lambda: states(port) == {1: END, 2: END, 3: AVAILABLE})
+
+
+def test_loading_is_tried_again_so_many_times(base, monkeypatch):
+    tried = []
+
+    def load(path, **_):
+        tried.append(path)
+        raise ServingError(Code.DATA_LOSS, f"attempt {len(tried)}")
+
+    monkeypatch.setattr(command, "SavedModel", load)
+    save(base / "1", 1.0)
+    with running(
+        model_base_path=str(base),
+        max_num_load_retries=2,
+        load_retry_interval_micros=1000,
+    ) as server:
+        _, found = rest(server, "GET", "/v1/models/m")
+    assert tried == [str(base / "1")] * 3
+    (status,) = found["model_version_status"]
+    assert status == {
+        "version": "1",
+        "state": "END",
+        "status": {"error_code": "DATA_LOSS", "error_message": "attempt 3"},
+    }
+
+
+def test_a_version_that_goes_while_it_is_looked_up_is_looked_up_again(
+    base, monkeypatch
+):
+    save(base / "1", 1.0)
+    save(base.parent / "2", 2.0)
+    with running(model_base_path=str(base)) as server:
+        using = Version.using
+
+        def go_first(version):
+            if version.number == 1:
+                (base.parent / "2").rename(base / "2")
+                wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: AVAILABLE})
+            return using(version)
+
+        monkeypatch.setattr(Version, "using", go_first)
+        assert _predict(server) == 12.0
+
+
+def test_version_0_is_any_unless_there_is_one(base):
+    save(base / "0", 3.0)
+    save(base / "1", 1.0)
+    policy = "model_version_policy { all {} }"
+    file = _write(base.parent / "models.config", _config(base, policy))
+    with running(model_config_file=file) as server:
+        assert _predict(server, version=0) == 18.0
+        assert _predict(server, version=1) == _predict(server) == 6.0
+    with running(model_base_path=str(base)) as server:
+        assert states(server.grpc.ports[0]) == {1: AVAILABLE}
+        assert _predict(server, version=0) == 6.0
+
+
+def test_a_failed_version_is_loaded_when_it_comes_again(base):
+    save(base / "1", 1.0)
+    save(base.parent / "whole", 2.0)
+    with running(model_base_path=str(base)) as server:
+
+        def error() -> str:
+            _, found = rest(server, "GET", "/v1/models/m/versions/2")
+            return found["model_version_status"][0]["status"]["error_code"]
+
+        (base / "2").mkdir()
+        wait_for(lambda: states(server.grpc.ports[0]).get(2) == END)
+        assert error() != "OK"
+        (base / "2").rename(base.parent / "broken")
+        wait_for(lambda: error() == "OK")
+        assert _predict(server) == 6.0
+        (base.parent / "whole").rename(base / "2")
+        wait_for(lambda: states(server.grpc.ports[0])[2] == AVAILABLE)
+        assert _predict(server) == 12.0
+
+
+def test_a_model_without_versions_does_not_keep_others(base):
+    save(base / "1", 1.0)
+    nowhere, empty = base.parent / "nowhere", base.parent / "empty"
+    empty.mkdir()
+    models = {"a": nowhere, "b": empty, "m": base}
+    listed = (
+        f'config {{ name: "{name}" base_path: "{path}" }}'
+        for name, path in models.items()
+    )
+    file = base.parent / "models.config"
+    _write(file, f"model_config_list {{ {' '.join(listed)} }}")
+    with running(model_config_file=str(file)) as server:
+        assert _predict(server) == 6.0
+        for name in "ab":
+            assert rest(server, "GET", f"/v1/models/{name}") == (
+                404,
+                {"error": f"Could not find any versions of model {name}"},
+            )
+        # They are looked at again.
+        save(empty / "4", 4.0)
+        wait_for(lambda: rest(server, "GET", "/v1/models/b")[0] == 200)

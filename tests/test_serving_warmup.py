@@ -13,6 +13,8 @@ from served import (
 )
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.saved_model import SavedModel
+
 AVAILABLE = 30
 
 
@@ -96,3 +98,21 @@ def test_each_request_is_run_so_many_times(base, flags, runs):
     labels = {"model_name": "m", "API": "Predict", "runtime": "TF1"}
     assert metric(page, "runtime_latency_count", **labels) == runs
     assert "request_count{" not in page
+
+
+def test_a_version_that_fails_its_requests_is_closed(base, monkeypatch):
+    closed, close = [], SavedModel.close
+    monkeypatch.setattr(
+        SavedModel, "close", lambda model: closed.append(model.path) or close(model)
+    )
+    save(base / "1", 1.0)
+    save(base / "2", 2.0, warmup=[request([[1, 2]])])
+    with running(model_base_path=str(base)):
+        assert closed == [str(base / "2")]
+
+
+def test_recorded_requests_may_be_larger_than_the_traffics(base):
+    # One that is alone is admitted whatever it takes.
+    save(base / "1", 2.0, warmup=[request()])
+    with running(model_base_path=str(base), max_memory_bytes=1) as server:
+        assert states(server.grpc.ports[0]) == {1: AVAILABLE}
