@@ -13,13 +13,13 @@ import tensorflow as tf
 # From mman.h: MADV_HUGEPAGE, MADV_COLLAPSE (since Linux 6.1).
 _USE_HUGE_PAGES, _USE_THEM_NOW = 14, 25
 _PAGE = 2 << 20
-_LEAST_BYTES = 64 << 20
+_LEAST_BYTES = 16 << 20
 
 
 def use_huge_pages(variable: tf.Variable) -> None:
     """Has the system keep a variable in pages of 2 MiB.
 
-    A variable on this machine's CPU, of at least 64 MiB, that no row was read of yet:
+    A variable on this machine's CPU, of at least 16 MiB, that no row was read of yet:
     TensorFlow then hands out its memory itself. Does nothing with any other, in a
     graph, or where the system does not offer it.
     """
