@@ -18,7 +18,7 @@ from recap_tf.core.sharded_tables import ShardedVariable
 
 _legacy = keras.optimizers.legacy
 _on_tpu = tf.tpu.experimental.embedding
-# Numbers per row from which on sorting the rows of a batch pays off for SGD.
+# Numbers per row from which on rows are added up first, fetched and put back.
 _WIDE = 32
 
 
@@ -118,11 +118,8 @@ class SparseSGD(RowOptimizer, _legacy.SGD):
         return apply(grad, handle, indices, **kwargs)
 
     def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
-        # Of wide rows, fetching them and putting them back is many times faster than
-        # TensorFlow's scattered subtraction.
         rate = self._hypers(var, apply_state)["lr_t"]
-        rows = tf.gather(var, indices) - rate * grad
-        return var.scatter_update(tf.IndexedSlices(rows, indices))
+        return _subtract(var, indices, rate * grad)
 
     def as_tpu(self, learning_rate):
         return _on_tpu.SGD(learning_rate)
@@ -165,7 +162,7 @@ class SparseAdagrad(RowOptimizer, _legacy.Adagrad):
         sums = tf.gather(slot, indices) + tf.square(grad)
         slot.scatter_update(tf.IndexedSlices(sums, indices))
         change = state["lr_t"] * grad / (tf.sqrt(sums) + state["epsilon"])
-        return var.scatter_sub(tf.IndexedSlices(change, indices))
+        return _subtract(var, indices, change)
 
     def get_config(self):
         names = ("learning_rate", "initial_accumulator_value", "name")
@@ -221,13 +218,13 @@ class RowWiseAdagrad(_OnlyRows, _legacy.Optimizer):
             self.add_slot(var, "accumulator", start, shape=var.shape[:1])
 
     def _resource_apply_sparse(self, grad, var, indices, apply_state=None):
-        accumulator = self.get_slot(var, "accumulator")
-        added = tf.reduce_mean(tf.square(grad), axis=-1)
-        accumulator.scatter_add(tf.IndexedSlices(added, indices))
-        root = tf.sqrt(tf.gather(accumulator, indices)) + self.epsilon
+        slot = self.get_slot(var, "accumulator")
+        sums = tf.gather(slot, indices) + tf.reduce_mean(tf.square(grad), axis=-1)
+        slot.scatter_update(tf.IndexedSlices(sums, indices))
+        root = tf.sqrt(sums) + self.epsilon
         rate = self._hypers(var, apply_state)["lr_t"]
         change = rate * grad / root[:, tf.newaxis]
-        return var.scatter_sub(tf.IndexedSlices(change, indices))
+        return _subtract(var, indices, change)
 
     def get_config(self):
         return super().get_config() | {
@@ -299,7 +296,7 @@ class LazyAdam(_OnlyRows, Adam):
         slot.scatter_update(tf.IndexedSlices(moments, indices))
         m, v = tf.split(moments, 2, axis=1)
         change = state["lr"] * m / (tf.sqrt(v) + state["epsilon"])
-        return var.scatter_sub(tf.IndexedSlices(change, indices))
+        return _subtract(var, indices, change)
 
 
 @gin.register(denylist=list(RowOptimizer.set_elsewhere))
@@ -400,6 +397,16 @@ class SparseFTRL(_OnlyRows, _legacy.Optimizer):
             "l1": self.l1,
             "l2": self.l2,
         }
+
+
+def _subtract(var: tf.Variable, indices: tf.Tensor, change: tf.Tensor):
+    """Takes `change` from rows, each of which comes once."""
+    if var.shape[-1] < _WIDE:
+        return var.scatter_sub(tf.IndexedSlices(change, indices))
+    # Fetching wide rows and putting them back is many times faster than TensorFlow's
+    # scattered subtraction, which waits for one row of memory after the other.
+    rows = tf.gather(var, indices) - change
+    return var.scatter_update(tf.IndexedSlices(rows, indices))
 
 
 def add_up(grad: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
