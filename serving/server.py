@@ -28,9 +28,9 @@ from serving.warmup import warm_up
 
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 # A thread that holds the interpreter while a version loads gives it up this often. A
-# request asks for it a dozen times: at a hundredth of the default, 5 ms, it waits less
-# than a millisecond in all.
-_SWITCH_SECONDS = 0.00005
+# request asks for it a dozen times: at a fiftieth of the default, 5 ms, it waits about
+# a millisecond in all.
+_SWITCH_SECONDS = 0.0001
 
 
 class Server:
