@@ -37,7 +37,8 @@ class EventLoop:
     """
 
     def __init__(self, name: str):
-        # Every message passes through it: asyncio's own costs three times the time.
+        # Every message passes through it several times: asyncio's own took 0.3 ms more
+        # of a request.
         self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

@@ -6,8 +6,12 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from recap_tf.core.huge_pages import use_huge_pages
+from recap_tf.core.optimizers import GroupedOptimizer
+from recap_tf.core.row_optimizers import SparseAdagrad
+from recap_tf.core.sharded_tables import make_table
 
 SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 OFFERED = SETTING.exists() and "[never]" not in SETTING.read_text()
@@ -33,6 +37,15 @@ def test_a_large_variable_is_moved_into_huge_pages():
     use_huge_pages(large)
     assert huge_bytes(large) >= max(before, 70 << 20)
     np.testing.assert_array_equal(large, values)
+
+
+@pytest.mark.skipif(not OFFERED, reason="the system has no huge pages")
+def test_tables_and_what_optimizers_keep_of_them_are():
+    table = make_table(keras.initializers.Zeros(), (1 << 18, 64), tf.float32, "ids")
+    optimizer = SparseAdagrad(0.1)
+    GroupedOptimizer({"ids": (optimizer, [table])}).create_slots()
+    slot = optimizer.get_slot(table, "accumulator")
+    assert min(huge_bytes(table), huge_bytes(slot)) >= 50 << 20
 
 
 @pytest.mark.parametrize(

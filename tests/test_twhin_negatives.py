@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from twhin_tf.batch_draws import draw_places
+from twhin_tf.edge_batch import Batch
 from twhin_tf.graph import Graph, NodeType, Relation
 from twhin_tf.negatives import (
     AllNodes,
-    Batch,
     GlobalNegatives,
     InBatchNegatives,
     SharedInBatchNegatives,
-    draw_places,
     known_pairs,
 )
 from twhin_tf.node_tables import NodeTable, NodeTables

@@ -13,6 +13,7 @@ Read in this order; no module imports one below it:
     community_model, synthetic_graph    graph folders that are made up
     packing, edges      a graph folder -> batches of (lhs, relation, rhs)
     grouped_product, node_tables    vectors of nodes, and many products of them at once
+    edge_batch, batch_draws                      a batch's vectors, and members of it
     operators, comparators, negatives, losses    the parts of a score and of its loss
     lookups             what a batch looks up, listed ahead of its step
     model               edges -> scores -> loss

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from recap_tf.core.shard import WHOLE, Shard
-from twhin_tf.negatives import Negatives, Side, derived
+from twhin_tf.edge_batch import Side
+from twhin_tf.negatives import Negatives, derived
 from twhin_tf.node_tables import NodeTables, merge, own_rows
 
 _SIDES: tuple[Side, ...] = ("lhs", "rhs")

@@ -10,13 +10,12 @@ import tensorflow as tf
 
 from recap_tf.core.optimizers import Optimizer
 from twhin_tf.comparators import Dot
+from twhin_tf.edge_batch import Batch, Side
 from twhin_tf.lookups import LookedUp
 from twhin_tf.losses import EdgeLoss, NegativeScores
 from twhin_tf.negatives import (
-    Batch,
     Candidates,
     Negatives,
-    Side,
     derived,
     known_pairs,
     own_row,

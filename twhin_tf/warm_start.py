@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from twhin_tf.negatives import Batch
+from twhin_tf.edge_batch import Batch
 from twhin_tf.node_tables import NodeTables
 
 NewRows = Literal["default", "neighbours"]
