@@ -193,7 +193,9 @@ def test_no_request_fails_while_versions_come_and_fail(base, batching):
         ended.set()
         for thread in threads:
             thread.join()
-        assert states(port) == {1: END, 2: END, 3: END, 4: END, 5: AVAILABLE}
+        wait_for(
+            lambda: states(port) == {1: END, 2: END, 3: END, 4: END, 5: AVAILABLE}
+        )
     assert not failures
     assert 3 not in seen
 
