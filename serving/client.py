@@ -256,13 +256,12 @@ def predict_request(
     for alias, value in inputs.items():
         array = _array(value)
         try:
-            proto = tensors.to_proto(array, as_content=True)
+            tensors.fill_proto(request.inputs[alias], array, as_content=True)
         except TypeError as error:
             raise ValueError(
                 f"Input {alias!r} must be numbers, booleans or strings. Received: "
                 f"{array.dtype} array"
             ) from error
-        request.inputs[alias].CopyFrom(proto)
     return request
 
 

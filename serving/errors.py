@@ -55,18 +55,38 @@ def code_of(number: int) -> Code:
     return _BY_NUMBER.get(number, Code.UNKNOWN)
 
 
-@contextlib.contextmanager
-def tensorflow_errors() -> Iterator[None]:
-    """Turns what TensorFlow raises while it runs a model into a `ServingError`."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        raise ServingError(code_of(error.error_code), _short(error.message)) from error
-    except UnicodeDecodeError as error:
+def tensorflow_error(error: Exception) -> ServingError | None:
+    """What TensorFlow raised while it ran a model; None if it is not its error."""
+    if isinstance(error, tf.errors.OpError):
+        return ServingError(code_of(error.error_code), _short(error.message))
+    if isinstance(error, UnicodeDecodeError):
         # TensorFlow's message quotes bytes of the request that are no text, and its
         # status is lost on the way here.
         text = bytes(error.object).decode("utf-8", "replace")
-        raise ServingError(Code.INVALID_ARGUMENT, _short(text)) from error
+        return ServingError(Code.INVALID_ARGUMENT, _short(text))
+    return None
+
+
+@contextlib.contextmanager
+def tensorflow_errors() -> Iterator[None]:
+    """Turns what TensorFlow raises into a `ServingError`."""
+    try:
+        yield
+    except Exception as error:
+        if (proper := tensorflow_error(error)) is None:
+            raise
+        raise proper from error
+
+
+def proper_error(error: Exception) -> ServingError:
+    """`error` if it is one, else what a client gets to know of it."""
+    if isinstance(error, ServingError):
+        return error
+    if isinstance(error, MemoryError):
+        return ServingError(Code.RESOURCE_EXHAUSTED, "Out of memory for this request")
+    # A defect of ours: the log gets the place.
+    traceback.print_exception(error, file=sys.stderr)
+    return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager
@@ -76,14 +96,8 @@ def proper_errors() -> Iterator[None]:
         yield
     except ServingError:
         raise
-    except MemoryError as error:
-        raise ServingError(
-            Code.RESOURCE_EXHAUSTED, "Out of memory for this request"
-        ) from error
     except Exception as error:
-        # A defect of ours: the log gets the place.
-        traceback.print_exc(file=sys.stderr)
-        raise ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error
+        raise proper_error(error) from error
 
 
 def _short(message: str) -> str:

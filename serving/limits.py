@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from serving.errors import Code, ServingError
@@ -57,34 +57,29 @@ class Limits:
                 result = call(*arguments)
             except BaseException as raised:
                 error = raised
-            self._give(amount)
+            self.give(amount)
             # The loop may have ended: nobody waits then.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle, answered, result, error)
 
-        self._take(amount)
+        self.take(amount)
         try:
             submitted = pool.submit(work)
         except RuntimeError:
-            self._give(amount)
+            self.give(amount)
             raise
         try:
             return await answered
         except asyncio.CancelledError:
             if submitted.cancel():
-                self._give(amount)
+                self.give(amount)
             raise
 
-    @contextlib.contextmanager
-    def memory(self, amount: int) -> Iterator[None]:
+    def memory(self, amount: int) -> "_Held":
         """Holds `amount` bytes; raises RESOURCE_EXHAUSTED if there are not as many."""
-        self._take(amount)
-        try:
-            yield
-        finally:
-            self._give(amount)
+        return _Held(self, amount)
 
-    def _take(self, amount: int) -> None:
+    def take(self, amount: int) -> None:
         with self._lock:
             if self._taken and self._taken + amount > self.memory_bytes:
                 raise ServingError(
@@ -94,9 +89,20 @@ class Limits:
                 )
             self._taken += amount
 
-    def _give(self, amount: int) -> None:
+    def give(self, amount: int) -> None:
         with self._lock:
             self._taken -= amount
+
+
+class _Held:
+    def __init__(self, limits: Limits, amount: int):
+        self._limits, self._amount = limits, amount
+
+    def __enter__(self) -> None:
+        self._limits.take(self._amount)
+
+    def __exit__(self, *_) -> None:
+        self._limits.give(self._amount)
 
 
 def _settle(future: asyncio.Future, result: Any, error: BaseException | None) -> None:

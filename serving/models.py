@@ -173,19 +173,21 @@ class Models:
         """
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")
-        with contextlib.ExitStack() as stack:
-            # The newest version may go between its being found and its being held: a
-            # newer one is there then.
-            for _ in range(3):
-                version, asked = self._find(spec)
-                model = stack.enter_context(version.using()) if version else None
-                if model is not None:
-                    break
-            else:
-                raise ServingError(
-                    Code.NOT_FOUND, f"Servable not found for request: {asked}"
-                )
+        # The newest version may go between its being found and its being held: a newer
+        # one is there then.
+        for _ in range(3):
+            version, asked = self._find(spec)
+            model = version.take() if version else None
+            if model is not None:
+                break
+        else:
+            raise ServingError(
+                Code.NOT_FOUND, f"Servable not found for request: {asked}"
+            )
+        try:
             yield model, version.number
+        finally:
+            version.give_back()
 
     def statuses(self, spec: model_pb2.ModelSpec) -> list[Status]:
         """The states of the versions that `spec` names; the newest first.

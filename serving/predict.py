@@ -45,7 +45,7 @@ def predict(
     response = predict_pb2.PredictResponse()
     answer_spec(response.model_spec, request.model_spec, version, key)
     for name, array in outputs.items():
-        response.outputs[name].CopyFrom(tensors.to_proto(array, as_content=as_content))
+        tensors.fill_proto(response.outputs[name], array, as_content=as_content)
     return response
 
 
@@ -76,8 +76,10 @@ def check_names(signature: Signature, sent: Iterable[str]) -> None:
     As in TF Serving, one that is not known passes if there are not too many: it stands
     in the place of an input that has a default.
     """
-    sent, known = set(sent), set(signature.inputs)
-    required = known - set(signature.defaults)
+    sent, known = set(sent), signature.inputs.keys()
+    if sent == known:
+        return
+    required = known - signature.defaults.keys()
     too_few = len(sent) < len(known) and not signature.defaults
     if too_few or len(sent) > len(known):
         raise invalid(

@@ -73,7 +73,7 @@ def fill_predict(
                 f"{sorted(signature.inputs)}"
             )
         array = _array(alias, values, signature.inputs[alias])
-        request.inputs[alias].CopyFrom(tensors.to_proto(array, as_content=True))
+        tensors.fill_proto(request.inputs[alias], array, as_content=True)
 
 
 def predict_json(response: predict_pb2.PredictResponse, *, rows: bool) -> bytes:

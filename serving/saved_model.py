@@ -19,7 +19,13 @@ from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from serving import tensors
 from serving.batching import Batching, Tickets, batched
-from serving.errors import Code, ServingError, invalid, tensorflow_errors
+from serving.errors import (
+    Code,
+    ServingError,
+    invalid,
+    tensorflow_error,
+    tensorflow_errors,
+)
 from serving.monitoring import ModelRuns, Monitoring
 
 _MOST_SHAPES = 16
@@ -152,8 +158,12 @@ class SavedModel:
         if call is None:
             wanted, call = self._plain_call(signature, names, outputs)
         started = time.perf_counter()
-        with tensorflow_errors():
+        try:
             computed = call(*given)
+        except Exception as error:
+            if (proper := tensorflow_error(error)) is None:
+                raise
+            raise proper from error
         self._runs.ran(signature.method, time.perf_counter() - started)
         found = dict(zip(wanted, computed, strict=True))
         return {name: np.asarray(found[name]) for name in outputs}
@@ -268,14 +278,16 @@ def check_fits(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
     shape = endpoint.shape
     if shape is None:
         return
-    fits = len(shape) == array.ndim and all(
-        size in (None, own) for size, own in zip(shape, array.shape, strict=True)
+    if len(shape) == array.ndim:
+        for wanted, own in zip(shape, array.shape, strict=True):
+            if wanted is not None and wanted != own:
+                break
+        else:
+            return
+    raise invalid(
+        f"input {alias} has the wrong shape: expected "
+        f"{tensors.show_shape(shape)}, received {tensors.show_shape(array.shape)}"
     )
-    if not fits:
-        raise invalid(
-            f"input {alias} has the wrong shape: expected "
-            f"{tensors.show_shape(shape)}, received {tensors.show_shape(array.shape)}"
-        )
 
 
 def check_rows(names: Sequence[str], arrays: Sequence[np.ndarray]) -> None:

@@ -1,21 +1,21 @@
 """The calls of the API, counted and timed; gRPC and REST answer through it."""
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from google.protobuf import message
 from tensorflow_serving.apis import model_pb2
 
 from serving import examples, metadata, predict
-from serving.errors import Code, ServingError, proper_errors
+from serving.errors import Code, ServingError, proper_error
 from serving.limits import Limits
 from serving.models import Models
 from serving.monitoring import Monitoring
 
 _INFERENCE = {"Predict", "Classify", "Regress", "MultiInference"}
+_STATUSES = {code: code.name for code in Code}  # An enum's name is a call.
 
 
 class Service:
@@ -63,70 +63,45 @@ class Service:
             ),
         }
 
-    @contextlib.contextmanager
-    def call(self, api: str, entrypoint: str) -> Iterator["Call"]:
-        """Counts and times a call, and takes its place among those at once.
-
-        Everything of it belongs inside: reading the request, `Call.answer`, and
-        writing the response.
+    def call(self, api: str, entrypoint: str) -> "Call":
+        """A call of `api`, the name in the service's definition.
 
         Args:
-            api: the call's name in the service's definition.
+            api: the call's name.
             entrypoint: "GRPC" or "REST".
-
-        Raises:
-            ServingError: the only exception that gets out.
         """
-        monitoring = self.monitoring
-        started, status = time.perf_counter(), Code.OK
-        call = Call(self._answers[api])
-        monitoring.requests_in_flight.add(entrypoint)
-        try:
-            with proper_errors(), self._place():
-                yield call
-        except ServingError as error:
-            status = error.code
-            raise
-        finally:
-            monitoring.requests_in_flight.add(entrypoint, amount=-1)
-            name, signature = self._labels(api, call.spec, status)
-            monitoring.request_count.add(name, status.name)
-            monitoring.request_count_by_signature.add(
-                name, signature, api, entrypoint, status.name
-            )
-            micros = (time.perf_counter() - started) * 1e6
-            monitoring.request_latency.observe(micros, name, api, entrypoint)
+        return Call(self, api, entrypoint)
 
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
+    def take_place(self) -> None:
+        """Raises RESOURCE_EXHAUSTED if there are as many requests as may be."""
         if not self._places.acquire(blocking=False):
             raise ServingError(
                 Code.RESOURCE_EXHAUSTED,
                 f"The server is at its limit of {self._most_requests} requests at once",
             )
-        try:
-            yield
-        finally:
-            self._places.release()
 
-    def _labels(self, api: str, spec, status: Code) -> tuple[str, str]:
-        # Whatever a client sends must not become a label: each takes memory for good.
-        if spec is None or not self.models.knows(spec.name):
-            return "", ""
-        if api not in _INFERENCE or status is not Code.OK:
-            return spec.name, ""
-        return spec.name, spec.signature_name or predict.DEFAULT_SIGNATURE
+    def give_place(self) -> None:
+        self._places.release()
+
+    def answer(self, api: str, request: message.Message, **more: Any) -> Any:
+        return self._answers[api](request, **more)
 
 
 class Call:
-    """One call under way.
+    """One call under way: counts and times it, in its place among those at once.
+
+    Everything of it belongs inside `with`: reading the request, `answer`, and writing
+    the response. Nothing but a `ServingError` gets out.
 
     Args:
-        answer: makes the response.
+        service: whose it is.
+        api: the call's name in the service's definition.
+        entrypoint: "GRPC" or "REST".
     """
 
-    def __init__(self, answer: Callable[..., message.Message]):
-        self._answer = answer
+    def __init__(self, service: Service, api: str, entrypoint: str):
+        self._service = service
+        self._api, self._entrypoint = api, entrypoint
         self.spec: model_pb2.ModelSpec | None = None
 
     def answer(self, request: message.Message, **more: Any) -> Any:
@@ -139,4 +114,45 @@ class Call:
         self.spec = getattr(request, "model_spec", None)
         if self.spec is None and getattr(request, "tasks", None):
             self.spec = request.tasks[0].model_spec
-        return self._answer(request, **more)
+        return self._service.answer(self._api, request, **more)
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._service.monitoring.requests_in_flight.add(self._entrypoint)
+        try:
+            self._service.take_place()
+        except ServingError as error:
+            self._count(error.code)
+            raise
+        return self
+
+    def __exit__(self, _, error: BaseException | None, trace) -> None:
+        self._service.give_place()
+        if not isinstance(error, Exception):
+            self._count(Code.OK)
+            return
+        proper = proper_error(error)
+        self._count(proper.code)
+        if proper is not error:
+            raise proper from error
+
+    def _count(self, status: Code) -> None:
+        monitoring = self._service.monitoring
+        api, entrypoint, shown = self._api, self._entrypoint, _STATUSES[status]
+        monitoring.requests_in_flight.add(entrypoint, amount=-1)
+        name, signature = self._labels(status)
+        monitoring.request_count.add(name, shown)
+        monitoring.request_count_by_signature.add(
+            name, signature, api, entrypoint, shown
+        )
+        micros = (time.perf_counter() - self._started) * 1e6
+        monitoring.request_latency.observe(micros, name, api, entrypoint)
+
+    def _labels(self, status: Code) -> tuple[str, str]:
+        # Whatever a client sends must not become a label: each takes memory for good.
+        if self.spec is None or not self._service.models.knows(self.spec.name):
+            return "", ""
+        name = self.spec.name
+        if self._api not in _INFERENCE or status is not Code.OK:
+            return name, ""
+        return name, self.spec.signature_name or predict.DEFAULT_SIGNATURE

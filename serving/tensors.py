@@ -1,7 +1,7 @@
 """TensorProto <-> numpy, with TF Serving's errors."""
 
-import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -9,39 +9,59 @@ from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 
 from serving.errors import invalid
 
-_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int32: "int_val",
-    tf.int16: "int_val",
-    tf.int8: "int_val",
-    tf.uint8: "int_val",
-    tf.uint16: "int_val",
-    tf.uint32: "uint32_val",
-    tf.uint64: "uint64_val",
-    tf.int64: "int64_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
-    tf.float16: "half_val",
-    tf.bfloat16: "half_val",
-    tf.complex64: "scomplex_val",
-    tf.complex128: "dcomplex_val",
-}
-_BY_NUMBER = {dtype.as_datatype_enum: dtype for dtype in _FIELDS}
-_OF_NUMPY = {np.dtype(dtype.as_numpy_dtype): dtype for dtype in _FIELDS}
-_SIZES = {dtype: dtype.size for dtype in _FIELDS if dtype != tf.string}
-_LITTLE_ENDIAN = {
-    dtype: np.dtype(dtype.as_numpy_dtype).newbyteorder("<") for dtype in _SIZES
-}
-_BITS_IN_HALF_VAL = (tf.float16, tf.bfloat16)
+
+class _Kind(NamedTuple):
+    """What there is to know of values of one dtype.
+
+    `tf.DType` compares and hashes in Python: on a request's way none is looked up.
+
+    Args:
+        dtype: the dtype.
+        number: of its enum.
+        field: of a TensorProto.
+        size: bytes of a value; 0 for strings.
+        stored: how `tensor_content` has it.
+    """
+
+    dtype: tf.DType
+    number: int
+    field: str
+    size: int
+    stored: np.dtype
+
+
+def _kind(dtype: tf.DType, field: str) -> _Kind:
+    numpy = np.dtype(dtype.as_numpy_dtype)
+    if dtype == tf.string:
+        return _Kind(dtype, dtype.as_datatype_enum, field, 0, numpy)
+    stored = numpy.newbyteorder("<")
+    return _Kind(dtype, dtype.as_datatype_enum, field, dtype.size, stored)
+
+
+_KINDS = (
+    _kind(tf.float32, "float_val"),
+    _kind(tf.float64, "double_val"),
+    _kind(tf.int32, "int_val"),
+    _kind(tf.int16, "int_val"),
+    _kind(tf.int8, "int_val"),
+    _kind(tf.uint8, "int_val"),
+    _kind(tf.uint16, "int_val"),
+    _kind(tf.uint32, "uint32_val"),
+    _kind(tf.uint64, "uint64_val"),
+    _kind(tf.int64, "int64_val"),
+    _kind(tf.bool, "bool_val"),
+    _kind(tf.string, "string_val"),
+    _kind(tf.float16, "half_val"),
+    _kind(tf.bfloat16, "half_val"),
+    _kind(tf.complex64, "scomplex_val"),
+    _kind(tf.complex128, "dcomplex_val"),
+)
+_BY_NUMBER = {kind.number: kind for kind in _KINDS}
+_OF_NUMPY = {np.dtype(kind.dtype.as_numpy_dtype): kind for kind in _KINDS}
+_TEXT = _BY_NUMBER[tf.string.as_datatype_enum]
 MOST_DIMENSIONS = 64
 # A pointer here, a string's head in TensorFlow.
 STRING_BYTES = 32
-
-
-def dtype_of(number: int) -> tf.DType | None:
-    """The dtype of that enum value, if a request can hold it."""
-    return _BY_NUMBER.get(number)
 
 
 def dtype_name(number: int) -> str:
@@ -66,19 +86,18 @@ def show_shape(shape: tuple[int | None, ...] | None) -> str:
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """What a TensorProto says of its tensor, before its values are read.
 
     Args:
-        dtype: of the values.
+        kind: of the values.
         shape: all sizes known.
         count: values.
         amount: bytes that the array takes in memory. They may be many more than the
             message has: one value stands for any number.
     """
 
-    dtype: tf.DType
+    kind: _Kind
     shape: tuple[int, ...]
     count: int
     amount: int
@@ -86,23 +105,28 @@ class Declared:
 
 def declared(alias: str, proto: tensor_pb2.TensorProto) -> Declared:
     """Raises INVALID_ARGUMENT `tensor parsing error: ALIAS` if it is no tensor."""
-    dtype, sizes = _BY_NUMBER.get(proto.dtype), proto.tensor_shape
+    kind, sizes = _BY_NUMBER.get(proto.dtype), proto.tensor_shape
     shape = tuple([dim.size for dim in sizes.dim])
-    fits = dtype is not None and len(shape) <= MOST_DIMENSIONS
+    fits = kind is not None and len(shape) <= MOST_DIMENSIONS
     if not fits or sizes.unknown_rank or (shape and min(shape) < 0):
         raise invalid(f"tensor parsing error: {alias}")
     count = math.prod(shape)
-    if dtype is not tf.string:
-        return Declared(dtype, shape, count, count * _SIZES[dtype])
+    if kind is not _TEXT:
+        return Declared(kind, shape, count, count * kind.size)
     lengths = [len(one) for one in proto.string_val]
     repeated = max(0, count - len(lengths)) * (lengths[-1] if lengths else 0)
     amount = sum(lengths) + repeated + len(proto.tensor_content)
-    return Declared(dtype, shape, count, count * STRING_BYTES + amount)
+    return Declared(kind, shape, count, count * STRING_BYTES + amount)
 
 
 def dtype_of_array(array: np.ndarray) -> tf.DType:
     """The dtype of a tensor that holds `array`; strings are objects."""
-    return _OF_NUMPY.get(array.dtype) or tf.dtypes.as_dtype(array.dtype)
+    kind = _kind_of(array.dtype)
+    return kind.dtype if kind else tf.dtypes.as_dtype(array.dtype)
+
+
+def _kind_of(dtype: np.dtype) -> _Kind | None:
+    return _OF_NUMPY.get(dtype) or _OF_NUMPY.get(dtype.newbyteorder("="))
 
 
 def from_proto(
@@ -127,17 +151,17 @@ def from_proto(
         content = proto.tensor_content
         if content:
             return _from_content(content, head)
-        return _from_values(getattr(proto, _FIELDS[head.dtype]), head)
+        return _from_values(getattr(proto, head.kind.field), head)
     except (ValueError, OverflowError, TypeError) as error:
         raise invalid(f"tensor parsing error: {alias}") from error
 
 
 def _from_content(content: bytes, head: Declared) -> np.ndarray:
-    if head.dtype is tf.string:
+    if head.kind is _TEXT:
         return np.array(_strings(content, head.count), object).reshape(head.shape)
     if len(content) != head.amount:
         raise ValueError("tensor_content has another length than dtype and shape say")
-    return np.frombuffer(content, _LITTLE_ENDIAN[head.dtype]).reshape(head.shape)
+    return np.frombuffer(content, head.kind.stored).reshape(head.shape)
 
 
 def _strings(content: bytes, count: int) -> list[bytes]:
@@ -167,48 +191,54 @@ def _strings(content: bytes, count: int) -> list[bytes]:
 
 
 def _from_values(values, head: Declared) -> np.ndarray:
-    dtype, shape, count = head.dtype, head.shape, head.count
-    if dtype == tf.string:
+    kind, shape, count = head.kind, head.shape, head.count
+    if kind is _TEXT:
         listed = list(values[:count])
         listed += [listed[-1] if listed else b""] * (count - len(listed))
         array = np.empty(count, object)
         array[:] = listed
         return array.reshape(shape)
-    if dtype in (tf.complex64, tf.complex128):
+    numpy = kind.dtype.as_numpy_dtype
+    if kind.field in ("scomplex_val", "dcomplex_val"):
         pairs = np.asarray(values, np.float64)
-        listed = (pairs[::2] + 1j * pairs[1::2]).astype(dtype.as_numpy_dtype)
-    elif dtype in _BITS_IN_HALF_VAL:
-        bits = np.asarray(values, np.uint16)
-        listed = bits.view(dtype.as_numpy_dtype)
+        listed = (pairs[::2] + 1j * pairs[1::2]).astype(numpy)
+    elif kind.field == "half_val":
+        listed = np.asarray(values, np.uint16).view(numpy)
     else:
-        listed = np.asarray(values, dtype.as_numpy_dtype)
+        listed = np.asarray(values, numpy)
     if len(listed) >= count:
         return listed[:count].reshape(shape)
-    last = listed[-1] if len(listed) else np.zeros([], dtype.as_numpy_dtype)
-    array = np.full(count, last, dtype.as_numpy_dtype)
+    last = listed[-1] if len(listed) else np.zeros([], numpy)
+    array = np.full(count, last, numpy)
     array[: len(listed)] = listed
     return array.reshape(shape)
 
 
-def to_proto(array: np.ndarray, *, as_content: bool) -> tensor_pb2.TensorProto:
-    """`array` with its values in the typed field, or in `tensor_content`."""
-    array = np.asarray(array)
-    is_text = array.dtype.kind in "OSU"
-    dtype = tf.string if is_text else dtype_of_array(array)
-    proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
+def fill_proto(
+    proto: tensor_pb2.TensorProto, array: np.ndarray, *, as_content: bool
+) -> None:
+    """Puts `array` into an empty `proto`: in the typed field, or in `tensor_content`.
+
+    Raises:
+        TypeError: no tensor holds such values.
+    """
+    kind = _TEXT if array.dtype.kind in "OSU" else _kind_of(array.dtype)
+    if kind is None:
+        raise TypeError(f"There is no tensor of {array.dtype}.")
+    proto.dtype = kind.number
+    add = proto.tensor_shape.dim.add
     for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
-    if as_content and not is_text:
-        proto.tensor_content = np.ascontiguousarray(array).tobytes()
-        return proto
+        add(size=size)
+    if as_content and kind is not _TEXT:
+        proto.tensor_content = array.astype(kind.stored, copy=False).tobytes()
+        return
     flat = array.reshape(-1)
-    if is_text:
-        flat = [tf.compat.as_bytes(value) for value in flat.tolist()]
-    elif dtype in (tf.complex64, tf.complex128):
-        flat = np.stack([flat.real, flat.imag], axis=-1).reshape(-1).tolist()
-    elif dtype in _BITS_IN_HALF_VAL:
-        flat = flat.view(np.uint16).tolist()
+    if kind is _TEXT:
+        values = [tf.compat.as_bytes(value) for value in flat.tolist()]
+    elif kind.field in ("scomplex_val", "dcomplex_val"):
+        values = np.stack([flat.real, flat.imag], axis=-1).reshape(-1).tolist()
+    elif kind.field == "half_val":
+        values = flat.astype(kind.stored, copy=False).view("<u2").tolist()
     else:
-        flat = flat.tolist()
-    getattr(proto, _FIELDS[dtype]).extend(flat)
-    return proto
+        values = flat.tolist()
+    getattr(proto, kind.field).extend(values)

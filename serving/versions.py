@@ -1,10 +1,9 @@
 """One version of a model: its states, its users, how it is loaded and unloaded."""
 
-import contextlib
 import dataclasses
 import enum
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2
@@ -88,20 +87,19 @@ class Version:
                 return
         self.state = State.END
 
-    @contextlib.contextmanager
-    def using(self) -> Iterator[SavedModel | None]:
-        """The model, which is not unloaded meanwhile; None if it is not available."""
+    def take(self) -> SavedModel | None:
+        """The model, not unloaded before `give_back`; None if it is not available."""
         with self._changed:
-            model = self._model if self.state is State.AVAILABLE else None
-            if model is not None:
-                self._users += 1
-        try:
-            yield model
-        finally:
-            if model is not None:
-                with self._changed:
-                    self._users -= 1
-                    self._changed.notify_all()
+            if self.state is not State.AVAILABLE:
+                return None
+            self._users += 1
+            return self._model
+
+    def give_back(self) -> None:
+        with self._changed:
+            self._users -= 1
+            if self.state is State.UNLOADING:
+                self._changed.notify_all()
 
     def unload(self) -> None:
         """Takes no new requests, waits for those under way, gives the memory back."""

@@ -193,9 +193,7 @@ def test_no_request_fails_while_versions_come_and_fail(base, batching):
         ended.set()
         for thread in threads:
             thread.join()
-        wait_for(
-            lambda: states(port) == {1: END, 2: END, 3: END, 4: END, 5: AVAILABLE}
-        )
+        wait_for(lambda: states(port) == {1: END, 2: END, 3: END, 4: END, 5: AVAILABLE})
     assert not failures
     assert 3 not in seen
 
@@ -262,15 +260,15 @@ def test_a_version_that_goes_while_it_is_looked_up_is_looked_up_again(
     save(base / "1", 1.0)
     save(base.parent / "2", 2.0)
     with running(model_base_path=str(base)) as server:
-        using = Version.using
+        take = Version.take
 
         def go_first(version):
             if version.number == 1:
                 (base.parent / "2").rename(base / "2")
                 wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: AVAILABLE})
-            return using(version)
+            return take(version)
 
-        monkeypatch.setattr(Version, "using", go_first)
+        monkeypatch.setattr(Version, "take", go_first)
         assert _predict(server) == 12.0
 
 
