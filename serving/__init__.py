@@ -7,6 +7,7 @@ Read in this order; no module imports one below it:
     limits              bounds on the memory that requests take
     flags               the command line: tensorflow_model_server's names and defaults
     text_configs        the text-format files that the flags name
+    wire                large requests: contents apart from their message
     tensors             TensorProto <-> numpy
     monitoring          counters and histograms for Prometheus
     batching            requests of many callers through one run of the model

@@ -8,10 +8,11 @@
 Works against `serving.server` and TF Serving's own server alike.
 """
 
+import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -28,7 +29,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving import tensors
+from serving import tensors, wire
 from serving.connection import Connection
 from serving.errors import Code, ServingError
 
@@ -114,6 +115,10 @@ class Client:
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(
             self._channel
         )
+        self._predict_serialized = self._channel.unary_unary(
+            "/tensorflow.serving.PredictionService/Predict",
+            response_deserializer=predict_pb2.PredictResponse.FromString,
+        )
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def __enter__(self) -> "Client":
@@ -151,7 +156,7 @@ class Client:
         Raises:
             CallError: the call failed.
         """
-        request = predict_request(
+        request = _serialized_request(
             model,
             inputs,
             signature=signature,
@@ -159,7 +164,10 @@ class Client:
             label=label,
             outputs=outputs,
         )
-        return read_prediction(self.send(request, timeout_seconds=timeout_seconds))
+        what = _predict_of(model)
+        return read_prediction(
+            self._call(self._predict_serialized, request, what, timeout_seconds)
+        )
 
     def send(
         self,
@@ -168,7 +176,7 @@ class Client:
         timeout_seconds: float | None = None,
     ) -> predict_pb2.PredictResponse:
         """Sends a request as it is. Raises CallError as `predict` does."""
-        what = f"Predict of model {request.model_spec.name!r}"
+        what = _predict_of(request.model_spec.name)
         return self._call(self._predictions.Predict, request, what, timeout_seconds)
 
     def signatures(
@@ -209,7 +217,7 @@ class Client:
     def _call(
         self,
         method: Callable,
-        request: message.Message,
+        request: message.Message | bytes,
         what: str,
         timeout_seconds: float | None = None,
     ) -> Any:
@@ -255,14 +263,32 @@ def predict_request(
     request.model_spec.signature_name = signature
     for alias, value in inputs.items():
         array = _array(value)
-        try:
+        with _numbers_expected(alias, array):
             tensors.fill_proto(request.inputs[alias], array, as_content=True)
-        except TypeError as error:
-            raise ValueError(
-                f"Input {alias!r} must be numbers, booleans or strings. Received: "
-                f"{array.dtype} array"
-            ) from error
     return request
+
+
+def _serialized_request(model: str, inputs: Mapping[str, Any], **more: Any) -> bytes:
+    """`predict_request(...)`, serialized; large inputs are copied once."""
+    request, contents = predict_request(model, {}, **more), {}
+    for alias, value in inputs.items():
+        array = _array(value)
+        with _numbers_expected(alias, array):
+            content = tensors.fill_apart(request.inputs[alias], array)
+        if content is not None:
+            contents[alias] = content
+    return wire.join_contents(request, contents)
+
+
+@contextlib.contextmanager
+def _numbers_expected(alias: str, array: np.ndarray) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(
+            f"Input {alias!r} must be numbers, booleans or strings. Received: "
+            f"{array.dtype} array"
+        ) from error
 
 
 def _array(value: Any) -> np.ndarray:
@@ -290,6 +316,10 @@ def read_tensor(proto: tensor_pb2.TensorProto) -> np.ndarray:
             tf.io.parse_tensor(proto.SerializeToString(), tf.string).numpy(), object
         )
     return tf.make_ndarray(proto)
+
+
+def _predict_of(model: str) -> str:
+    return f"Predict of model {model!r}"
 
 
 def _model_spec(

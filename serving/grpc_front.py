@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from serving import wire
 from serving.errors import Code, ServingError, invalid, proper_errors
 from serving.event_loop import EventLoop, until_quiet
 from serving.service import Service
@@ -185,13 +186,16 @@ class GrpcFront:
     def _handler(self, method: str, kind: type[message.Message]):
         def answer(data: bytes) -> bytes:
             with self._service.call(method, "GRPC") as call:
+                more = {}
+                if kind is predict_pb2.PredictRequest:
+                    data, more["contents"] = wire.take_contents(data)
                 try:
                     request = kind.FromString(data)
                 except message.DecodeError as error:
                     raise invalid(
                         f"The request is not a {kind.DESCRIPTOR.full_name}"
                     ) from error
-                return call.answer(request).SerializeToString()
+                return call.answer(request, **more).SerializeToString()
 
         async def handle(_, context: grpc.aio.ServicerContext) -> bytes:
             self._arrived += 1

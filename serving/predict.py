@@ -1,5 +1,6 @@
 """Predict: named tensors in, named tensors out."""
 
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ def predict(
     *,
     as_content: bool = False,
     limits: Limits,
+    contents: Mapping[str, memoryview] = types.MappingProxyType({}),
     fill: Callable[[Signature], None] | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest.
@@ -29,6 +31,7 @@ def predict(
         request: the request.
         as_content: outputs in `tensor_content` instead of typed fields.
         limits: on the memory that requests take.
+        contents: alias -> `tensor_content` of those inputs that are without it.
         fill: puts the inputs into `request`, of the signature that it names; none if
             they are there.
 
@@ -41,7 +44,7 @@ def predict(
     with models.using(request.model_spec) as (model, version):
         if fill is not None:
             fill(model.signature(key))
-        outputs = run_predict(model, request, limits)
+        outputs = run_predict(model, request, limits, contents)
     response = predict_pb2.PredictResponse()
     answer_spec(response.model_spec, request.model_spec, version, key)
     for name, array in outputs.items():
@@ -50,9 +53,12 @@ def predict(
 
 
 def run_predict(
-    model: SavedModel, request: predict_pb2.PredictRequest, limits: Limits
+    model: SavedModel,
+    request: predict_pb2.PredictRequest,
+    limits: Limits,
+    contents: Mapping[str, memoryview] = types.MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """What `model` computes for a request, output's alias -> array."""
+    """What `model` computes for a request, output's alias -> array; as `predict`."""
     key = request.model_spec.signature_name or DEFAULT_SIGNATURE
     signature = model.signature(key)
     outputs = wanted_outputs(signature, request.output_filter)
@@ -64,7 +70,9 @@ def run_predict(
         limits.check_tensor(alias, head.shape, head.amount)
     with limits.memory(sum(head.amount for head in heads.values())):
         given = {
-            alias: tensors.from_proto(alias, request.inputs[alias], head)
+            alias: tensors.from_proto(
+                alias, request.inputs[alias], head, contents.get(alias)
+            )
             for alias, head in heads.items()
         }
         return model.run(signature, with_defaults(signature, given), outputs)

@@ -109,7 +109,7 @@ class Call:
 
         Args:
             request: of the call's kind.
-            more: further arguments; `fill` of `predict.predict`.
+            more: further arguments; `contents` or `fill` of `predict.predict`.
         """
         self.spec = getattr(request, "model_spec", None)
         if self.spec is None and getattr(request, "tasks", None):

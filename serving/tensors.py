@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 
+from serving import wire
 from serving.errors import invalid
 
 
@@ -130,7 +131,10 @@ def _kind_of(dtype: np.dtype) -> _Kind | None:
 
 
 def from_proto(
-    alias: str, proto: tensor_pb2.TensorProto, head: Declared | None = None
+    alias: str,
+    proto: tensor_pb2.TensorProto,
+    head: Declared | None = None,
+    content: memoryview | None = None,
 ) -> np.ndarray:
     """The array in `proto`; strings as bytes objects.
 
@@ -141,12 +145,16 @@ def from_proto(
         alias: the input's name in the signature, for messages.
         proto: the tensor.
         head: what it declares, if that has been read.
+        content: its `tensor_content`, if that is not in `proto`; not of strings.
 
     Raises:
         ServingError: INVALID_ARGUMENT `tensor parsing error: ALIAS`.
     """
     head = head or declared(alias, proto)
     try:
+        if content is not None:
+            _check_length(content, head)
+            return wire.aligned(content, head.kind.stored).reshape(head.shape)
         # Each look at it copies it.
         content = proto.tensor_content
         if content:
@@ -159,9 +167,13 @@ def from_proto(
 def _from_content(content: bytes, head: Declared) -> np.ndarray:
     if head.kind is _TEXT:
         return np.array(_strings(content, head.count), object).reshape(head.shape)
+    _check_length(content, head)
+    return np.frombuffer(content, head.kind.stored).reshape(head.shape)
+
+
+def _check_length(content: bytes | memoryview, head: Declared) -> None:
     if len(content) != head.amount:
         raise ValueError("tensor_content has another length than dtype and shape say")
-    return np.frombuffer(content, head.kind.stored).reshape(head.shape)
 
 
 def _strings(content: bytes, count: int) -> list[bytes]:
@@ -222,13 +234,7 @@ def fill_proto(
     Raises:
         TypeError: no tensor holds such values.
     """
-    kind = _TEXT if array.dtype.kind in "OSU" else _kind_of(array.dtype)
-    if kind is None:
-        raise TypeError(f"There is no tensor of {array.dtype}.")
-    proto.dtype = kind.number
-    add = proto.tensor_shape.dim.add
-    for size in array.shape:
-        add(size=size)
+    kind = _fill_head(proto, array)
     if as_content and kind is not _TEXT:
         proto.tensor_content = array.astype(kind.stored, copy=False).tobytes()
         return
@@ -242,3 +248,27 @@ def fill_proto(
     else:
         values = flat.tolist()
     getattr(proto, kind.field).extend(values)
+
+
+def fill_apart(proto: tensor_pb2.TensorProto, array: np.ndarray) -> np.ndarray | None:
+    """As `fill_proto`, but what would be a large `tensor_content` is left out.
+
+    Returns:
+        its bytes, (bytes,) uint8; None if all of `array` is in `proto`.
+    """
+    if array.dtype.kind in "OSU" or array.nbytes < wire.LARGE:
+        fill_proto(proto, array, as_content=True)
+        return None
+    stored = _fill_head(proto, array).stored
+    return np.ascontiguousarray(array, stored).reshape(-1).view(np.uint8)
+
+
+def _fill_head(proto: tensor_pb2.TensorProto, array: np.ndarray) -> _Kind:
+    kind = _TEXT if array.dtype.kind in "OSU" else _kind_of(array.dtype)
+    if kind is None:
+        raise TypeError(f"There is no tensor of {array.dtype}.")
+    proto.dtype = kind.number
+    add = proto.tensor_shape.dim.add
+    for size in array.shape:
+        add(size=size)
+    return kind

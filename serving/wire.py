@@ -1,0 +1,168 @@
+"""Serialized PredictRequests of megabytes, with as few copies as there can be.
+
+Between an array and the wire protobuf copies the contents of each tensor three times;
+a thousand candidates are tens of megabytes, and copying them takes longer than the
+network does. Here a message and its tensors' contents go apart: the message is read and
+written by protobuf, the contents are cut out of the bytes, or put in between.
+
+The format: https://protobuf.dev/programming-guides/encoding
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import predict_pb2
+
+LARGE = 1 << 16
+"""Bytes of a tensor that are worth it."""
+
+_INPUTS = predict_pb2.PredictRequest.INPUTS_FIELD_NUMBER
+_KEY, _VALUE = 1, 2  # Of an entry in a map.
+_DTYPE, _CONTENT = 1, 4  # Of a TensorProto.
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_MOST_FIELDS = 1000
+_LONGEST_VARINT = 10
+_ALIGNMENT = 64
+
+
+def take_contents(data: bytes) -> tuple[bytes, dict[str, memoryview]]:
+    """A serialized PredictRequest without its large `tensor_content`s, and those.
+
+    Returns:
+        the message without them, and alias -> bytes. A message of another than the
+        usual form is left as it is: protobuf has the last word on what it means.
+    """
+    if len(data) < LARGE:
+        return data, {}
+    view, contents, kept = memoryview(data), {}, []
+    try:
+        for field in _fields(view, 0, len(data)):
+            number, kind, start, inside, end = field
+            large = number == _INPUTS and kind == _BYTES and end - inside > LARGE
+            found = _content_of(view, inside, end) if large else None
+            if found is None:
+                kept.append(view[start:end])
+                continue
+            alias, entry, content = found
+            if alias in contents:
+                return data, {}
+            contents[alias] = content
+            kept.append(_field(number, entry))
+    except ValueError:
+        return data, {}
+    return (b"".join(kept), contents) if contents else (data, {})
+
+
+def join_contents(
+    request: predict_pb2.PredictRequest, contents: Mapping[str, np.ndarray]
+) -> bytes:
+    """`request`, serialized, with `contents` as `tensor_content` of its inputs.
+
+    Args:
+        request: has the inputs with their dtypes and shapes.
+        contents: alias -> bytes, (bytes,) uint8.
+    """
+    rest = predict_pb2.PredictRequest()
+    rest.CopyFrom(request)
+    parts: list[bytes | np.ndarray] = []
+    for alias, content in contents.items():
+        tensor = rest.inputs.pop(alias).SerializeToString()
+        tensor += _head(_CONTENT, len(content))
+        key = _field(_KEY, alias.encode())
+        key += _head(_VALUE, len(tensor) + len(content))
+        parts += [_head(_INPUTS, len(key) + len(tensor) + len(content)), key, tensor]
+        parts.append(content)
+    return b"".join([rest.SerializeToString(), *parts])
+
+
+def aligned(content: memoryview, dtype: np.dtype) -> np.ndarray:
+    """The values in `content`, copied to where TensorFlow takes them as they are."""
+    room = np.empty(len(content) + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    values = room[start : start + len(content)]
+    values[:] = np.frombuffer(content, np.uint8)
+    return values.view(dtype)
+
+
+def _content_of(
+    view: memoryview, start: int, end: int
+) -> tuple[str, bytes, memoryview] | None:
+    """Of an entry of the map: its key, itself without the content, the content."""
+    found = sorted(_fields(view, start, end))
+    if [field[:2] for field in found] != [(_KEY, _BYTES), (_VALUE, _BYTES)]:
+        return None
+    key_start, key_end, value_start, value_end = *found[0][3:], *found[1][3:]
+    rest, content = [], None
+    for number, kind, at, inside, past in _fields(view, value_start, value_end):
+        if number == _CONTENT and kind == _BYTES and content is None:
+            content = view[inside:past]
+            continue
+        if number == _CONTENT or (number == _DTYPE and _is_text(view, inside, past)):
+            return None
+        rest.append(view[at:past])
+    if content is None or len(content) < LARGE:
+        return None
+    alias = bytes(view[key_start:key_end])
+    entry = _field(_KEY, alias) + _field(_VALUE, b"".join(rest))
+    return alias.decode(), entry, content
+
+
+def _is_text(view: memoryview, at: int, end: int) -> bool:
+    return _varint(view, at, end)[0] == types_pb2.DT_STRING
+
+
+def _fields(
+    view: memoryview, start: int, end: int
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """Number, kind, start, start of the value and end of each field of a message.
+
+    Raises:
+        ValueError: it is no message, or has too many fields or groups.
+    """
+    at, count = start, 0
+    while at < end:
+        count += 1
+        key, inside = _varint(view, at, end)
+        kind = key & 7
+        if kind == _VARINT:
+            past = _varint(view, inside, end)[1]
+        elif kind == _BYTES:
+            length, inside = _varint(view, inside, end)
+            past = inside + length
+        elif kind in (_FIXED32, _FIXED64):
+            past = inside + (4 if kind == _FIXED32 else 8)
+        else:
+            raise ValueError("a group")
+        if past > end or count > _MOST_FIELDS:
+            raise ValueError("cut off, or too many fields")
+        yield key >> 3, kind, at, inside, past
+        at = past
+
+
+def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    """A number, and where it ends."""
+    value = 0
+    for i in range(_LONGEST_VARINT):
+        if at + i >= end:
+            break
+        byte = view[at + i]
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            return value, at + i + 1
+    raise ValueError("cut off, or too long")
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return _head(number, len(value)) + value
+
+
+def _head(number: int, length: int) -> bytes:
+    """Of a field with so many bytes."""
+    found = bytearray()
+    for value in (number << 3 | _BYTES, length):
+        while value > 0x7F:
+            found.append(value & 0x7F | 0x80)
+            value >>= 7
+        found.append(value)
+    return bytes(found)

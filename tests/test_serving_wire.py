@@ -1,0 +1,133 @@
+"""Large requests: their tensors' contents and the message go apart."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import message
+from tensorflow_serving.apis import predict_pb2
+
+from serving import tensors, wire
+from serving.client import predict_request
+
+ROWS = wire.LARGE // 8 + 1
+
+
+def made(**inputs: np.ndarray) -> predict_pb2.PredictRequest:
+    request = predict_request(
+        "m", inputs, signature="s", version=3, outputs=["first", "second"]
+    )
+    request.inputs["small"].CopyFrom(tf.make_tensor_proto([1.5]))
+    return request
+
+
+@pytest.fixture
+def request_of_two():
+    x = np.arange(2.0 * ROWS).reshape(2, ROWS)
+    return made(x=x, y=np.arange(ROWS, dtype=np.int64))
+
+
+def test_contents_are_taken_out_and_the_rest_stays(request_of_two):
+    data, contents = wire.take_contents(request_of_two.SerializeToString())
+    assert {alias: bytes(one) for alias, one in contents.items()} == {
+        alias: request_of_two.inputs[alias].tensor_content for alias in ("x", "y")
+    }
+    assert len(data) < 300
+    rest = predict_pb2.PredictRequest.FromString(data)
+    for alias in contents:
+        request_of_two.inputs[alias].ClearField("tensor_content")
+    assert rest == request_of_two
+
+
+def test_contents_are_put_in_again(request_of_two):
+    data, contents = wire.take_contents(request_of_two.SerializeToString())
+    joined = wire.join_contents(
+        predict_pb2.PredictRequest.FromString(data),
+        {alias: np.frombuffer(one, np.uint8) for alias, one in contents.items()},
+    )
+    assert predict_pb2.PredictRequest.FromString(joined) == request_of_two
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.complex64, ">f8"])
+def test_an_array_goes_over_the_wire(dtype):
+    array = np.arange(ROWS * 2).reshape(2, ROWS).astype(dtype)
+    request = made()
+    content = tensors.fill_apart(request.inputs["x"], array)
+    data, contents = wire.take_contents(wire.join_contents(request, {"x": content}))
+    rest = predict_pb2.PredictRequest.FromString(data)
+    found = tensors.from_proto("x", rest.inputs["x"], content=contents["x"])
+    np.testing.assert_array_equal(found, array)
+    assert found.ctypes.data % 64 == 0  # So that TensorFlow takes it as it is.
+
+
+def test_small_arrays_and_strings_stay_in_the_message():
+    request = made()
+    text = np.array([b"a" * wire.LARGE * 2], object)
+    assert tensors.fill_apart(request.inputs["text"], text) is None
+    assert tensors.fill_apart(request.inputs["x"], np.arange(3)) is None
+    assert request.inputs["text"].string_val[0] == text[0]
+    np.testing.assert_array_equal(tf.make_ndarray(request.inputs["x"]), np.arange(3))
+    data = request.SerializeToString()
+    assert wire.take_contents(data) == (data, {})
+
+
+def _entry(alias: bytes, *tensor: bytes) -> bytes:
+    value = b"".join(tensor)
+    return wire._field(2, wire._field(1, alias) + wire._field(2, value))
+
+
+CONTENT = wire._field(4, bytes(wire.LARGE * 2))
+DOUBLES, TEXTS = bytes([8, 2]), bytes([8, 7])  # Field 1, DT_DOUBLE and DT_STRING.
+GROUP = bytes([11])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(_entry(b"x", DOUBLES, CONTENT) * 2, id="an input twice"),
+        pytest.param(_entry(b"x", DOUBLES, CONTENT, CONTENT), id="contents twice"),
+        pytest.param(_entry(b"x", CONTENT, TEXTS), id="strings"),
+        pytest.param(_entry(b"x", DOUBLES, TEXTS, CONTENT), id="strings in the end"),
+        pytest.param(_entry(b"\xff", DOUBLES, CONTENT), id="a name that is no text"),
+        pytest.param(_entry(b"x", DOUBLES, CONTENT)[:-1], id="cut off"),
+        pytest.param(_entry(b"x", GROUP, CONTENT), id="a group"),
+        pytest.param(
+            _entry(b"x", *[DOUBLES] * 2000, CONTENT), id="thousands of fields"
+        ),
+        pytest.param(wire._field(2, wire._field(2, DOUBLES + CONTENT)), id="no name"),
+        pytest.param(
+            wire._field(
+                2, wire._field(1, b"x") * 2 + wire._field(2, DOUBLES + CONTENT)
+            ),
+            id="two names",
+        ),
+        pytest.param(b"\x80" * wire.LARGE * 2, id="no end of a number"),
+        pytest.param(wire._field(1, CONTENT), id="another field"),
+    ],
+)
+def test_what_is_unusual_is_left_to_protobuf(data):
+    assert wire.take_contents(data) == (data, {})
+
+
+def _parsed(data: bytes) -> predict_pb2.PredictRequest | None:
+    try:
+        return predict_pb2.PredictRequest.FromString(data)
+    except message.DecodeError:
+        return None
+
+
+def test_a_damaged_message_means_what_protobuf_says(request_of_two):
+    whole, dice = request_of_two.SerializeToString(), np.random.default_rng(0)
+    starts = [field[2] for field in wire._fields(memoryview(whole), 0, len(whole))]
+    places = [at for start in starts for at in range(start, start + 40)]
+    places = [at for at in places if at < len(whole)]
+    taken = 0
+    for _ in range(2000):
+        data = bytearray(whole)
+        data[dice.choice(places)] = dice.integers(256)
+        rest, contents = wire.take_contents(bytes(data))
+        found = _parsed(rest)
+        for alias, content in contents.items() if found else ():
+            found.inputs[alias].tensor_content = bytes(content)
+        assert found == _parsed(bytes(data))
+        taken += bool(contents)
+    assert taken > 200  # Most of them can still be read.
