@@ -1,8 +1,10 @@
-"""What the C library's allocator does with memory that was freed."""
+"""What the C library's allocator and Python do with memory that was freed."""
 
 import contextlib
 import ctypes
 import gc
+import threading
+from collections.abc import Iterator
 
 # From malloc.h: M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX.
 _KEEP = {-4: 0, -1: 256 << 20, -8: 1}
@@ -26,3 +28,27 @@ def give_memory_back() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+_lock = threading.Lock()
+_loads = 0
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps Python from looking for garbage; several threads may ask for it at once.
+
+    While a graph of many objects is made it would do so again and again, and stop all
+    threads for it.
+    """
+    global _loads
+    with _lock:
+        _loads += 1
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _lock:
+            _loads -= 1
+            if not _loads:
+                gc.enable()

@@ -278,6 +278,9 @@ class Models:
     def _load_version(self, model: _Model, version: Version) -> None:
         name = model.config.name
         try:
+            if version.number not in model.wanted:
+                version.state = State.END  # A newer one came while it waited.
+                return
             version.load(
                 lambda path: self._load(name, path),
                 retries=self._retries,
@@ -313,10 +316,12 @@ class Models:
             return not self._progress.wait_for(is_given_up, self._retry_seconds)
 
     def _unload_unwanted(self, model: _Model) -> None:
-        serving = set(model.available()) & model.wanted
-        if model.wanted and not serving:
-            return  # The old version answers until a new one does.
-        for number in set(model.available()) - model.wanted:
+        available = set(model.available())
+        unwanted = available - model.wanted
+        if model.wanted and unwanted == available:
+            # The newest of the old ones answers until a new one does.
+            unwanted -= set(sorted(available)[-1:])
+        for number in unwanted:
             version = model.versions[number]
             # From here on no request finds it.
             version.state = State.UNLOADING

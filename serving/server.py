@@ -168,6 +168,10 @@ class Server:
                     _say(f"The config stays as it was: {said}")
 
     def _load(self, name: str, path: str) -> SavedModel:
+        with allocator.uncollected():
+            return self._load_whole(name, path)
+
+    def _load_whole(self, name: str, path: str) -> SavedModel:
         flags = self._flags
         threads = flags.tensorflow_session_parallelism
         model = SavedModel(

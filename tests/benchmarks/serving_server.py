@@ -91,6 +91,13 @@ class Served:
         aside.rename(self.base / str(self._next))
         self._next += 1
 
+    def wait_until_settled(self) -> None:
+        """Returns when no version is being loaded or unloaded."""
+        time.sleep(2)  # Until the server has looked.
+        with Client(f"localhost:{PORT}", timeout_seconds=60) as client:
+            while set(client.states("default").values()) - {"AVAILABLE", "END"}:
+                time.sleep(0.5)
+
     def stubs(self, count: int = 4) -> list:
         options = [
             ("grpc.max_send_message_length", -1),
@@ -146,7 +153,8 @@ def alternate(calls: dict, times: int) -> dict[str, list[float]]:
     return found
 
 
-def compare(model, signature, rows: int, times: int, folder: str) -> dict:
+def compare(model, signature, rows: int, times: int, folder: str, call) -> dict:
+    """Median seconds, in process and by `call(stub, client, inputs, asked)`."""
     inputs = make_inputs(signature, rows)
     asked, outputs = make_request(inputs, signature.key), sorted(signature.outputs)
     with (
@@ -157,7 +165,7 @@ def compare(model, signature, rows: int, times: int, folder: str) -> dict:
         stub.Predict(asked, wait_for_ready=True, timeout=120)
         calls = {
             "in process": lambda: model.run(signature, inputs, outputs),
-            "gRPC": lambda: client.predict("default", inputs, signature=signature.key),
+            "gRPC": lambda: call(stub, client, inputs, asked),
         }
         found = alternate(calls, times)
     return {name: float(np.median(one)) for name, one in found.items()}
@@ -239,7 +247,10 @@ def main() -> None:
     asked = make_request(make_inputs(signature, 1), signature.key)
     parts = arguments.parts.split(",")
     if "overhead" in parts:
-        took = compare(model, signature, 1, 300, arguments.model)
+        took = compare(
+            *(model, signature, 1, 300, arguments.model),
+            lambda stub, client, inputs, asked: stub.Predict(asked),
+        )
         extra = took["gRPC"] - took["in process"]
         print(
             f"overhead: in process {took['in process'] * 1e3:.2f} ms, gRPC "
@@ -248,7 +259,12 @@ def main() -> None:
         )
     if "large" in parts:
         rows = arguments.candidates
-        took = compare(model, signature, rows, 10, arguments.model)
+        took = compare(
+            *(model, signature, rows, 10, arguments.model),
+            lambda stub, client, inputs, asked: client.predict(
+                "default", inputs, signature=signature.key
+            ),
+        )
         size = make_request(make_inputs(signature, rows), signature.key).ByteSize()
         print(
             f"large: {rows} candidates, {size / 1e6:.1f} MB: in process "
@@ -287,6 +303,7 @@ def main() -> None:
                         fails=True
                     ),
                 }.items():
+                    served.wait_until_settled()
                     found = arrivals(stubs, asked, rate, arguments.seconds, disturb)
                     print(
                         f"reload: {name}, {rate:.0f}/s: p50 {found[0] * 1e3:.1f} ms, "
