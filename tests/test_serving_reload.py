@@ -24,7 +24,7 @@ from tensorflow_serving.apis import model_management_pb2, model_pb2
 from serving import models
 from serving import server as command
 
-AVAILABLE, END = 30, 50
+LOADING, AVAILABLE, END = 20, 30, 50
 ROW = {"instances": [[1, 2, 3]]}
 
 
@@ -300,3 +300,59 @@ def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch)
     served.configure(config)
     assert there() == {4: END, 5: END, 6: AVAILABLE}
     served.close()
+
+
+class _SlowLoads:
+    """Stands for a model's base path with versions that load when they are let go."""
+
+    def __init__(self, monkeypatch):
+        self.found, self.loaded = {}, []
+        self._doors = {number: threading.Event() for number in range(1, 9)}
+        monkeypatch.setattr(models, "find_versions", lambda _: dict(self.found))
+        self.served = models.Models(self._load)
+
+    def add(self, number: int, *, wait: bool = False) -> None:
+        self.found[number] = f"/m/{number}"
+        if wait:
+            self.let_go(number)
+            self.served.configure([models.ModelConfig(name="m", base_path="/m")])
+        else:
+            self.served.poll()
+
+    def let_go(self, number: int) -> None:
+        self._doors[number].set()
+
+    def there(self) -> dict[int, int]:
+        known = self.served.statuses(model_pb2.ModelSpec(name="m"))
+        return {one.version: one.state for one in known}
+
+    def _load(self, name, path):
+        number = int(path[3:])
+        self._doors[number].wait(20)
+        self.loaded.append(number)
+        return types.SimpleNamespace(close=lambda: None)
+
+
+def test_a_version_that_is_overtaken_while_it_waits_is_not_loaded(monkeypatch):
+    slow = _SlowLoads(monkeypatch)
+    slow.add(1, wait=True)
+    for number in (2, 3, 4):
+        slow.add(number)
+    for number in (2, 3, 4):
+        slow.let_go(number)
+    wait_for(lambda: slow.there() == {1: END, 2: END, 3: END, 4: AVAILABLE})
+    assert slow.loaded == [1, 2, 4]
+    slow.served.close()
+
+
+def test_of_the_old_versions_only_the_newest_waits_for_the_new_one(monkeypatch):
+    slow = _SlowLoads(monkeypatch)
+    slow.add(1, wait=True)
+    slow.add(2)
+    wait_for(lambda: slow.there()[2] == LOADING)
+    slow.add(3)
+    slow.let_go(2)
+    wait_for(lambda: slow.there() == {1: END, 2: AVAILABLE, 3: LOADING})
+    slow.let_go(3)
+    wait_for(lambda: slow.there() == {1: END, 2: END, 3: AVAILABLE})
+    slow.served.close()
