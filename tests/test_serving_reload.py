@@ -336,8 +336,10 @@ class _SlowLoads:
 def test_a_version_that_is_overtaken_while_it_waits_is_not_loaded(monkeypatch):
     slow = _SlowLoads(monkeypatch)
     slow.add(1, wait=True)
-    for number in (2, 3, 4):
-        slow.add(number)
+    slow.add(2)
+    wait_for(lambda: slow.there()[2] == LOADING)
+    slow.add(3)
+    slow.add(4)
     for number in (2, 3, 4):
         slow.let_go(number)
     wait_for(lambda: slow.there() == {1: END, 2: END, 3: END, 4: AVAILABLE})
