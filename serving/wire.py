@@ -1,9 +1,9 @@
 """Serialized PredictRequests of megabytes, with as few copies as there can be.
 
-Between an array and the wire protobuf copies the contents of each tensor three times;
-a thousand candidates are tens of megabytes, and copying them takes longer than the
-network does. Here a message and its tensors' contents go apart: the message is read and
-written by protobuf, the contents are cut out of the bytes, or put in between.
+Between an array and the wire protobuf copies the contents of each tensor three times:
+with 1,500 candidates, 50 megabytes, a sixth of what a call takes on top of the model's
+run. Here a message and its tensors' contents go apart: the message is read and written
+by protobuf, the contents are cut out of the bytes, or put in between.
 
 The format: https://protobuf.dev/programming-guides/encoding
 """
