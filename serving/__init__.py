@@ -3,7 +3,7 @@
 Read in this order; no module imports one below it:
 
     errors              a gRPC status with TF Serving's message, and its HTTP code
-    allocator           what happens to freed memory
+    memory              what happens to freed memory, and when garbage is looked for
     limits              bounds on the memory that requests take
     flags               the command line: tensorflow_model_server's names and defaults
     text_configs        the text-format files that the flags name

@@ -7,7 +7,7 @@ once without it.
 import sys
 from collections.abc import Callable, Sequence
 
-from serving.allocator import keep_freed_memory
+from serving.memory import keep_freed_memory
 
 
 class UserError(ValueError):

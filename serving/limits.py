@@ -57,29 +57,29 @@ class Limits:
                 result = call(*arguments)
             except BaseException as raised:
                 error = raised
-            self.give(amount)
+            self._give(amount)
             # The loop may have ended: nobody waits then.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle, answered, result, error)
 
-        self.take(amount)
+        self._take(amount)
         try:
             submitted = pool.submit(work)
         except RuntimeError:
-            self.give(amount)
+            self._give(amount)
             raise
         try:
             return await answered
         except asyncio.CancelledError:
             if submitted.cancel():
-                self.give(amount)
+                self._give(amount)
             raise
 
     def memory(self, amount: int) -> "_Held":
         """Holds `amount` bytes; raises RESOURCE_EXHAUSTED if there are not as many."""
         return _Held(self, amount)
 
-    def take(self, amount: int) -> None:
+    def _take(self, amount: int) -> None:
         with self._lock:
             if self._taken and self._taken + amount > self.memory_bytes:
                 raise ServingError(
@@ -89,7 +89,7 @@ class Limits:
                 )
             self._taken += amount
 
-    def give(self, amount: int) -> None:
+    def _give(self, amount: int) -> None:
         with self._lock:
             self._taken -= amount
 
@@ -99,10 +99,10 @@ class _Held:
         self._limits, self._amount = limits, amount
 
     def __enter__(self) -> None:
-        self._limits.take(self._amount)
+        self._limits._take(self._amount)
 
     def __exit__(self, *_) -> None:
-        self._limits.give(self._amount)
+        self._limits._give(self._amount)
 
 
 def _settle(future: asyncio.Future, result: Any, error: BaseException | None) -> None:

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection as Pipe
 import grpc
 import numpy as np
 
-from serving.allocator import keep_freed_memory
+from serving.memory import keep_freed_memory
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NOT_SENT = -1

@@ -278,7 +278,8 @@ def _quick(config: v1.ConfigProto | None) -> v1.ConfigProto:
     wait for that time's core. What is computed stays the same, bit by bit.
     """
     quick = v1.ConfigProto()
-    quick.CopyFrom(config or quick)
+    if config is not None:
+        quick.CopyFrom(config)
     passes = quick.graph_options.rewrite_options
     passes.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     passes.memory_optimization = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from serving import allocator, batching, grpc_front, text_configs
+from serving import batching, grpc_front, memory, text_configs
 from serving.errors import ServingError
 from serving.flags import Flags, channel_arguments, parse_flags
 from serving.grpc_front import GrpcFront
@@ -168,7 +168,7 @@ class Server:
                     _say(f"The config stays as it was: {said}")
 
     def _load(self, name: str, path: str) -> SavedModel:
-        with allocator.uncollected():
+        with memory.uncollected():
             return self._load_whole(name, path)
 
     def _load_whole(self, name: str, path: str) -> SavedModel:
@@ -231,7 +231,7 @@ def _read_metrics_path(flags: Flags) -> str | None:
 def main(argv: Sequence[str] | None = None) -> int:
     tf.get_logger().setLevel("ERROR")
     sys.setswitchinterval(_SWITCH_SECONDS)
-    allocator.keep_freed_memory()
+    memory.keep_freed_memory()
     try:
         flags = parse_flags(argv, grpc_front.version_text())
         server = Server(flags)

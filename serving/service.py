@@ -81,9 +81,11 @@ class Service:
             )
 
     def give_place(self) -> None:
+        """Leaves the place that `take_place` took to another."""
         self._places.release()
 
     def answer(self, api: str, request: message.Message, **more: Any) -> Any:
+        """The response to a request of `api`; see `Call.answer`."""
         return self._answers[api](request, **more)
 
 

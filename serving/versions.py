@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2
 
-from serving.allocator import give_memory_back
 from serving.errors import Code, ServingError
+from serving.memory import give_memory_back
 from serving.saved_model import SavedModel
 
 Policy = (
@@ -96,6 +96,7 @@ class Version:
             return self._model
 
     def give_back(self) -> None:
+        """Ends a use that `take` began."""
         with self._changed:
             self._users -= 1
             if self.state is State.UNLOADING:

@@ -35,20 +35,22 @@ def take_contents(data: bytes) -> tuple[bytes, dict[str, memoryview]]:
     """
     if len(data) < LARGE:
         return data, {}
-    view, contents, kept = memoryview(data), {}, []
+    view, contents, kept, aliases = memoryview(data), {}, [], set()
     try:
-        for field in _fields(view, 0, len(data)):
-            number, kind, start, inside, end = field
-            large = number == _INPUTS and kind == _BYTES and end - inside > LARGE
-            found = _content_of(view, inside, end) if large else None
-            if found is None:
+        for number, kind, start, inside, end in _fields(view, 0, len(data)):
+            if (number, kind) != (_INPUTS, _BYTES):
                 kept.append(view[start:end])
                 continue
-            alias, entry, content = found
-            if alias in contents:
-                return data, {}
-            contents[alias] = content
-            kept.append(_field(number, entry))
+            alias, tensor, content = _entry(view, inside, end)
+            if alias in aliases:
+                return data, {}  # The last one counts.
+            aliases.add(alias)
+            if content is None:
+                kept.append(view[start:end])
+                continue
+            contents[alias.decode()] = content
+            entry = _field(_KEY, alias) + _field(_VALUE, tensor)
+            kept.append(_field(_INPUTS, entry))
     except ValueError:
         return data, {}
     return (b"".join(kept), contents) if contents else (data, {})
@@ -60,20 +62,18 @@ def join_contents(
     """`request`, serialized, with `contents` as `tensor_content` of its inputs.
 
     Args:
-        request: has the inputs with their dtypes and shapes.
+        request: has the inputs with their dtypes and shapes; loses those of `contents`.
         contents: alias -> bytes, (bytes,) uint8.
     """
-    rest = predict_pb2.PredictRequest()
-    rest.CopyFrom(request)
     parts: list[bytes | np.ndarray] = []
     for alias, content in contents.items():
-        tensor = rest.inputs.pop(alias).SerializeToString()
+        tensor = request.inputs.pop(alias).SerializeToString()
         tensor += _head(_CONTENT, len(content))
         key = _field(_KEY, alias.encode())
         key += _head(_VALUE, len(tensor) + len(content))
         parts += [_head(_INPUTS, len(key) + len(tensor) + len(content)), key, tensor]
         parts.append(content)
-    return b"".join([rest.SerializeToString(), *parts])
+    return b"".join([request.SerializeToString(), *parts])
 
 
 def aligned(content: memoryview, dtype: np.dtype) -> np.ndarray:
@@ -85,31 +85,36 @@ def aligned(content: memoryview, dtype: np.dtype) -> np.ndarray:
     return values.view(dtype)
 
 
-def _content_of(
+def _entry(
     view: memoryview, start: int, end: int
-) -> tuple[str, bytes, memoryview] | None:
-    """Of an entry of the map: its key, itself without the content, the content."""
+) -> tuple[bytes, bytes, memoryview | None]:
+    """An entry of the map: its key, the tensor without the content, the content.
+
+    The content is None, and the tensor empty, if it is better left where it is.
+
+    Raises:
+        ValueError: it is no entry of the usual form.
+    """
     found = sorted(_fields(view, start, end))
     if [field[:2] for field in found] != [(_KEY, _BYTES), (_VALUE, _BYTES)]:
-        return None
+        raise ValueError("not one key and one value")
     key_start, key_end, value_start, value_end = *found[0][3:], *found[1][3:]
-    rest, content = [], None
+    alias, rest, content = bytes(view[key_start:key_end]), [], None
     for number, kind, at, inside, past in _fields(view, value_start, value_end):
         if number == _CONTENT and kind == _BYTES and content is None:
             content = view[inside:past]
             continue
         if number == _CONTENT or (number == _DTYPE and _is_text(view, inside, past)):
-            return None
+            return alias, b"", None
         rest.append(view[at:past])
     if content is None or len(content) < LARGE:
-        return None
-    alias = bytes(view[key_start:key_end])
-    entry = _field(_KEY, alias) + _field(_VALUE, b"".join(rest))
-    return alias.decode(), entry, content
+        return alias, b"", None
+    return alias, b"".join(rest), content
 
 
 def _is_text(view: memoryview, at: int, end: int) -> bool:
-    return _varint(view, at, end)[0] == types_pb2.DT_STRING
+    # An enum is of 32 bits, whatever comes.
+    return _varint(view, at, end)[0] & 0xFFFFFFFF == types_pb2.DT_STRING
 
 
 def _fields(

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import message
+from served import Code, fails, predicting, running, save
 from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors, wire
-from serving.client import predict_request
+from serving.client import Client, predict_request
 
 ROWS = wire.LARGE // 8 + 1
 
@@ -47,9 +48,9 @@ def test_contents_are_put_in_again(request_of_two):
     assert predict_pb2.PredictRequest.FromString(joined) == request_of_two
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.complex64, ">f8"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.complex64, bool, ">f8"])
 def test_an_array_goes_over_the_wire(dtype):
-    array = np.arange(ROWS * 2).reshape(2, ROWS).astype(dtype)
+    array = np.arange(ROWS * 8).reshape(8, ROWS).astype(dtype)
     request = made()
     content = tensors.fill_apart(request.inputs["x"], array)
     data, contents = wire.take_contents(wire.join_contents(request, {"x": content}))
@@ -77,6 +78,7 @@ def _entry(alias: bytes, *tensor: bytes) -> bytes:
 
 CONTENT = wire._field(4, bytes(wire.LARGE * 2))
 DOUBLES, TEXTS = bytes([8, 2]), bytes([8, 7])  # Field 1, DT_DOUBLE and DT_STRING.
+LONG_TEXTS = bytes([8, 0x87, 0x80, 0x80, 0x80, 0x10])  # 2^32 + 7.
 GROUP = bytes([11])
 
 
@@ -84,7 +86,14 @@ GROUP = bytes([11])
     "data",
     [
         pytest.param(_entry(b"x", DOUBLES, CONTENT) * 2, id="an input twice"),
+        pytest.param(
+            _entry(b"x", DOUBLES, CONTENT) + _entry(b"x", DOUBLES), id="small later"
+        ),
+        pytest.param(
+            _entry(b"x", DOUBLES) + _entry(b"x", DOUBLES, CONTENT), id="small earlier"
+        ),
         pytest.param(_entry(b"x", DOUBLES, CONTENT, CONTENT), id="contents twice"),
+        pytest.param(_entry(b"x", LONG_TEXTS, CONTENT), id="strings in 33 bits"),
         pytest.param(_entry(b"x", CONTENT, TEXTS), id="strings"),
         pytest.param(_entry(b"x", DOUBLES, TEXTS, CONTENT), id="strings in the end"),
         pytest.param(_entry(b"\xff", DOUBLES, CONTENT), id="a name that is no text"),
@@ -131,3 +140,18 @@ def test_a_damaged_message_means_what_protobuf_says(request_of_two):
         assert found == _parsed(bytes(data))
         taken += bool(contents)
     assert taken > 200  # Most of them can still be read.
+
+
+def test_a_large_request_is_answered(tmp_path):
+    rows = np.arange(3.0 * ROWS, dtype=np.float32).reshape(-1, 3)
+    save(tmp_path / "m" / "1", 2.0)
+    with running(model_base_path=str(tmp_path / "m")) as server:
+        port = server.grpc.ports[0]
+        with Client(f"localhost:{port}") as client:
+            found = client.predict("m", {"x": rows}).outputs["y"]
+        np.testing.assert_allclose(found, 2.0 * rows.sum(axis=1), rtol=1e-6)
+        short = predict_request("m", {"x": rows})
+        short.inputs["x"].tensor_content = short.inputs["x"].tensor_content[:-4]
+        with predicting(port) as stub:
+            error = fails(stub.Predict, short)
+        assert error == (Code.INVALID_ARGUMENT, "tensor parsing error: x")

@@ -34,9 +34,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.allocator import keep_freed_memory
 from serving.capacity import find_capacity
 from serving.client import Client
+from serving.memory import keep_freed_memory
 from serving.saved_model import SavedModel
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -153,8 +153,18 @@ def alternate(calls: dict, times: int) -> dict[str, list[float]]:
     return found
 
 
-def compare(model, signature, rows: int, times: int, folder: str, call) -> dict:
-    """Median seconds, in process and by `call(stub, client, inputs, asked)`."""
+def ask_by_stub(stub, client, asked, inputs) -> None:
+    """The message is there: what the server takes, and gRPC."""
+    stub.Predict(asked)
+
+
+def ask_by_client(stub, client, asked, inputs) -> None:
+    """Arrays in, arrays out, as in process."""
+    client.predict("default", inputs, signature=asked.model_spec.signature_name)
+
+
+def compare(model, signature, rows: int, times: int, folder: str, ask) -> dict:
+    """Median seconds, in process and by `ask`."""
     inputs = make_inputs(signature, rows)
     asked, outputs = make_request(inputs, signature.key), sorted(signature.outputs)
     with (
@@ -165,7 +175,7 @@ def compare(model, signature, rows: int, times: int, folder: str, call) -> dict:
         stub.Predict(asked, wait_for_ready=True, timeout=120)
         calls = {
             "in process": lambda: model.run(signature, inputs, outputs),
-            "gRPC": lambda: call(stub, client, inputs, asked),
+            "gRPC": lambda: ask(stub, client, asked, inputs),
         }
         found = alternate(calls, times)
     return {name: float(np.median(one)) for name, one in found.items()}
@@ -247,10 +257,7 @@ def main() -> None:
     asked = make_request(make_inputs(signature, 1), signature.key)
     parts = arguments.parts.split(",")
     if "overhead" in parts:
-        took = compare(
-            *(model, signature, 1, 300, arguments.model),
-            lambda stub, client, inputs, asked: stub.Predict(asked),
-        )
+        took = compare(model, signature, 1, 300, arguments.model, ask_by_stub)
         extra = took["gRPC"] - took["in process"]
         print(
             f"overhead: in process {took['in process'] * 1e3:.2f} ms, gRPC "
@@ -259,12 +266,7 @@ def main() -> None:
         )
     if "large" in parts:
         rows = arguments.candidates
-        took = compare(
-            *(model, signature, rows, 10, arguments.model),
-            lambda stub, client, inputs, asked: client.predict(
-                "default", inputs, signature=signature.key
-            ),
-        )
+        took = compare(model, signature, rows, 10, arguments.model, ask_by_client)
         size = make_request(make_inputs(signature, rows), signature.key).ByteSize()
         print(
             f"large: {rows} candidates, {size / 1e6:.1f} MB: in process "
