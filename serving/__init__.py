@@ -11,6 +11,7 @@ Read in this order; no module imports one below it:
     tensors             TensorProto <-> numpy
     monitoring          counters and histograms for Prometheus
     batching            requests of many callers through one run of the model
+    variable_files      whether a version's variables are whole
     saved_model         a SavedModel that is loaded, and its signatures
     warmup              recorded requests that a version answers before it serves
     versions            which versions of a base path to serve, and their states

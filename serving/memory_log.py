@@ -8,6 +8,7 @@ import numpy as np
 from serving.command import UserError
 
 _KIB = 1024
+_LOW = 10
 
 
 class MemoryLog:
@@ -41,14 +42,18 @@ class MemoryLog:
         self._thread.join()
 
     def growth(self) -> float:
-        """Megabytes more at the end than at first: medians of the last and the second
-        quarter of the time. The first quarter is for buffers that are filled once.
+        """Megabytes more at the end than at first.
+
+        The tenth percentile of the last quarter of the time against the second's. Low
+        ones are what is held when few requests are under way: what leaks is added to
+        them, while the middle moves with how many requests came at once. The first
+        quarter is for buffers that are filled once.
         """
         quarter = len(self.megabytes) // 4
         if not quarter:
             return 0.0
-        early = np.median(self.megabytes[quarter : 2 * quarter])
-        return float(np.median(self.megabytes[-quarter:]) - early)
+        early = np.percentile(self.megabytes[quarter : 2 * quarter], _LOW)
+        return float(np.percentile(self.megabytes[-quarter:], _LOW) - early)
 
     def _run(self) -> None:
         while True:

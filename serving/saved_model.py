@@ -31,6 +31,7 @@ from serving.errors import (
     tensorflow_errors,
 )
 from serving.monitoring import ModelRuns, Monitoring
+from serving.variable_files import check_variable_files
 
 _MOST_SHAPES = 16
 """Different inner shapes of one signature that get a batch queue of their own."""
@@ -103,6 +104,7 @@ class SavedModel:
         self._batching = batching
         self._callables: dict[tuple, Callable] = {}
         self._lock = threading.Lock()
+        check_variable_files(path)
         self._graph = tf.Graph()
         self._session = v1.Session(graph=self._graph, config=_quick(config))
         try:

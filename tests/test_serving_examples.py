@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
     input_pb2,
+    predict_pb2,
     regression_pb2,
 )
 
@@ -198,6 +199,15 @@ def test_values_that_are_no_numbers_are_bare_words(server):
     body = '{"signature_name": "regress", "examples": [{"x": [1.0, 1.0, -Infinity]}]}'
     _, found = rest(server, "POST", "/v1/models/m:regress", body)
     assert found == {"results": [float("-inf")]}
+
+
+def test_bytes_that_are_no_example_are_quoted_as_far_as_they_are_text(stub):
+    asked = predict_pb2.PredictRequest()
+    asked.model_spec.name = "m"
+    asked.inputs["inputs"].CopyFrom(tf.make_tensor_proto([b"abc\xff\xfe"]))
+    code, message = fails(stub.Predict, asked)
+    assert code is Code.INVALID_ARGUMENT
+    assert "Could not parse example input, value: 'abc\ufffd\ufffd'" in message
 
 
 def test_several_signatures_on_the_same_examples(stub):

@@ -47,12 +47,15 @@ def test_more_requests_than_allowed_at_once_are_refused(base):
     file.write_text(
         "max_batch_size { value: 8 } batch_timeout_micros { value: 700000 }"
     )
+    page = base.parent / "monitoring.txt"
+    page.write_text("prometheus_config { enable: true }")
     with (
         running(
             model_base_path=str(base),
             enable_batching=True,
             batching_parameters_file=str(file),
             max_concurrent_requests=2,
+            monitoring_config_file=str(page),
         ) as server,
         predicting(server.grpc.ports[0]) as stub,
     ):
@@ -66,8 +69,13 @@ def test_more_requests_than_allowed_at_once_are_refused(base):
         assert [status for status, _ in found].count(200) == 2
         text = "The server is at its limit of 2 requests at once"
         assert [one for one in found if one[0] != 200] == [(429, {"error": text})] * 3
-        # Their places are free again.
+        # Their places are free again, and they are counted.
         assert answer(stub.Predict(request())) == [12.0]
+        _, shown = rest(server, "GET", "/monitoring/prometheus/metrics")
+        labels = {"model_name": "", "signature_name": "", "API": "Predict"}
+        labels |= {"entrypoint": "REST", "status": "RESOURCE_EXHAUSTED"}
+        assert metric(shown, "request_count_by_signature", **labels) == 3
+        assert metric(shown, "requests_in_flight", entrypoint="REST") == 0
 
 
 def test_messages_that_are_too_large_are_refused(base):

@@ -1,6 +1,8 @@
 """Versions that come, go, fail and wait: policies, labels, config files, warm-up."""
 
 import pathlib
+import re
+import shutil
 import threading
 
 import grpc
@@ -21,6 +23,7 @@ from served import (
 from serving import rest_codec
 from serving import server as command
 from serving.errors import Code, ServingError
+from serving.saved_model import SavedModel
 from serving.versions import Version
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
@@ -110,6 +113,40 @@ def test_a_half_copied_version_never_answers_and_says_why(base):
         assert status["state"] == "END"
         assert status["status"]["error_code"] != "OK"
         assert status["status"]["error_message"]
+
+
+def _cut(data: pathlib.Path) -> None:
+    # The last variable's bytes are missing.
+    data.write_bytes(data.read_bytes()[:3])
+
+
+@pytest.mark.parametrize(
+    "harm, code, text",
+    [
+        (_cut, "DATA_LOSS", "variables.data-* have 3 bytes; expected at least 4"),
+        (
+            pathlib.Path.unlink,
+            "DATA_LOSS",
+            "variables.data-* have 0 bytes; expected at least 4",
+        ),
+        (
+            lambda data: shutil.rmtree(data.parent),
+            "NOT_FOUND",
+            "Failed to find any matching files for ",
+        ),
+    ],
+)
+def test_variables_are_looked_at_before_the_graph_is_made(
+    base, monkeypatch, harm, code, text
+):
+    save(base / "1", 2.0)
+    harm(base / "1" / "variables" / "variables.data-00000-of-00001")
+    made = []
+    monkeypatch.setattr(tf, "Graph", lambda: made.append(1))
+    with pytest.raises(ServingError, match=re.escape(text)) as raised:
+        SavedModel(str(base / "1"))
+    assert raised.value.code is Code[code]
+    assert not made
 
 
 def test_a_failed_version_is_tried_again_until_it_is_whole(base):

@@ -4,20 +4,25 @@
 
 prints, for a model of any size (the README's figures are the production ranker's):
 
-    overhead   one example over gRPC against in process, alternating, medians
+    overhead   one example over gRPC against in process, alternating, medians: asked by
+               gRPC's Python client, and by h2load (Debian's nghttp2-client), which
+               itself takes next to nothing: what is left is the server's
     large      1,500 candidates over gRPC against in process, examples/s
     batching   64 clients of one example each, with batching and without
     reload     load at 70 % of capacity, quiet, with a new version every 5 s, and with
-               a version that fails every 5 s: p99 and failures
+               a version that fails every 5 s: p99 and failures, by turns
 
 The client, this process, is on the same machine; close everything else.
 """
 
 import argparse
 import concurrent.futures
+import gc
 import os
 import pathlib
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -43,12 +48,15 @@ ROOT = pathlib.Path(__file__).parents[2]
 PORT = 8610
 NO_FAILURES = "no failures"
 CAPACITY_P99_MS = 200
+PREDICT = "tensorflow.serving.PredictionService/Predict"
 PARTS = ("overhead", "large", "batching", "reload")
 # No more than this many rows at once: the ranker's activations stay in the cache. Fewer
 # cost as much as reading the weights does, so that it pays to wait for others; and one
 # batch at a time has both cores, where two would read the weights twice.
 BATCHING = """max_batch_size { value: 64 } batch_timeout_micros { value: 20000 }
 num_batch_threads { value: 1 } max_enqueued_batches { value: 1000 }"""
+_BLOCK = 30
+"""Requests of one kind, in process or not, before those of the other."""
 
 
 class Served:
@@ -181,6 +189,55 @@ def compare(model, signature, rows: int, times: int, folder: str, ask) -> dict:
     return {name: float(np.median(one)) for name, one in found.items()}
 
 
+def compare_by_h2load(model, signature, times: int, folder: str) -> dict | None:
+    """Median seconds, in process and asked by h2load, in turns; None without h2load."""
+    if shutil.which("h2load") is None:
+        return None
+    inputs = make_inputs(signature, 1)
+    asked, outputs = make_request(inputs, signature.key), sorted(signature.outputs)
+    found = {"in process": [], "gRPC": []}
+    with Served(folder) as served, tempfile.TemporaryDirectory() as aside:
+        (stub,) = served.stubs(1)
+        answered = stub.Predict(asked, wait_for_ready=True, timeout=120).ByteSize()
+        body = pathlib.Path(aside, "body")
+        message = asked.SerializeToString()
+        body.write_bytes(struct.pack(">?I", False, len(message)) + message)
+        for _ in range(-(-times // _BLOCK)):
+            for _ in range(_BLOCK):
+                started = time.perf_counter()
+                model.run(signature, inputs, outputs)
+                found["in process"].append(time.perf_counter() - started)
+            found["gRPC"] += ask_by_h2load(body, pathlib.Path(aside, "log"), answered)
+    return {name: float(np.median(one)) for name, one in found.items()}
+
+
+def ask_by_h2load(body: pathlib.Path, log: pathlib.Path, answered: int) -> list[float]:
+    """Seconds of `_BLOCK` requests, one after the other; the first ten not counted.
+
+    Args:
+        body: of a request, with gRPC's prefix.
+        log: to write to.
+        answered: bytes of the right answer; errors have none.
+    """
+    log.unlink(missing_ok=True)
+    count = _BLOCK + 10
+    url = f"http://localhost:{PORT}/{PREDICT}"
+    headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    ran = subprocess.run(
+        [
+            *("h2load", "-n", str(count), "-c", "1", "-m", "1", "-d", str(body)),
+            *(*headers, "--log-file", str(log), url),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    received = int(re.search(r"\((\d+)\) data", ran.stdout)[1])
+    if received != count * (5 + answered):
+        raise SystemExit(f"h2load did not get {count} answers:\n{ran.stdout}")
+    return [int(line.split()[2]) / 1e6 for line in log.read_text().splitlines()[10:]]
+
+
 def throughput(stubs, asked, clients: int, seconds: float) -> float:
     """Requests per second of clients that each wait for their answer."""
     end, counts = time.monotonic() + seconds, [0] * clients
@@ -243,12 +300,49 @@ def open_loop_capacity(stubs, asked, seconds: float) -> float:
     return find_capacity(stands, 300.0, precision=0.1)
 
 
+def show_overhead(of: str, took: dict[str, float]) -> None:
+    extra = took["gRPC"] - took["in process"]
+    print(
+        f"overhead: in process {took['in process'] * 1e3:.2f} ms, gRPC "
+        f"{took['gRPC'] * 1e3:.2f} ms, {of} {extra * 1e3:.2f} ms",
+        flush=True,
+    )
+
+
+def measure_reloads(served: Served, stubs, asked, rate: float, arguments) -> None:
+    """Prints latencies without and with reloads, by turns, and the medians' ratios."""
+    disturbances = {
+        "quiet": lambda: None,
+        "a version every 5 s": served.add_version,
+        "a failing version every 5 s": lambda: served.add_version(fails=True),
+    }
+    found = {name: [] for name in disturbances}
+    for _ in range(arguments.rounds):
+        for name, disturb in disturbances.items():
+            served.wait_until_settled()
+            p50, p99, failed = arrivals(stubs, asked, rate, arguments.seconds, disturb)
+            found[name].append(p99)
+            print(
+                f"reload: {name}, {rate:.0f}/s: p50 {p50 * 1e3:.1f} ms, "
+                f"p99 {p99 * 1e3:.1f} ms, {failed}",
+                flush=True,
+            )
+    quiet = np.median(found["quiet"])
+    for name, p99 in found.items():
+        print(
+            f"reload: {name}: median p99 {np.median(p99) * 1e3:.1f} ms, "
+            f"{np.median(p99) / quiet:.2f}x",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="a SavedModel's folder")
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=60, help="of each load")
+    parser.add_argument("--rounds", type=int, default=3, help="of reload")
     parser.add_argument("--candidates", type=int, default=1500)
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -256,14 +350,18 @@ def main() -> None:
     signature = model.signature(arguments.signature)
     asked = make_request(make_inputs(signature, 1), signature.key)
     parts = arguments.parts.split(",")
+    # To look through the graph for garbage would stop this client, and so all requests,
+    # for a quarter of a second.
+    gc.collect()
+    gc.freeze()
     if "overhead" in parts:
         took = compare(model, signature, 1, 300, arguments.model, ask_by_stub)
-        extra = took["gRPC"] - took["in process"]
-        print(
-            f"overhead: in process {took['in process'] * 1e3:.2f} ms, gRPC "
-            f"{took['gRPC'] * 1e3:.2f} ms, server and client {extra * 1e3:.2f} ms",
-            flush=True,
-        )
+        show_overhead("server and Python client", took)
+        took = compare_by_h2load(model, signature, 300, arguments.model)
+        if took is None:
+            print("overhead: h2load is not there: the server's own not measured")
+        else:
+            show_overhead("server alone", took)
     if "large" in parts:
         rows = arguments.candidates
         took = compare(model, signature, rows, 10, arguments.model, ask_by_client)
@@ -298,20 +396,7 @@ def main() -> None:
                 for stub in stubs:
                     stub.Predict(asked, wait_for_ready=True, timeout=120)
                 rate = 0.7 * open_loop_capacity(stubs, asked, arguments.seconds / 8)
-                for name, disturb in {
-                    "quiet": lambda: None,
-                    "a version every 5 s": served.add_version,
-                    "a failing version every 5 s": lambda: served.add_version(
-                        fails=True
-                    ),
-                }.items():
-                    served.wait_until_settled()
-                    found = arrivals(stubs, asked, rate, arguments.seconds, disturb)
-                    print(
-                        f"reload: {name}, {rate:.0f}/s: p50 {found[0] * 1e3:.1f} ms, "
-                        f"p99 {found[1] * 1e3:.1f} ms, {found[2]}",
-                        flush=True,
-                    )
+                measure_reloads(served, stubs, asked, rate, arguments)
 
 
 if __name__ == "__main__":
