@@ -28,6 +28,8 @@ def check_variable_files(path: str) -> None:
     prefix = f"{path}/variables/variables"
     with tensorflow_errors():
         index = tf.train.load_checkpoint(prefix)
+        if not tf.io.gfile.exists(f"{prefix}.index"):
+            return  # Of the format before TensorFlow 1.0.
         dtypes = index.get_variable_to_dtype_map()
         expected = sum(
             math.prod(shape) * dtypes[name].size

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from served import Code, answer, fails, predicting, request, rest, running, save_any
+from tensorflow.core.protobuf.saver_pb2 import SaverDef
 from tensorflow_serving.apis import predict_pb2
 
 from serving.saved_model import SavedModel
@@ -14,7 +15,7 @@ from serving.saved_model import SavedModel
 v1 = tf.compat.v1
 
 
-def _save_tf1(folder) -> None:
+def _save_tf1(folder, write_version: int = SaverDef.V2) -> None:
     """A graph with a variable, a table that an op fills, and two signatures."""
     with tf.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 2], "x")
@@ -36,6 +37,7 @@ def _save_tf1(folder) -> None:
                 "look_up": signature({"words": words}, {"ids": ids}),
             },
             main_op=v1.tables_initializer(),
+            saver=v1.train.Saver(write_version=write_version),
         )
         builder.save()
 
@@ -80,6 +82,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("makes")
     makes = {
         "tf1": _save_tf1,
+        "tf0": lambda folder: _save_tf1(folder, SaverDef.V1),
         "keras": _save_keras,
         "distributed": _save_distributed,
         "reals": _save_every_dtype,
@@ -112,10 +115,11 @@ def _ask(name: str, **inputs) -> predict_pb2.PredictRequest:
     return asked
 
 
-def test_a_graph_of_tensorflow_1(stub):
-    response = stub.Predict(_ask("tf1", x=[[1.0, 1.0], [0.0, 1.0]]))
+@pytest.mark.parametrize("name", ["tf1", "tf0"])
+def test_a_graph_of_tensorflow_1(stub, name):
+    response = stub.Predict(_ask(name, x=[[1.0, 1.0], [0.0, 1.0]]))
     assert answer(response) == [5.0, 3.0]
-    asked = _ask("tf1", words=["b", "q"])
+    asked = _ask(name, words=["b", "q"])
     asked.model_spec.signature_name = "look_up"
     response = stub.Predict(asked)
     # The table was filled by the graph's own op.

@@ -9,8 +9,8 @@ prints, for a model of any size (the README's figures are the production ranker'
                itself takes next to nothing: what is left is the server's
     large      1,500 candidates over gRPC against in process, examples/s
     batching   64 clients of one example each, with batching and without
-    reload     load at 70 % of capacity, quiet, with a new version every 5 s, and with
-               a version that fails every 5 s: p99 and failures, by turns
+    reload     load at a share of capacity, quiet, with a new version every 5 s, and
+               with a version that fails every 5 s: p99 and failures, by turns
 
 The client, this process, is on the same machine; close everything else.
 """
@@ -342,6 +342,7 @@ def main() -> None:
     parser.add_argument("--signature", default="serving_default")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=60, help="of each load")
+    parser.add_argument("--share", type=float, default=0.7, help="of capacity, reload")
     parser.add_argument("--rounds", type=int, default=3, help="of reload")
     parser.add_argument("--candidates", type=int, default=1500)
     arguments = parser.parse_args()
@@ -395,7 +396,9 @@ def main() -> None:
                 stubs = served.stubs()
                 for stub in stubs:
                     stub.Predict(asked, wait_for_ready=True, timeout=120)
-                rate = 0.7 * open_loop_capacity(stubs, asked, arguments.seconds / 8)
+                rate = arguments.share * open_loop_capacity(
+                    stubs, asked, arguments.seconds / 8
+                )
                 measure_reloads(served, stubs, asked, rate, arguments)
 
 
