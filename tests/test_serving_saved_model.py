@@ -42,6 +42,19 @@ def _save_tf1(folder, write_version: int = SaverDef.V2) -> None:
         builder.save()
 
 
+def _save_constant(folder) -> None:
+    """A graph of TensorFlow 1 without variables: its folder of them is empty."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 2], "x")
+        y = tf.matmul(x, tf.constant([[2.0], [3.0]]))
+        builder = v1.saved_model.Builder(str(folder))
+        signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder.add_meta_graph_and_variables(
+            session, ["serve"], {"serving_default": signature}
+        )
+        builder.save()
+
+
 def _save_keras(folder) -> None:
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input([2]), keras.layers.Dense(1, name="d")])
@@ -83,6 +96,7 @@ def server(tmp_path_factory):
     makes = {
         "tf1": _save_tf1,
         "tf0": lambda folder: _save_tf1(folder, SaverDef.V1),
+        "constant": _save_constant,
         "keras": _save_keras,
         "distributed": _save_distributed,
         "reals": _save_every_dtype,
@@ -125,6 +139,10 @@ def test_a_graph_of_tensorflow_1(stub, name):
     # The table was filled by the graph's own op.
     assert list(response.outputs["ids"].int_val) == [2, -1]
     assert response.model_spec.signature_name == "look_up"
+
+
+def test_a_graph_without_variables(stub):
+    assert answer(stub.Predict(_ask("constant", x=[[1.0, 1.0]]))) == [5.0]
 
 
 def test_a_keras_export(stub, server):
