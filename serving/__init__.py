@@ -11,9 +11,13 @@ Read in this order; no module imports one below it:
     tensors             TensorProto <-> numpy
     monitoring          counters and histograms for Prometheus
     batching            requests of many callers through one run of the model
-    variable_files      whether a version's variables are whole
-    saved_model         a SavedModel that is loaded, and its signatures
+    same_graph          whether two versions differ in their variables only
+    version_files       a version's files, looked at before it is loaded
+    signatures          what a model can be asked, and which arrays it takes
+    program             a SavedModel's graph, and what is computed with it
+    saved_model         a SavedModel that is loaded: a session that runs a program
     warmup              recorded requests that a version answers before it serves
+    loader              loads and unloads versions, whole or only their variables
     versions            which versions of a base path to serve, and their states
     models              all models: config, polling, look-up, reload
     predict, examples, metadata    what each call of the API answers

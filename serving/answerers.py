@@ -15,6 +15,7 @@ from serving.errors import Code, ServingError
 from serving.limits import Limits
 from serving.predict import run_predict
 from serving.saved_model import SavedModel
+from serving.version_files import VersionFiles
 
 FORMS = (
     "grpc://HOST:PORT/MODEL[/versions/N or /labels/L], a SavedModel's folder, logged"
@@ -67,7 +68,7 @@ class _Server(Answerer):
 
 class _Folder(Answerer):
     def __init__(self, path: str):
-        self._model = SavedModel(path)
+        self._model = SavedModel(VersionFiles(path))
 
     def outputs(self, log) -> dict[str, np.ndarray]:
         return run_predict(self._model, log.request, _NO_LIMITS)

@@ -17,7 +17,8 @@ from serving.errors import Code, ServingError, invalid
 from serving.limits import Limits
 from serving.models import Models
 from serving.predict import DEFAULT_SIGNATURE, answer_spec
-from serving.saved_model import SavedModel, Signature
+from serving.saved_model import SavedModel
+from serving.signatures import Signature
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"

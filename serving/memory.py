@@ -24,8 +24,13 @@ def keep_freed_memory() -> None:
 
 
 def give_memory_back() -> None:
-    """Gives all memory that is free to the system."""
+    """Gives all memory that is free to the system, that of garbage as well."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Gives all memory that is free to the system."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 

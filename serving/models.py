@@ -4,12 +4,13 @@ import concurrent.futures
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.errors import Code, ServingError, invalid
+from serving.loader import Loader
 from serving.saved_model import SavedModel
 from serving.versions import State, Status, Version, choose_versions, find_versions
 
@@ -45,7 +46,7 @@ class Models:
     to load leaves the old one serving.
 
     Args:
-        load: makes a model, warmed up, of (model's name, folder).
+        loader: makes models of folders, and gives their memory back.
         load_threads, unload_threads: versions loaded, and unloaded, at once.
         load_retries: further attempts to load a version.
         retry_seconds: between them.
@@ -55,7 +56,7 @@ class Models:
 
     def __init__(
         self,
-        load: Callable[[str, str], SavedModel],
+        loader: Loader,
         *,
         load_threads: int = 1,
         unload_threads: int = 1,
@@ -63,7 +64,7 @@ class Models:
         retry_seconds: float = 60.0,
         labels_for_unavailable: bool = False,
     ):
-        self._load = load
+        self._loader = loader
         self._retries, self._retry_seconds = load_retries, retry_seconds
         self._labels_for_unavailable = labels_for_unavailable
         self._models: dict[str, _Model] = {}
@@ -159,10 +160,13 @@ class Models:
         with self._lock:
             self._leaving += self._models.values()
             self._models = {}
-            for model in self._leaving:
+            names = {model.config.name for model in self._leaving}
+            for model in list(self._leaving):
                 model.dropped, model.wanted = True, set()
                 self._unload_unwanted(model)
         self._unloading.shutdown(wait=True)
+        for name in names:
+            self._loader.forget(name)
 
     @contextlib.contextmanager
     def using(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[SavedModel, int]]:
@@ -282,7 +286,7 @@ class Models:
                 version.state = State.END  # A newer one came while it waited.
                 return
             version.load(
-                lambda path: self._load(name, path),
+                lambda path: self._loader.load(name, path),
                 retries=self._retries,
                 wait=lambda: self._wait_for_retry(model, version),
             )
@@ -330,10 +334,13 @@ class Models:
             states = {version.state for version in model.versions.values()}
             if states <= {State.END}:
                 self._leaving.remove(model)
+                if not self._ended.is_set():
+                    self._unloading.submit(self._loader.forget, model.config.name)
 
     def _unload_version(self, model: _Model, version: Version) -> None:
-        version.unload()
-        _say(f"{model.config.name} version {version.number} is unloaded.")
+        name = model.config.name
+        version.unload(lambda loaded: self._loader.unload(name, loaded))
+        _say(f"{name} version {version.number} is unloaded.")
         with self._lock:
             self._progress.notify_all()
             # With the last one a model that was left out is gone.

@@ -10,7 +10,8 @@ from serving import tensors
 from serving.errors import invalid
 from serving.limits import Limits
 from serving.models import Models
-from serving.saved_model import SavedModel, Signature
+from serving.saved_model import SavedModel
+from serving.signatures import Signature
 
 DEFAULT_SIGNATURE = "serving_default"
 

@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 
 from serving import tensors
 from serving.errors import Code, ServingError, code_of, invalid
-from serving.saved_model import Endpoint, Signature
+from serving.signatures import Endpoint, Signature
 
 _BASE64 = "b64"
 _INT64 = range(-(2**63), 2**63)

@@ -21,8 +21,8 @@ from serving import rest_codec
 from serving.errors import HTTP, Code, ServingError, invalid, proper_errors
 from serving.event_loop import EventLoop, until_quiet
 from serving.http_connections import HttpConnections
-from serving.saved_model import Signature
 from serving.service import Call, Service
+from serving.signatures import Signature
 
 _MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"

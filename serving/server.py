@@ -19,11 +19,14 @@ from serving.errors import ServingError
 from serving.flags import Flags, channel_arguments, parse_flags
 from serving.grpc_front import GrpcFront
 from serving.limits import Limits
+from serving.loader import Loader
 from serving.models import ModelConfig, Models
 from serving.monitoring import ModelRuns, Monitoring
+from serving.program import Program
 from serving.rest_front import RestFront
 from serving.saved_model import SavedModel
 from serving.service import Service
+from serving.version_files import VersionFiles
 from serving.warmup import warm_up
 
 _METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -54,7 +57,7 @@ class Server:
         metrics_path = _read_metrics_path(flags)
         self._configs = self._read_models()
         self.models = Models(
-            self._load,
+            Loader(self._make, self._warm_up, flags.saved_model_tags.split(",")),
             load_threads=flags.num_load_threads,
             unload_threads=flags.num_unload_threads,
             load_retries=flags.max_num_load_retries,
@@ -167,16 +170,13 @@ class Server:
                     said = str(error)
                     _say(f"The config stays as it was: {said}")
 
-    def _load(self, name: str, path: str) -> SavedModel:
-        with memory.uncollected():
-            return self._load_whole(name, path)
-
-    def _load_whole(self, name: str, path: str) -> SavedModel:
+    def _make(
+        self, name: str, files: VersionFiles, program: Program | None
+    ) -> SavedModel:
         flags = self._flags
         threads = flags.tensorflow_session_parallelism
-        model = SavedModel(
-            path,
-            tags=flags.saved_model_tags.split(","),
+        return SavedModel(
+            files,
             config=tf.compat.v1.ConfigProto(
                 intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism
                 or threads,
@@ -185,19 +185,18 @@ class Server:
             ),
             batching=self._batching,
             runs=ModelRuns(self.monitoring, name),
+            program=program,
         )
+
+    def _warm_up(self, model: SavedModel) -> None:
+        flags = self._flags
         if flags.enable_model_warmup:
-            try:
-                warm_up(
-                    model,
-                    iterations=max(1, flags.num_request_iterations_for_warmup),
-                    # Not the traffic's: a version must load however much there is.
-                    limits=_limits(flags),
-                )
-            except BaseException:
-                model.close()
-                raise
-        return model
+            warm_up(
+                model,
+                iterations=max(1, flags.num_request_iterations_for_warmup),
+                # Not the traffic's: a version must load however much there is.
+                limits=_limits(flags),
+            )
 
 
 def _limits(flags: Flags) -> Limits:

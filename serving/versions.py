@@ -9,7 +9,6 @@ import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2
 
 from serving.errors import Code, ServingError
-from serving.memory import give_memory_back
 from serving.saved_model import SavedModel
 
 Policy = (
@@ -102,16 +101,18 @@ class Version:
             if self.state is State.UNLOADING:
                 self._changed.notify_all()
 
-    def unload(self) -> None:
-        """Takes no new requests, waits for those under way, gives the memory back."""
+    def unload(self, unload: Callable[[SavedModel], None]) -> None:
+        """Takes no new requests, waits for those under way, gives the memory back.
+
+        Args:
+            unload: gives a model's memory back.
+        """
         with self._changed:
             self.state = State.UNLOADING
             self._changed.wait_for(lambda: self._users == 0)
             model, self._model = self._model, None
         if model is not None:
-            model.close()
-            del model
-            give_memory_back()
+            unload(model)
         self.state = State.END
 
 

@@ -32,6 +32,7 @@ from serving.flags import Flags
 from serving.limits import Limits
 from serving.saved_model import SavedModel
 from serving.server import Server
+from serving.version_files import VersionFiles
 from serving.warmup import warm_up
 
 LIMITS = Limits(tensor_bytes=1 << 20, memory_bytes=1 << 20)
@@ -275,7 +276,7 @@ def test_warm_up_requests_have_the_sizes_that_were_asked_for(trained):
     assert len(logs[2].predict_log.request.inputs["watched"].tensor_shape.dim) == 2
     kinds = [log.WhichOneof("log_type") for log in logs]
     assert kinds == ["predict_log"] * 6 + ["classify_log", "regress_log"]
-    model = SavedModel(str(version))
+    model = SavedModel(VersionFiles(str(version)))
     assert warm_up(model, iterations=1, limits=LIMITS) == len(logs) == 8
     model.close()
 
@@ -452,7 +453,7 @@ def test_without_score_weights_a_request_brings_them(trained, tmp_path):
         f"{SIZES}={{'rank':[2]}}",
     ]
     _export(trained, tmp_path, *more)
-    model = SavedModel(str(tmp_path / "1"))
+    model = SavedModel(VersionFiles(str(tmp_path / "1")))
     assert "regress" not in model.signatures and "score" not in model.signatures
     assert not model.signatures["rank"].defaults
     assert warm_up(model, iterations=1, limits=LIMITS) == 1

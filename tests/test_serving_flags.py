@@ -140,12 +140,12 @@ def test_tags_that_no_meta_graph_has_are_in_the_status(base):
 def test_parallelism_is_the_sessions(base, monkeypatch, flags, threads):
     found = []
 
-    def load(path, **settings):
+    def load(files, **settings):
         config = settings["config"]
         found.append(
             (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads)
         )
-        return SavedModel(path, **settings)
+        return SavedModel(files, **settings)
 
     monkeypatch.setattr(command, "SavedModel", load)
     with running(model_base_path=str(base), **flags):
@@ -167,9 +167,9 @@ def _two_models(base, **flags):
 def test_versions_are_loaded_at_once(base, monkeypatch):
     both = threading.Barrier(2)
 
-    def load(path, **settings):
+    def load(files, **settings):
         both.wait(20)
-        return SavedModel(path, **settings)
+        return SavedModel(files, **settings)
 
     monkeypatch.setattr(command, "SavedModel", load)
     with _two_models(base, num_load_threads=2) as server:

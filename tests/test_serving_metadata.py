@@ -25,8 +25,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving import server as command
-from serving.saved_model import SavedModel
+from serving.loader import Loader
 
 START, LOADING, AVAILABLE = 10, 20, 30
 
@@ -185,12 +184,14 @@ def test_a_version_that_waits_for_another_one_to_load_has_started(
 ):
     go_on = threading.Event()
 
-    def load(path, **settings):
+    load = Loader.load
+
+    def load_later(loader, name, path):
         if not path.endswith("/1"):
             go_on.wait(30)
-        return SavedModel(path, **settings)
+        return load(loader, name, path)
 
-    monkeypatch.setattr(command, "SavedModel", load)
+    monkeypatch.setattr(Loader, "load", load_later)
     save(tmp_path / "1", 1.0)
     with running(model_base_path=str(tmp_path)) as server:
         port = server.grpc.ports[0]

@@ -2,7 +2,6 @@
 
 import pathlib
 import threading
-import types
 
 import pytest
 from served import (
@@ -250,6 +249,21 @@ def test_a_label_of_the_file_on_no_version_ends_the_start(base, capsys):
     )
 
 
+class _Loads:
+    """Stands for a `Loader`; its models are nothing."""
+
+    def __init__(self, load=lambda name, path: None):
+        self._load = load
+
+    def load(self, name: str, path: str) -> object:
+        self._load(name, path)
+        return object()
+
+    def unload(self, name: str, model: object) -> None: ...
+
+    def forget(self, name: str) -> None: ...
+
+
 def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
     reading, go_on = threading.Event(), threading.Event()
 
@@ -260,7 +274,7 @@ def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
         return {1: f"{path}/1"} if path == "/new" else {2: f"{path}/2"}
 
     monkeypatch.setattr(models, "find_versions", find)
-    served = models.Models(lambda *_: types.SimpleNamespace(close=lambda: None))
+    served = models.Models(_Loads())
     served.configure([models.ModelConfig(name="m", base_path="/old")])
     poll = threading.Thread(target=served.poll, name="poll")
     poll.start()
@@ -286,7 +300,7 @@ def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch)
     found = {}
     monkeypatch.setattr(models, "_MOST_ENDED", 2)
     monkeypatch.setattr(models, "find_versions", lambda _: dict(found))
-    served = models.Models(lambda *_: types.SimpleNamespace(close=lambda: None))
+    served = models.Models(_Loads())
 
     def there() -> dict[int, int]:
         known = served.statuses(model_pb2.ModelSpec(name="m"))
@@ -309,7 +323,7 @@ class _SlowLoads:
         self.found, self.loaded = {}, []
         self._doors = {number: threading.Event() for number in range(1, 9)}
         monkeypatch.setattr(models, "find_versions", lambda _: dict(self.found))
-        self.served = models.Models(self._load)
+        self.served = models.Models(_Loads(self._load))
 
     def add(self, number: int, *, wait: bool = False) -> None:
         self.found[number] = f"/m/{number}"
@@ -330,7 +344,6 @@ class _SlowLoads:
         number = int(path[3:])
         self._doors[number].wait(20)
         self.loaded.append(number)
-        return types.SimpleNamespace(close=lambda: None)
 
 
 def test_a_version_that_is_overtaken_while_it_waits_is_not_loaded(monkeypatch):

@@ -11,6 +11,7 @@ from tensorflow.core.protobuf.saver_pb2 import SaverDef
 from tensorflow_serving.apis import predict_pb2
 
 from serving.saved_model import SavedModel
+from serving.version_files import VersionFiles
 
 v1 = tf.compat.v1
 
@@ -321,7 +322,7 @@ def test_an_input_with_a_default_may_be_left_out(many):
 
 
 def test_chosen_outputs_take_bounded_memory(many):
-    model = SavedModel(str(many / "1"))
+    model = SavedModel(VersionFiles(str(many / "1")))
     signature = model.signature("serving_default")
     ones = {name: np.ones([1], np.float32) for name in "abc"}
     for count in (1, 2, 3, 4):
@@ -329,5 +330,6 @@ def test_chosen_outputs_take_bounded_memory(many):
             found = model.run(signature, ones, chosen)
             assert list(found) == list(chosen)
             assert all(found[name] == 2 + int(name[1]) for name in chosen)
-    assert len(model._callables) <= 65
+    made = [one for one in model._callables if one.outputs]
+    assert len(made) <= 65
     model.close()

@@ -24,6 +24,7 @@ from serving import rest_codec
 from serving import server as command
 from serving.errors import Code, ServingError
 from serving.saved_model import SavedModel
+from serving.version_files import VersionFiles
 from serving.versions import Version
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
@@ -144,7 +145,7 @@ def test_variables_are_looked_at_before_the_graph_is_made(
     made = []
     monkeypatch.setattr(tf, "Graph", lambda: made.append(1))
     with pytest.raises(ServingError, match=re.escape(text)) as raised:
-        SavedModel(str(base / "1"))
+        SavedModel(VersionFiles(str(base / "1")))
     assert raised.value.code is Code[code]
     assert not made
 
@@ -270,8 +271,8 @@ def test_a_newer_version_does_not_wait_for_a_retry(base):
 def test_loading_is_tried_again_so_many_times(base, monkeypatch):
     tried = []
 
-    def load(path, **_):
-        tried.append(path)
+    def load(files, **_):
+        tried.append(files.path)
         raise ServingError(Code.DATA_LOSS, f"attempt {len(tried)}")
 
     monkeypatch.setattr(command, "SavedModel", load)
