@@ -14,7 +14,7 @@ from serving.connection import Connection
 from serving.errors import Code, ServingError
 from serving.limits import Limits
 from serving.predict import run_predict
-from serving.saved_model import SavedModel
+from serving.saved_model import load_saved_model
 from serving.version_files import VersionFiles
 
 FORMS = (
@@ -68,7 +68,7 @@ class _Server(Answerer):
 
 class _Folder(Answerer):
     def __init__(self, path: str):
-        self._model = SavedModel(VersionFiles(path))
+        self._model = load_saved_model(VersionFiles(path))
 
     def outputs(self, log) -> dict[str, np.ndarray]:
         return run_predict(self._model, log.request, _NO_LIMITS)

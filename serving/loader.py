@@ -3,9 +3,13 @@
 import threading
 from collections.abc import Callable, Collection
 
+import tensorflow as tf
+
 from serving import memory
+from serving.batching import Batching
+from serving.monitoring import ModelRuns
 from serving.program import Program
-from serving.saved_model import SavedModel
+from serving.saved_model import SavedModel, load_saved_model
 from serving.version_files import VersionFiles
 
 
@@ -18,18 +22,27 @@ class Loader:
     reading of the variables remains, and requests for the old version hardly notice.
 
     Args:
-        make: a model of (model's name, files, program or None); see `SavedModel`.
         warm_up: makes a model ready, or raises.
         tags: of the meta graphs.
+        config: threads of the sessions.
+        batching: puts requests together; none runs each by itself.
+        runs: what the runs of the model of a name are counted as.
+        ahead: `prepare` does something.
     """
 
     def __init__(
         self,
-        make: Callable[[str, VersionFiles, Program | None], SavedModel],
         warm_up: Callable[[SavedModel], None],
+        *,
         tags: Collection[str] = ("serve",),
+        config: tf.compat.v1.ConfigProto | None = None,
+        batching: Batching | None = None,
+        runs: Callable[[str], ModelRuns | None] = lambda name: None,
+        ahead: bool = False,
     ):
-        self._make, self._warm_up, self._tags = make, warm_up, tags
+        self._warm_up, self._tags = warm_up, tags
+        self._config, self._batching, self._runs = config, batching, runs
+        self._ahead = ahead
         self._newest: dict[str, tuple[bytes, Program]] = {}
         self._vacant: dict[str, SavedModel] = {}
         self._lock = threading.Lock()
@@ -42,7 +55,6 @@ class Loader:
         """
         with memory.uncollected():
             files = VersionFiles(path, self._tags)
-            files.check()
             model = self._move_in(name, files)
             try:
                 self._warm_up(model)
@@ -52,20 +64,37 @@ class Loader:
         self._remember(name, files, model.program)
         return model
 
+    def prepare(self, name: str, model: SavedModel) -> None:
+        """Makes a session for the next version of the model, if there is none yet.
+
+        Args:
+            model: one that is loaded; not unloaded meanwhile.
+        """
+        with self._lock:
+            needed = self._is_newest(name, model) and name not in self._vacant
+        if self._ahead and needed:
+            vacant = SavedModel(model.program, self._config, self._runs(name))
+            vacant.get_ready(model)
+            self._keep(name, vacant)
+
     def unload(self, name: str, model: SavedModel) -> None:
         """Gives a version's memory back. No run of it may be under way."""
+        if model.program.refill is not None:
+            model.vacate()
+            memory.trim()
+        self._keep(name, model)
+
+    def _keep(self, name: str, vacant: SavedModel) -> None:
+        """For the next version; closes it if none can use it."""
         with self._lock:
-            stays = name in self._newest and self._newest[name][1] is model.program
-        if not stays:
-            model.close()
-            memory.give_memory_back()
-            return
-        model.vacate()
-        with self._lock:
-            stays = self._vacant.setdefault(name, model) is model
-        if not stays:
-            model.close()
-        memory.trim()
+            if self._is_newest(name, vacant) and name not in self._vacant:
+                self._vacant[name] = vacant
+                return
+        vacant.close()
+        memory.give_memory_back()
+
+    def _is_newest(self, name: str, model: SavedModel) -> bool:
+        return name in self._newest and self._newest[name][1] is model.program
 
     def forget(self, name: str) -> None:
         """Gives back what is kept for the next version of the model."""
@@ -77,29 +106,30 @@ class Loader:
         memory.give_memory_back()
 
     def _move_in(self, name: str, files: VersionFiles) -> SavedModel:
-        vacant = program = None
+        program = vacant = None
         with self._lock:
             fingerprint, newest = self._newest.get(name, (None, None))
             if newest is not None and fingerprint == files.fingerprint:
-                program = newest
-                vacant = self._vacant.pop(name, None)
-        if vacant is None:
-            return self._make(name, files, program)
+                program, vacant = newest, self._vacant.pop(name, None)
+        runs = self._runs(name)
+        if program is None:
+            return load_saved_model(files, self._config, self._batching, runs)
+        model = vacant or SavedModel(program, self._config, runs)
         try:
-            vacant.refill(files)
+            files.check()
+            model.fill(files)
         except BaseException:
-            self.unload(name, vacant)
+            self._keep(name, model)
             raise
-        return vacant
+        return model
 
     def _remember(self, name: str, files: VersionFiles, program: Program) -> None:
         with self._lock:
             if self._newest.get(name, (None, None))[1] is program:
                 return
             vacant = self._vacant.pop(name, None)
-            if files.fingerprint is None:
-                self._newest.pop(name, None)
-            else:
+            self._newest.pop(name, None)
+            if files.fingerprint is not None:
                 self._newest[name] = files.fingerprint, program
         if vacant is not None:
             vacant.close()

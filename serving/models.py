@@ -305,6 +305,22 @@ class Models:
             with self._lock:
                 self._progress.notify_all()
                 self._unload_unwanted(model)
+        self._prepare(model, version)
+
+    def _prepare(self, model: _Model, version: Version) -> None:
+        """For the version after this one; unless an old one will leave its session."""
+        with self._lock:
+            leaving = {one.state for one in model.versions.values()} & {State.UNLOADING}
+            if leaving or self._ended.is_set():
+                return
+            loaded = version.take()
+        if loaded is not None:
+            try:
+                self._loader.prepare(model.config.name, loaded)
+            except ServingError as error:
+                _say(f"{model.config.name}, for the next version: {error.message}")
+            finally:
+                version.give_back()
 
     def _wait_for_retry(self, model: _Model, version: Version) -> bool:
         _say(

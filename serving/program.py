@@ -76,8 +76,6 @@ class Program:
     ):
         self.graph = graph
         self.refill = refill
-        self.lock = threading.RLock()
-        """Held while the graph grows, and while a session takes what is new of it."""
         self.signatures = {
             key: read_signature(key, definition)
             for key, definition in signatures.items()
@@ -85,6 +83,7 @@ class Program:
         }
         self._batching = batching
         self._made: dict[tuple, Computation] = {}
+        self._lock = threading.Lock()
 
     def plain(self, signature: Signature, outputs: Sequence[str]) -> Computation:
         """Computes at least `outputs`, aliases, of one request."""
@@ -92,7 +91,7 @@ class Program:
         key = signature.key, "plain", wanted
         if (made := self._made.get(key)) is not None:
             return made
-        with self.lock:
+        with self._lock:
             # Each set stays in memory, and clients choose them.
             if self._count(signature, "plain") >= _MOST_CHOICES:
                 wanted = tuple(sorted(signature.outputs))
@@ -132,7 +131,7 @@ class Program:
         key = signature.key, "batched", inner
         if (made := self._made.get(key)) is not None:
             return made
-        with self.lock:
+        with self._lock:
             if key in self._made:
                 return self._made[key]
             if self._count(signature, "batched") >= _MOST_SHAPES:

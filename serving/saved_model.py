@@ -6,6 +6,7 @@ are named in the file, and closing it gives back all memory, threads and resourc
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -24,52 +25,57 @@ v1 = tf.compat.v1
 
 
 class SavedModel:
-    """A loaded SavedModel.
+    """A session over a program: it has the variables of one version, or of none.
 
     Args:
-        files: of the version.
+        program: what it runs.
         config: threads of the session.
-        batching: puts requests together; none runs each by itself.
         runs: counts runs and batches.
-        program: of a version with the same `VersionFiles.fingerprint`; the graph is
-            not made again.
-
-    Raises:
-        ServingError: it cannot be loaded.
+        session: one that is filled already.
     """
 
     def __init__(
         self,
-        files: VersionFiles,
+        program: Program,
         config: v1.ConfigProto | None = None,
-        batching: Batching | None = None,
         runs: ModelRuns | None = None,
-        program: Program | None = None,
+        session: v1.Session | None = None,
     ):
-        files.check()
-        self.path = files.path
+        self.program = program
+        self.path: str | None = None
         self._runs = runs or ModelRuns(Monitoring(), "")
+        self._session = session or v1.Session(
+            graph=program.graph, config=_quick(config)
+        )
         self._tickets = Tickets()
         self._callables: dict[Computation, Callable] = {}
-        config = _quick(config)
-        with _loading(files.path):
-            if program is None and files.fingerprint is not None:
-                program = import_program(files.meta_graph, batching)
-            if program is not None:
-                self._session = v1.Session(graph=program.graph, config=config)
-                self.program = program
-            else:
-                self.program, self._session = _load_whole(files, config, batching)
-        if program is not None:
-            try:
-                self._fill(files)
-            except BaseException:
-                self.close()
-                raise
+        self._lock = threading.Lock()
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
         return self.program.signatures
+
+    def fill(self, files: VersionFiles) -> None:
+        """Becomes a version; the program is of its fingerprint.
+
+        Raises:
+            ServingError: its variables cannot be read; it has none then.
+        """
+        refill = self.program.refill
+        try:
+            with _loading(files.path):
+                self._call(refill.restore)(files.variables)
+                if refill.initialize is not None:
+                    self._call(refill.initialize)()
+        except BaseException:
+            self.vacate()
+            raise
+        self.path = files.path
+
+    def vacate(self) -> None:
+        """Gives its variables' memory back. No run may be under way."""
+        self.path = None
+        self._call(self.program.refill.vacate)()
 
     def close(self) -> None:
         """Gives all its memory back. No run may be under way."""
@@ -77,30 +83,11 @@ class SavedModel:
         self._session.close()
         self._session = self.program = None
 
-    def vacate(self) -> None:
-        """Gives the memory of its variables back; only `refill` makes it run again."""
-        self._call(self.program.refill.vacate)()
-
-    def refill(self, files: VersionFiles) -> None:
-        """Becomes another version, of the same fingerprint.
-
-        Raises:
-            ServingError: its variables cannot be read; it is as after `vacate`.
-        """
-        files.check()
-        self.path = files.path
-        try:
-            self._fill(files)
-        except BaseException:
-            self.vacate()
-            raise
-
-    def _fill(self, files: VersionFiles) -> None:
-        refill = self.program.refill
-        with _loading(files.path):
-            self._call(refill.restore)(files.variables)
-            if refill.initialize is not None:
-                self._call(refill.initialize)()
+    def get_ready(self, like: "SavedModel") -> None:
+        """Compiles what `like`, of the same program, has computed."""
+        for computation in list(like._callables):
+            self._call(computation)
+        self._call(self.program.refill.vacate)
 
     def signature(self, key: str) -> Signature:
         """Raises FAILED_PRECONDITION if there is none of that name."""
@@ -163,7 +150,7 @@ class SavedModel:
     def _call(self, computation: Computation) -> Callable:
         found = self._callables.get(computation)
         if found is None:
-            with self.program.lock, tensorflow_errors():
+            with self._lock, tensorflow_errors():
                 found = self._callables.get(computation)
                 if found is None:
                     # Session.make_callable with feeds is Session.run in disguise:
@@ -175,16 +162,51 @@ class SavedModel:
         return found
 
 
-def _load_whole(files: VersionFiles, config, batching) -> tuple[Program, v1.Session]:
-    graph = tf.Graph()
-    session = v1.Session(graph=graph, config=config)
+def load_saved_model(
+    files: VersionFiles,
+    config: v1.ConfigProto | None = None,
+    batching: Batching | None = None,
+    runs: ModelRuns | None = None,
+) -> SavedModel:
+    """Makes a version's graph, and a session that has its variables.
+
+    Args:
+        files: of the version.
+        config: threads of the session.
+        batching: puts requests together; none runs each by itself.
+        runs: counts runs and batches.
+
+    Raises:
+        ServingError: it cannot be loaded.
+    """
+    files.check()
+    if files.fingerprint is None:
+        return _load_whole(files, config, batching, runs)
+    with _loading(files.path):
+        program = import_program(files.meta_graph, batching)
+    model = SavedModel(program, config, runs)
     try:
-        with graph.as_default():
+        model.fill(files)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _load_whole(files: VersionFiles, config, batching, runs) -> SavedModel:
+    """For graphs whose state is more than variables; or that cannot be loaded."""
+    graph = tf.Graph()
+    session = v1.Session(graph=graph, config=_quick(config))
+    try:
+        with _loading(files.path), graph.as_default():
             meta_graph = v1.saved_model.load(session, sorted(files.tags), files.path)
     except BaseException:
         session.close()
         raise
-    return Program(graph, meta_graph.signature_def, batching), session
+    program = Program(graph, meta_graph.signature_def, batching)
+    model = SavedModel(program, config, runs, session)
+    model.path = files.path
+    return model
 
 
 @contextlib.contextmanager

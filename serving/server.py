@@ -22,11 +22,9 @@ from serving.limits import Limits
 from serving.loader import Loader
 from serving.models import ModelConfig, Models
 from serving.monitoring import ModelRuns, Monitoring
-from serving.program import Program
 from serving.rest_front import RestFront
 from serving.saved_model import SavedModel
 from serving.service import Service
-from serving.version_files import VersionFiles
 from serving.warmup import warm_up
 
 _METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -57,7 +55,19 @@ class Server:
         metrics_path = _read_metrics_path(flags)
         self._configs = self._read_models()
         self.models = Models(
-            Loader(self._make, self._warm_up, flags.saved_model_tags.split(",")),
+            Loader(
+                self._warm_up,
+                tags=flags.saved_model_tags.split(","),
+                config=tf.compat.v1.ConfigProto(
+                    intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism
+                    or flags.tensorflow_session_parallelism,
+                    inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism
+                    or flags.tensorflow_session_parallelism,
+                ),
+                batching=self._batching,
+                runs=lambda name: ModelRuns(self.monitoring, name),
+                ahead=flags.file_system_poll_wait_seconds > 0,
+            ),
             load_threads=flags.num_load_threads,
             unload_threads=flags.num_unload_threads,
             load_retries=flags.max_num_load_retries,
@@ -169,24 +179,6 @@ class Server:
                 if str(error) != said:
                     said = str(error)
                     _say(f"The config stays as it was: {said}")
-
-    def _make(
-        self, name: str, files: VersionFiles, program: Program | None
-    ) -> SavedModel:
-        flags = self._flags
-        threads = flags.tensorflow_session_parallelism
-        return SavedModel(
-            files,
-            config=tf.compat.v1.ConfigProto(
-                intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism
-                or threads,
-                inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism
-                or threads,
-            ),
-            batching=self._batching,
-            runs=ModelRuns(self.monitoring, name),
-            program=program,
-        )
 
     def _warm_up(self, model: SavedModel) -> None:
         flags = self._flags

@@ -30,7 +30,7 @@ from recap_tf.record_writer import open_record_files, part_paths, serialize_exam
 from recap_tf.schema import Feature, write_schema
 from serving.flags import Flags
 from serving.limits import Limits
-from serving.saved_model import SavedModel
+from serving.saved_model import load_saved_model
 from serving.server import Server
 from serving.version_files import VersionFiles
 from serving.warmup import warm_up
@@ -276,7 +276,7 @@ def test_warm_up_requests_have_the_sizes_that_were_asked_for(trained):
     assert len(logs[2].predict_log.request.inputs["watched"].tensor_shape.dim) == 2
     kinds = [log.WhichOneof("log_type") for log in logs]
     assert kinds == ["predict_log"] * 6 + ["classify_log", "regress_log"]
-    model = SavedModel(VersionFiles(str(version)))
+    model = load_saved_model(VersionFiles(str(version)))
     assert warm_up(model, iterations=1, limits=LIMITS) == len(logs) == 8
     model.close()
 
@@ -453,7 +453,7 @@ def test_without_score_weights_a_request_brings_them(trained, tmp_path):
         f"{SIZES}={{'rank':[2]}}",
     ]
     _export(trained, tmp_path, *more)
-    model = SavedModel(VersionFiles(str(tmp_path / "1")))
+    model = load_saved_model(VersionFiles(str(tmp_path / "1")))
     assert "regress" not in model.signatures and "score" not in model.signatures
     assert not model.signatures["rank"].defaults
     assert warm_up(model, iterations=1, limits=LIMITS) == 1

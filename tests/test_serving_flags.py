@@ -31,9 +31,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving import server as command
+from serving import loader
 from serving.flags import Flags, parse_flags
-from serving.saved_model import SavedModel
+from serving.loader import Loader
+from serving.saved_model import load_saved_model
 
 AVAILABLE = 30
 PREDICT = "/v1/models/m:predict"
@@ -140,14 +141,13 @@ def test_tags_that_no_meta_graph_has_are_in_the_status(base):
 def test_parallelism_is_the_sessions(base, monkeypatch, flags, threads):
     found = []
 
-    def load(files, **settings):
-        config = settings["config"]
+    def load(files, config, *settings):
         found.append(
             (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads)
         )
-        return SavedModel(files, **settings)
+        return load_saved_model(files, config, *settings)
 
-    monkeypatch.setattr(command, "SavedModel", load)
+    monkeypatch.setattr(loader, "load_saved_model", load)
     with running(model_base_path=str(base), **flags):
         assert found == [threads]
 
@@ -167,31 +167,31 @@ def _two_models(base, **flags):
 def test_versions_are_loaded_at_once(base, monkeypatch):
     both = threading.Barrier(2)
 
-    def load(files, **settings):
+    def load(files, *settings):
         both.wait(20)
-        return SavedModel(files, **settings)
+        return load_saved_model(files, *settings)
 
-    monkeypatch.setattr(command, "SavedModel", load)
+    monkeypatch.setattr(loader, "load_saved_model", load)
     with _two_models(base, num_load_threads=2) as server:
         port = server.grpc.ports[0]
         assert states(port, "a") == states(port, "b") == {1: AVAILABLE}
 
 
 def test_versions_are_unloaded_at_once(base, monkeypatch):
-    both, closed, close = threading.Barrier(2), [], SavedModel.close
+    both, gone, unload = threading.Barrier(2), [], Loader.unload
 
-    def close_both(model):
+    def unload_both(loader, name, model):
         both.wait(20)
-        close(model)
-        closed.append(model)
+        unload(loader, name, model)
+        gone.append(name)
 
     with _two_models(base, num_unload_threads=2) as server:
-        monkeypatch.setattr(SavedModel, "close", close_both)
+        monkeypatch.setattr(Loader, "unload", unload_both)
         with managing(server.grpc.ports[0]) as stub:
             asked = model_management_pb2.ReloadConfigRequest()
             asked.config.model_config_list.SetInParent()
             stub.HandleReloadConfigRequest(asked)
-        wait_for(lambda: len(closed) == 2)
+        wait_for(lambda: sorted(gone) == ["a", "b"])
 
 
 def _batching(base, size: int, seconds: float) -> dict:

@@ -5,9 +5,8 @@ import gc
 import pytest
 from served import running, save
 
-from serving import memory
-from serving import server as command
-from serving.saved_model import SavedModel
+from serving import loader, memory
+from serving.saved_model import load_saved_model
 
 
 def test_garbage_is_looked_for_again_when_the_last_load_has_ended():
@@ -27,9 +26,9 @@ def test_no_garbage_is_looked_for_while_a_version_loads(tmp_path, monkeypatch):
 
     def load(*arguments, **settings):
         enabled.append(gc.isenabled())
-        return SavedModel(*arguments, **settings)
+        return load_saved_model(*arguments, **settings)
 
-    monkeypatch.setattr(command, "SavedModel", load)
+    monkeypatch.setattr(loader, "load_saved_model", load)
     save(tmp_path / "m" / "1", 1.0)
     with running(model_base_path=str(tmp_path / "m")):
         assert enabled == [False]

@@ -10,7 +10,7 @@ from served import Code, answer, fails, predicting, request, rest, running, save
 from tensorflow.core.protobuf.saver_pb2 import SaverDef
 from tensorflow_serving.apis import predict_pb2
 
-from serving.saved_model import SavedModel
+from serving.saved_model import load_saved_model
 from serving.version_files import VersionFiles
 
 v1 = tf.compat.v1
@@ -322,7 +322,7 @@ def test_an_input_with_a_default_may_be_left_out(many):
 
 
 def test_chosen_outputs_take_bounded_memory(many):
-    model = SavedModel(VersionFiles(str(many / "1")))
+    model = load_saved_model(VersionFiles(str(many / "1")))
     signature = model.signature("serving_default")
     ones = {name: np.ones([1], np.float32) for name in "abc"}
     for count in (1, 2, 3, 4):

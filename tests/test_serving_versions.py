@@ -20,10 +20,9 @@ from served import (
     wait_for,
 )
 
-from serving import rest_codec
-from serving import server as command
+from serving import loader, rest_codec
 from serving.errors import Code, ServingError
-from serving.saved_model import SavedModel
+from serving.saved_model import load_saved_model
 from serving.version_files import VersionFiles
 from serving.versions import Version
 
@@ -145,7 +144,7 @@ def test_variables_are_looked_at_before_the_graph_is_made(
     made = []
     monkeypatch.setattr(tf, "Graph", lambda: made.append(1))
     with pytest.raises(ServingError, match=re.escape(text)) as raised:
-        SavedModel(VersionFiles(str(base / "1")))
+        load_saved_model(VersionFiles(str(base / "1")))
     assert raised.value.code is Code[code]
     assert not made
 
@@ -271,11 +270,11 @@ def test_a_newer_version_does_not_wait_for_a_retry(base):
 def test_loading_is_tried_again_so_many_times(base, monkeypatch):
     tried = []
 
-    def load(files, **_):
+    def load(files, *_):
         tried.append(files.path)
         raise ServingError(Code.DATA_LOSS, f"attempt {len(tried)}")
 
-    monkeypatch.setattr(command, "SavedModel", load)
+    monkeypatch.setattr(loader, "load_saved_model", load)
     save(base / "1", 1.0)
     with running(
         model_base_path=str(base),

@@ -13,7 +13,7 @@ from served import (
 )
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.saved_model import SavedModel
+from serving.loader import Loader
 
 AVAILABLE = 30
 
@@ -101,14 +101,17 @@ def test_each_request_is_run_so_many_times(base, flags, runs):
 
 
 def test_a_version_that_fails_its_requests_is_closed(base, monkeypatch):
-    closed, close = [], SavedModel.close
-    monkeypatch.setattr(
-        SavedModel, "close", lambda model: closed.append(model.path) or close(model)
-    )
+    unloaded, unload = [], Loader.unload
+
+    def note(loader, name, model):
+        unloaded.append(model.path)
+        unload(loader, name, model)
+
+    monkeypatch.setattr(Loader, "unload", note)
     save(base / "1", 1.0)
     save(base / "2", 2.0, warmup=[request([[1, 2]])])
     with running(model_base_path=str(base)):
-        assert closed == [str(base / "2")]
+        assert unloaded == [str(base / "2")]
 
 
 def test_recorded_requests_may_be_larger_than_the_traffics(base):

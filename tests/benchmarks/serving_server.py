@@ -42,7 +42,7 @@ from tensorflow_serving.apis import (
 from serving.capacity import find_capacity
 from serving.client import Client
 from serving.memory import keep_freed_memory
-from serving.saved_model import SavedModel
+from serving.saved_model import load_saved_model
 from serving.version_files import VersionFiles
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -348,7 +348,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=1500)
     arguments = parser.parse_args()
     keep_freed_memory()
-    model = SavedModel(VersionFiles(arguments.model))
+    model = load_saved_model(VersionFiles(arguments.model))
     signature = model.signature(arguments.signature)
     asked = make_request(make_inputs(signature, 1), signature.key)
     parts = arguments.parts.split(",")
