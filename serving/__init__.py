@@ -14,6 +14,7 @@ Read in this order; no module imports one below it:
     same_graph          whether two versions differ in their variables only
     version_files       a version's files, looked at before it is loaded
     signatures          what a model can be asked, and which arrays it takes
+    priority            work that requests do not wait for
     program             a SavedModel's graph, and what is computed with it
     saved_model         a SavedModel that is loaded: a session that runs a program
     warmup              recorded requests that a version answers before it serves
@@ -47,3 +48,6 @@ import os
 
 # What TensorFlow's C++ code warns of, it raises too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow's own allocator, with oneDNN, keeps what it has once got from the system:
+# the memory of a version that went would not come back.
+os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")

@@ -28,17 +28,22 @@ class Computation:
         feeds, fetches: tensors, by their names in the graph.
         targets: ops that are run and give nothing.
         outputs: aliases of the first of the fetches.
+        in_caller: its ops run in the thread that calls it, with that one's priority.
     """
 
     feeds: tuple[str, ...] = ()
     fetches: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    in_caller: bool = False
 
     @property
     def options(self) -> config_pb2.CallableOptions:
         return config_pb2.CallableOptions(
-            feed=self.feeds, fetch=self.fetches, target=self.targets
+            feed=self.feeds,
+            fetch=self.fetches,
+            target=self.targets,
+            run_options={"inter_op_thread_pool": -1 if self.in_caller else 0},
         )
 
 
@@ -193,7 +198,11 @@ def import_program(
     saver = meta_graph.saver_def
     initialize = _initializer(meta_graph)
     refill = Refill(
-        Computation((saver.filename_tensor_name,), targets=(saver.restore_op_name,)),
+        Computation(
+            (saver.filename_tensor_name,),
+            targets=(saver.restore_op_name,),
+            in_caller=True,
+        ),
         Computation(targets=(initialize,)) if initialize else None,
         Computation(targets=(vacate.name,)),
     )

@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import rewriter_config_pb2
 from serving.batching import Batching, Tickets
 from serving.errors import Code, ServingError, tensorflow_error, tensorflow_errors
 from serving.monitoring import ModelRuns, Monitoring
+from serving.priority import run_behind_requests
 from serving.program import Computation, Program, import_program
 from serving.signatures import Signature, check_fits, check_rows
 from serving.version_files import VersionFiles
@@ -64,7 +65,8 @@ class SavedModel:
         refill = self.program.refill
         try:
             with _loading(files.path):
-                self._call(refill.restore)(files.variables)
+                restore = self._call(refill.restore)
+                run_behind_requests(lambda: restore(files.variables))
                 if refill.initialize is not None:
                     self._call(refill.initialize)()
         except BaseException:
@@ -84,10 +86,10 @@ class SavedModel:
         self._session = self.program = None
 
     def get_ready(self, like: "SavedModel") -> None:
-        """Compiles what `like`, of the same program, has computed."""
+        """Compiles what `like`, of the same program, computes; both can be vacated."""
+        like._call(self.program.refill.vacate)
         for computation in list(like._callables):
             self._call(computation)
-        self._call(self.program.refill.vacate)
 
     def signature(self, key: str) -> Signature:
         """Raises FAILED_PRECONDITION if there is none of that name."""

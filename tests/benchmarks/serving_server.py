@@ -397,6 +397,8 @@ def main() -> None:
                 stubs = served.stubs()
                 for stub in stubs:
                     stub.Predict(asked, wait_for_ready=True, timeout=120)
+                # What a server does in its first seconds is not its capacity.
+                throughput(stubs, asked, 16, 10)
                 rate = arguments.share * open_loop_capacity(
                     stubs, asked, arguments.seconds / 8
                 )
