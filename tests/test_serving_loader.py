@@ -334,11 +334,11 @@ def test_a_session_is_made_ahead_of_the_next_version(base, monkeypatch):
     first = _load(loader, base / "1")
     loader.prepare("m", first)
     loader.prepare("m", first)  # There is one now.
-    made = []
-    monkeypatch.setattr(tf.compat.v1, "Session", lambda **_: made.append(1))
+    made, session = [], tf.compat.v1.Session
     monkeypatch.setattr(
-        tf.compat.v1.Session, "_make_callable_from_options", None, raising=False
+        session, "_make_callable_from_options", lambda *_: made.append("callable")
     )
+    monkeypatch.setattr(tf.compat.v1, "Session", lambda **_: made.append("session"))
     second = _load(loader, base / "2")
     assert second is not first
     loader.unload("m", first)
