@@ -37,8 +37,17 @@ class PlattMap:
                 f"Received: slope={self.slope}, offset={self.offset}"
             )
 
+    @property
+    def numbers(self) -> tuple:
+        """What `apply` takes."""
+        return self.slope, self.offset
+
+    @staticmethod
+    def apply(scores: tf.Tensor, slope: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(slope * scores + offset)
+
     def __call__(self, scores: tf.Tensor) -> tf.Tensor:
-        return tf.sigmoid(self.slope * scores + self.offset)
+        return self.apply(scores, *self.numbers)
 
     def __str__(self) -> str:
         return f"platt, sigmoid({self.slope:.4g} * log odds {self.offset:+.4g})"
@@ -73,10 +82,14 @@ class IsotonicMap:
                 "probabilities"
             )
 
-    def __call__(self, scores: tf.Tensor) -> tf.Tensor:
-        x = tf.constant(self.scores, tf.float32)
-        y = tf.constant(self.probabilities, tf.float32)
-        last = len(self.scores) - 1
+    @property
+    def numbers(self) -> tuple:
+        """What `apply` takes."""
+        return self.scores, self.probabilities
+
+    @staticmethod
+    def apply(scores: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        last = tf.size(x) - 1
         inside = tf.clip_by_value(scores, x[0], x[last])
         above = tf.clip_by_value(tf.searchsorted(x, inside, side="right"), 0, last)
         below = tf.maximum(above - 1, 0)
@@ -85,6 +98,10 @@ class IsotonicMap:
         value = tf.minimum(y0 + (y1 - y0) * share, y1)  # Rounding may go past y1.
         # A score that is not a number has no place among the knots.
         return tf.where(tf.math.is_nan(scores), scores, value)
+
+    def __call__(self, scores: tf.Tensor) -> tf.Tensor:
+        numbers = [tf.constant(one, tf.float32) for one in self.numbers]
+        return self.apply(scores, *numbers)
 
     def __str__(self) -> str:
         low, high = self.probabilities[0], self.probabilities[-1]
@@ -222,6 +239,28 @@ FITS: Mapping[str, Callable[..., CalibrationMap]] = {
 }
 
 
+class ServedMap:
+    """A map with its numbers in variables.
+
+    Exports with other calibrators of the same methods are then the same graph with
+    other variables, which a server takes in the place of the last ones.
+    """
+
+    def __init__(self, of: CalibrationMap):
+        self._of = of
+        self.variables = [
+            tf.Variable(
+                tf.constant(one, tf.float32),
+                shape=tf.TensorShape([None] * np.ndim(one)),
+                trainable=False,
+            )
+            for one in of.numbers
+        ]
+
+    def __call__(self, scores: tf.Tensor) -> tf.Tensor:
+        return self._of.apply(scores, *self.variables)
+
+
 @dataclasses.dataclass(frozen=True)
 class Calibrators:
     """The maps of a model's tasks.
@@ -244,6 +283,12 @@ class Calibrators:
             for i, task in enumerate(tasks)
         ]
         return tf.stack(columns, axis=1)
+
+    def for_serving(self) -> tuple["Calibrators", list[tf.Variable]]:
+        """The same with its numbers in variables, and these; see `ServedMap`."""
+        maps = {task: ServedMap(one) for task, one in self.maps.items()}
+        held = [one for task in sorted(maps) for one in maps[task].variables]
+        return Calibrators(maps, self.fitted_on), held
 
     def __str__(self) -> str:
         kinds = {

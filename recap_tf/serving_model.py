@@ -1,8 +1,9 @@
 """A trained model as a SavedModel that any TensorFlow process loads and scores with."""
 
+import contextlib
 import json
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -127,7 +128,8 @@ def export_model(
         "variant": variant,
     }
     with files.new_folder(path) as aside:
-        tf.saved_model.save(served, aside, signatures)
+        with _calibrators_as_variables(model) as served.variables_of_calibrators:
+            tf.saved_model.save(served, aside, signatures)
         name_methods(aside)
         extra = posixpath.join(aside, "assets.extra", TASKS_FILE)
         files.write_text(extra, json.dumps(described, indent=1) + "\n")
@@ -140,6 +142,20 @@ def export_model(
                 ranker.request,
             )
     return path
+
+
+@contextlib.contextmanager
+def _calibrators_as_variables(model: Scorer) -> Iterator[list[tf.Variable]]:
+    """Gives the model's calibrators variables meanwhile, and gives these."""
+    constant = model.calibrators
+    if constant is None or not model.variables:  # A frozen one has them inside.
+        yield []
+        return
+    model.calibrators, variables = constant.for_serving()
+    try:
+        yield variables
+    finally:
+        model.calibrators = constant
 
 
 def check_settings(settings: ExportSettings, ranker: Ranker) -> None:

@@ -45,7 +45,7 @@ class Loader:
         self._ahead = ahead
         self._newest: dict[str, tuple[bytes, Program]] = {}
         self._vacant: dict[str, SavedModel] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def load(self, name: str, path: str) -> SavedModel:
         """A version of the model `name`, warmed up.
@@ -70,31 +70,34 @@ class Loader:
         Args:
             model: one that is loaded; not unloaded meanwhile.
         """
-        with self._lock:
-            needed = self._is_newest(name, model) and name not in self._vacant
-        if self._ahead and needed:
+        if self._ahead and self._needs(name, model):
             vacant = SavedModel(model.program, self._config, self._runs(name))
             vacant.get_ready(model)
             self._keep(name, vacant)
 
     def unload(self, name: str, model: SavedModel) -> None:
         """Gives a version's memory back. No run of it may be under way."""
-        if model.program.refill is not None:
+        if self._needs(name, model):
             model.vacate()
             memory.trim()
-        self._keep(name, model)
+            self._keep(name, model)
+        else:
+            _close(model)
 
     def _keep(self, name: str, vacant: SavedModel) -> None:
-        """For the next version; closes it if none can use it."""
+        """For the next version; closes it if there is one already."""
         with self._lock:
-            if self._is_newest(name, vacant) and name not in self._vacant:
+            needed = self._needs(name, vacant)
+            if needed:
                 self._vacant[name] = vacant
-                return
-        vacant.close()
-        memory.give_memory_back()
+        if not needed:
+            _close(vacant)
 
-    def _is_newest(self, name: str, model: SavedModel) -> bool:
-        return name in self._newest and self._newest[name][1] is model.program
+    def _needs(self, name: str, model: SavedModel) -> bool:
+        """Whether a session of that program is kept for the next version."""
+        with self._lock:
+            newest = self._newest.get(name, (None, None))[1]
+            return newest is model.program and name not in self._vacant
 
     def forget(self, name: str) -> None:
         """Gives back what is kept for the next version of the model."""
@@ -102,21 +105,21 @@ class Loader:
             self._newest.pop(name, None)
             vacant = self._vacant.pop(name, None)
         if vacant is not None:
-            vacant.close()
-        memory.give_memory_back()
+            _close(vacant)
 
     def _move_in(self, name: str, files: VersionFiles) -> SavedModel:
-        program = vacant = None
-        with self._lock:
-            fingerprint, newest = self._newest.get(name, (None, None))
-            if newest is not None and fingerprint == files.fingerprint:
-                program, vacant = newest, self._vacant.pop(name, None)
         runs = self._runs(name)
-        if program is None:
+        fingerprint, program = self._newest.get(name, (None, None))
+        if program is None or fingerprint != files.fingerprint:
             return load_saved_model(files, self._config, self._batching, runs)
+        files.check()
+        with self._lock:
+            vacant = self._vacant.pop(name, None)
+        if vacant is not None and vacant.program is not program:
+            _close(vacant)
+            vacant = None
         model = vacant or SavedModel(program, self._config, runs)
         try:
-            files.check()
             model.fill(files)
         except BaseException:
             self._keep(name, model)
@@ -132,4 +135,9 @@ class Loader:
             if files.fingerprint is not None:
                 self._newest[name] = files.fingerprint, program
         if vacant is not None:
-            vacant.close()
+            _close(vacant)
+
+
+def _close(model: SavedModel) -> None:
+    model.close()
+    memory.give_memory_back()

@@ -38,10 +38,12 @@ _COSMETIC = "_user_specified_name"
 
 
 def is_refillable(meta_graph: meta_graph_pb2.MetaGraphDef) -> bool:
-    """Whether all that a session of the graph remembers are variables.
+    """Whether a session of the graph remembers variables, and nothing else.
 
     Tables, files and random generators are not put back by other variables.
     """
+    if not any(node.op == "VarHandleOp" for node in meta_graph.graph_def.node):
+        return False
     saver = meta_graph.saver_def
     if not (saver.filename_tensor_name and saver.restore_op_name):
         return False

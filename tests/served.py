@@ -105,6 +105,31 @@ def save_any(folder: pathlib.Path, model: tf.Module, signatures: dict) -> None:
     aside.rename(folder)
 
 
+class Computes(tf.Module):
+    """y = compute(self, x), with a variable and whatever else is `kept`."""
+
+    def __init__(self, compute, factor: float = 1.0, **kept):
+        super().__init__()
+        self.factor = tf.Variable(factor)
+        for name, value in kept.items():
+            setattr(self, name, value)
+        self.predict = tf.function(
+            lambda x: {"y": compute(self, x)},
+            input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")],
+        )
+
+
+def save_computing(folder: pathlib.Path, compute, *arguments, **kept) -> None:
+    """Saves a `Computes` as the version `folder`, which appears at once."""
+    module = Computes(compute, *arguments, **kept)
+    save_any(folder, module, {"serving_default": module.predict})
+
+
+def times(constant: float) -> Callable:
+    """factor * constant * sum(x)"""
+    return lambda self, x: self.factor * constant * tf.reduce_sum(x, axis=1)
+
+
 def _name_methods(folder: pathlib.Path) -> None:
     """tf.saved_model.save calls every signature one for Predict."""
     path = folder / "saved_model.pb"

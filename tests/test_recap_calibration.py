@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from recap_tf import calibrate, calibration, evaluate, export, train
 from recap_tf.calibration import CalibrateSettings, fit_calibrators
@@ -21,6 +22,8 @@ from recap_tf.model import RankingModel, create_ranking_model
 from recap_tf.record_writer import serialize_examples
 from recap_tf.schema import Feature, write_schema
 from recap_tf.validation_sets import ValidationSet
+from serving.saved_model import load_saved_model
+from serving.version_files import VersionFiles
 
 TASKS = ["like", "reply"]
 RATES = {"like": (1.0, 0.25)}
@@ -369,6 +372,26 @@ def test_a_feature_may_not_take_the_weights_name(folder, run, tmp_path):
     renamed = "--set=Records.features={'x': 'continuous', 'like': 'task_weights'}"
     with pytest.raises(UserError, match="must not be called 'task_weights'"):
         export.main([*run, "--out", str(tmp_path), renamed])
+
+
+def test_exports_with_other_calibrators_are_one_graph(folder, run, tmp_path):
+    for fitted_on in ("fit", "fresh"):
+        calibrate.main([*run, f"--set=recap.calibrate.validation_set='{fitted_on}'"])
+        keras.backend.clear_session()  # As in a process of its own.
+        export.main([*run, "--out", str(tmp_path)])
+    one, two = (VersionFiles(str(tmp_path / number)) for number in "12")
+    assert one.fingerprint is not None
+    assert one.fingerprint == two.fingerprint
+    x = np.random.default_rng(3).normal(0, 3, (400, 1)).astype(np.float32)
+
+    def ask(model) -> np.ndarray:
+        signature, name = model.signature("serving_default"), "calibrated_probabilities"
+        return model.run(signature, {"continuous": x}, [name])[name]
+
+    model, expected = load_saved_model(one), ask(load_saved_model(two))
+    assert np.abs(ask(model) - expected).max() > 0.001
+    model.fill(two)
+    np.testing.assert_array_equal(ask(model), expected)
 
 
 BARE = """

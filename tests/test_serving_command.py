@@ -17,6 +17,7 @@ from served import (
     Process,
     answer,
     free_port,
+    managing,
     predicting,
     request,
     save,
@@ -24,6 +25,7 @@ from served import (
     states,
     wait_for,
 )
+from tensorflow_serving.apis import model_management_pb2
 
 from serving import server as command
 
@@ -253,5 +255,10 @@ def test_memory_comes_back_when_versions_go(tmp_path):
             wait_for(lambda n=number: states(server.port)[n - 1] == 50)
             _wait(server.port)
             held.append(server.memory())
+        with managing(server.port) as stub:
+            asked = model_management_pb2.ReloadConfigRequest()
+            asked.config.model_config_list.SetInParent()
+            stub.HandleReloadConfigRequest(asked)
+        wait_for(lambda: server.memory() < held[-1] - (96 << 20))
     # One version's weights more would be 128 MiB.
     assert max(held[1:]) - held[0] < 64 << 20

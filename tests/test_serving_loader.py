@@ -17,15 +17,15 @@ from served import (
     rest,
     running,
     save,
-    save_any,
+    save_computing,
     states,
+    times,
     wait_for,
 )
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import priority, program, same_graph
+from serving import priority, program
 from serving.loader import Loader
 from serving.saved_model import SavedModel
 from serving.version_files import VersionFiles
@@ -80,80 +80,6 @@ def _fingerprint(folder: pathlib.Path) -> bytes | None:
     return VersionFiles(str(folder)).fingerprint
 
 
-class _Any(tf.Module):
-    """One signature, `compute(self, x)`, of a module with a variable."""
-
-    def __init__(self, compute, factor: float = 1.0, **kept):
-        super().__init__()
-        self.factor = tf.Variable(factor)
-        for name, value in kept.items():
-            setattr(self, name, value)
-        self.predict = tf.function(
-            lambda x: {"y": compute(self, x)},
-            input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")],
-        )
-
-
-def _save(folder: pathlib.Path, compute, *arguments, **kept) -> None:
-    module = _Any(compute, *arguments, **kept)
-    save_any(folder, module, {"serving_default": module.predict})
-
-
-def _times(constant: float):
-    return lambda self, x: self.factor * constant * tf.reduce_sum(x, axis=1)
-
-
-def test_the_numbers_of_functions_are_not_the_graphs(tmp_path):
-    save(tmp_path / "1", 1.0)
-    save(tmp_path / "2", 2.0)
-    first, second = [
-        saved_model_pb2.SavedModel.FromString(
-            (tmp_path / number / "saved_model.pb").read_bytes()
-        )
-        .meta_graphs[0]
-        .graph_def
-        for number in "12"
-    ]
-    names = [
-        {one.signature.name for one in graph.library.function}
-        for graph in (first, second)
-    ]
-    assert not names[0] & names[1]
-    found = _fingerprint(tmp_path / "1")
-    assert found is not None
-    assert found == _fingerprint(tmp_path / "2")
-
-
-def test_what_is_computed_is_the_graphs(tmp_path):
-    _save(tmp_path / "1", _times(1.0))
-    _save(tmp_path / "2", _times(1.0), 5.0)
-    _save(tmp_path / "3", _times(2.0))
-    one, two, three = (_fingerprint(tmp_path / number) for number in "123")
-    assert one == two != three
-
-
-@pytest.mark.parametrize("part", ["default", "method", "output", "function"])
-def test_what_clients_see_is_the_graphs(tmp_path, part):
-    _save(tmp_path / "1", _times(1.0))
-    shutil.copytree(tmp_path / "1", tmp_path / "2")
-    path = tmp_path / "2" / "saved_model.pb"
-    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    signature = model.meta_graphs[0].signature_def["serving_default"]
-    if part == "default":
-        signature.defaults["x"].CopyFrom(tf.make_tensor_proto([[1.0, 2.0, 3.0]]))
-    elif part == "method":
-        signature.method_name = "tensorflow/serving/regress"
-    elif part == "output":
-        signature.outputs["z"].CopyFrom(signature.outputs["y"])
-    else:
-        for function in model.meta_graphs[0].graph_def.library.function:
-            for node in function.node_def:
-                if node.op == "Sum":
-                    node.attr["keep_dims"].b = True
-    path.write_bytes(model.SerializeToString())
-    assert _fingerprint(tmp_path / "1") != _fingerprint(tmp_path / "2")
-
-
 def _looked_up(self, x):
     ids = self.table.lookup(tf.strings.as_string(tf.cast(x[:, 0], tf.int64)))
     return self.factor * tf.cast(ids, tf.float32)
@@ -178,28 +104,10 @@ def _counted(self, x):
     return self.factor.assign_add(1.0) + 0.0 * tf.reduce_sum(x, axis=1)
 
 
-def _thrown(self, x):
-    return self.factor * tf.random.uniform(tf.shape(x)[:1], seed=1)
-
-
-@pytest.mark.parametrize("compute", [_counted, _thrown])
-def test_state_that_variables_do_not_put_back(tmp_path, compute):
-    _save(tmp_path / "1", compute)
-    assert _fingerprint(tmp_path / "1") is None
-
-
-def test_ops_that_are_not_listed_may_remember_anything(tmp_path):
-    _save(tmp_path / "1", _times(1.0))
-    meta_graph = VersionFiles(str(tmp_path / "1")).meta_graph
-    assert same_graph.is_refillable(meta_graph)
-    del meta_graph.meta_info_def.stripped_op_list.op[:]
-    assert not same_graph.is_refillable(meta_graph)
-
-
 def test_tables_of_files_are_their_versions_own(base):
     for number, words in ((1, "45"), (2, "5"), (3, "905")):
         table = _table(base.parent / f"words-{number}", *words)
-        _save(base / str(number), _looked_up, table=table)
+        save_computing(base / str(number), _looked_up, table=table)
         assert _fingerprint(base / str(number)) is None
     with running(**_config(base)) as server:
         found = [_predict(server, ((5, 0, 0),), version=i) for i in (1, 2, 3)]
@@ -207,10 +115,10 @@ def test_tables_of_files_are_their_versions_own(base):
 
 
 def test_a_version_that_counts_starts_at_its_own_number(base):
-    _save(base / "1", _counted, 10.0)
+    save_computing(base / "1", _counted, 10.0)
     with running(model_base_path=str(base)) as server:
         assert [_predict(server) for _ in range(3)] == [[11.0], [12.0], [13.0]]
-        _save(base / "2", _counted, 20.0)
+        save_computing(base / "2", _counted, 20.0)
         _serves(server, 2)
         assert _predict(server) == [21.0]
 
@@ -261,20 +169,56 @@ def test_versions_of_one_graph_answer_side_by_side(base, imports, batching):
 
 
 def test_another_graph_is_made_and_the_old_one_goes(base, imports):
-    _save(base / "1", _times(1.0), 2.0)
+    save_computing(base / "1", times(1.0), 2.0)
     with running(model_base_path=str(base)) as server:
         assert _predict(server) == [12.0]
-        _save(base / "2", _times(10.0), 3.0)
+        save_computing(base / "2", times(10.0), 3.0)
         _serves(server, 2)
         assert _predict(server) == [180.0]
-        _save(base / "3", _times(10.0), 4.0)
+        save_computing(base / "3", times(10.0), 4.0)
         _serves(server, 3)
         assert _predict(server) == [240.0]
         # Back to the first one, that nothing is left of.
-        _save(base / "4", _times(1.0), 5.0)
+        save_computing(base / "4", times(1.0), 5.0)
         _serves(server, 4)
         assert _predict(server) == [30.0]
     assert len(imports) == 3
+
+
+def _save_doubled(folder: pathlib.Path, factor: float) -> None:
+    """A graph of TensorFlow 1: y = twice the variable, a variable that is not saved."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(tf.float32, [None, 3], "x")
+        saved, doubled = [
+            v1.get_variable(name, initializer=0.0, use_resource=True)
+            for name in ("saved", "doubled")
+        ]
+        double = doubled.assign(2.0 * saved.read_value()).op
+        y = doubled * tf.reduce_sum(x, axis=1)
+        session.run(saved.initializer, {saved.initializer.inputs[1]: factor})
+        builder = v1.saved_model.Builder(str(folder.parent / "aside-doubled"))
+        signature = v1.saved_model.predict_signature_def({"x": x}, {"y": y})
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {"serving_default": signature},
+            main_op=double,
+            saver=v1.train.Saver([saved]),
+        )
+        builder.save()
+    (folder.parent / "aside-doubled").rename(folder)
+
+
+def test_what_is_done_after_the_variables_are_read_is_done_for_each(base, imports):
+    _save_doubled(base / "1", 1.0)
+    with running(model_base_path=str(base)) as server:
+        for number in (1, 2, 3):
+            if number > 1:
+                _save_doubled(base / str(number), float(number))
+            _serves(server, number)
+            assert _predict(server) == [12.0 * number]
+    assert imports == [1]
 
 
 def test_variables_that_cannot_be_read_spoil_nothing(base, imports):

@@ -318,6 +318,27 @@ def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch)
     served.close()
 
 
+def test_a_session_is_made_ahead_unless_an_old_version_leaves_its_own(monkeypatch):
+    found, ahead = {1: "/m/1"}, []
+    monkeypatch.setattr(models, "find_versions", lambda _: dict(found))
+    loads = _Loads()
+    loads.load = lambda name, path: path
+    loads.prepare = lambda name, model: ahead.append(model)
+    served = models.Models(loads)
+    config = [models.ModelConfig(name="m", base_path="/m")]
+    served.configure(config)
+    wait_for(lambda: ahead == ["/m/1"])
+    spec = model_pb2.ModelSpec(name="m")
+    with served.using(spec):
+        found[2] = "/m/2"
+        served.configure(config)
+        with served.using(spec) as (model, _):
+            assert model == "/m/2"
+    # Version 1 was leaving.
+    served.close()
+    assert ahead == ["/m/1"]
+
+
 class _SlowLoads:
     """Stands for a model's base path with versions that load when they are let go."""
 

@@ -33,6 +33,7 @@ from collections import Counter
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import (
     predict_pb2,
     prediction_log_pb2,
@@ -83,9 +84,16 @@ class Served:
             command, env=environment, stderr=subprocess.DEVNULL
         )
 
-    def add_version(self, *, fails: bool = False) -> None:
+    def add_version(self, *, fails: bool = False, other_graph: bool = False) -> None:
         aside = self.base / f"aside-{self._next}"
         shutil.copytree(self.folder, aside, copy_function=os.link)
+        if other_graph:
+            path = aside / "saved_model.pb"
+            model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+            graph = model.meta_graphs[0].graph_def
+            graph.node.add(name=f"version_{self._next}", op="NoOp")
+            path.unlink()
+            path.write_bytes(model.SerializeToString())
         if fails:
             for part in (aside / "variables").iterdir():
                 part.unlink()
@@ -316,6 +324,7 @@ def measure_reloads(served: Served, stubs, asked, rate: float, arguments) -> Non
         "quiet": lambda: None,
         "a version every 5 s": served.add_version,
         "a failing version every 5 s": lambda: served.add_version(fails=True),
+        "another graph every 5 s": lambda: served.add_version(other_graph=True),
     }
     found = {name: [] for name in disturbances}
     for _ in range(arguments.rounds):

@@ -1,0 +1,100 @@
+"""Which versions are the same graph with other variables."""
+
+import pathlib
+import shutil
+
+import pytest
+import tensorflow as tf
+from served import save, save_computing, times
+from tensorflow.core.protobuf import saved_model_pb2
+
+from serving import same_graph
+from serving.version_files import VersionFiles
+
+
+def _fingerprint(folder: pathlib.Path) -> bytes | None:
+    return VersionFiles(str(folder)).fingerprint
+
+
+def test_the_numbers_of_functions_are_not_the_graphs(tmp_path):
+    save(tmp_path / "1", 1.0)
+    save(tmp_path / "2", 2.0)
+    first, second = [
+        saved_model_pb2.SavedModel.FromString(
+            (tmp_path / number / "saved_model.pb").read_bytes()
+        )
+        .meta_graphs[0]
+        .graph_def
+        for number in "12"
+    ]
+    names = [
+        {one.signature.name for one in graph.library.function}
+        for graph in (first, second)
+    ]
+    assert not names[0] & names[1]
+    found = _fingerprint(tmp_path / "1")
+    assert found is not None
+    assert found == _fingerprint(tmp_path / "2")
+
+
+def test_what_is_computed_is_the_graphs(tmp_path):
+    save_computing(tmp_path / "1", times(1.0))
+    save_computing(tmp_path / "2", times(1.0), 5.0)
+    save_computing(tmp_path / "3", times(2.0))
+    one, two, three = (_fingerprint(tmp_path / number) for number in "123")
+    assert one == two != three
+
+
+@pytest.mark.parametrize("part", ["default", "method", "output", "function"])
+def test_what_clients_see_is_the_graphs(tmp_path, part):
+    save_computing(tmp_path / "1", times(1.0))
+    shutil.copytree(tmp_path / "1", tmp_path / "2")
+    path = tmp_path / "2" / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    signature = model.meta_graphs[0].signature_def["serving_default"]
+    if part == "default":
+        signature.defaults["x"].CopyFrom(tf.make_tensor_proto([[1.0, 2.0, 3.0]]))
+    elif part == "method":
+        signature.method_name = "tensorflow/serving/regress"
+    elif part == "output":
+        signature.outputs["z"].CopyFrom(signature.outputs["y"])
+    else:
+        for function in model.meta_graphs[0].graph_def.library.function:
+            for node in function.node_def:
+                if node.op == "Sum":
+                    node.attr["keep_dims"].b = True
+    path.write_bytes(model.SerializeToString())
+    assert _fingerprint(tmp_path / "1") != _fingerprint(tmp_path / "2")
+
+
+def _counted(self, x):
+    return self.factor.assign_add(1.0) + 0.0 * tf.reduce_sum(x, axis=1)
+
+
+def _thrown(self, x):
+    return self.factor * tf.random.uniform(tf.shape(x)[:1], seed=1)
+
+
+@pytest.mark.parametrize("compute", [_counted, _thrown])
+def test_state_that_variables_do_not_put_back(tmp_path, compute):
+    save_computing(tmp_path / "1", compute)
+    assert _fingerprint(tmp_path / "1") is None
+
+
+def test_ops_that_are_not_listed_may_remember_anything(tmp_path):
+    save_computing(tmp_path / "1", times(1.0))
+    meta_graph = VersionFiles(str(tmp_path / "1")).meta_graph
+    assert same_graph.is_refillable(meta_graph)
+    del meta_graph.meta_info_def.stripped_op_list.op[:]
+    assert not same_graph.is_refillable(meta_graph)
+
+
+def test_without_variables_there_is_nothing_to_read_anew(tmp_path):
+    save_computing(tmp_path / "1", lambda self, x: 2.0 * tf.reduce_sum(x, axis=1))
+    meta_graph = VersionFiles(str(tmp_path / "1")).meta_graph
+    kept = [one for one in meta_graph.graph_def.node if one.op != "VarHandleOp"]
+    assert len(kept) < len(meta_graph.graph_def.node)
+    assert same_graph.is_refillable(meta_graph)
+    del meta_graph.graph_def.node[:]
+    meta_graph.graph_def.node.extend(kept)
+    assert not same_graph.is_refillable(meta_graph)
