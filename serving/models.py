@@ -305,22 +305,23 @@ class Models:
             with self._lock:
                 self._progress.notify_all()
                 self._unload_unwanted(model)
-        self._prepare(model, version)
+        self._prepare(model)
 
-    def _prepare(self, model: _Model, version: Version) -> None:
-        """For the version after this one; unless an old one will leave its session."""
+    def _prepare(self, model: _Model) -> None:
+        """For the next version; unless one that goes may leave its session."""
         with self._lock:
             leaving = {one.state for one in model.versions.values()} & {State.UNLOADING}
-            if leaving or self._ended.is_set():
+            available = model.available()
+            if leaving or not available or self._ended.is_set():
                 return
+            version = model.versions[available[-1]]
             loaded = version.take()
-        if loaded is not None:
-            try:
-                self._loader.prepare(model.config.name, loaded)
-            except ServingError as error:
-                _say(f"{model.config.name}, for the next version: {error.message}")
-            finally:
-                version.give_back()
+        try:
+            self._loader.prepare(model.config.name, loaded)
+        except ServingError as error:
+            _say(f"{model.config.name}, for the next version: {error.message}")
+        finally:
+            version.give_back()
 
     def _wait_for_retry(self, model: _Model, version: Version) -> bool:
         _say(
@@ -361,6 +362,7 @@ class Models:
             self._progress.notify_all()
             # With the last one a model that was left out is gone.
             self._unload_unwanted(model)
+        self._prepare(model)
 
     def _forget_old(self, model: _Model) -> None:
         ended = sorted(

@@ -26,6 +26,7 @@ from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving import priority, program
+from serving.errors import ServingError
 from serving.loader import Loader
 from serving.saved_model import SavedModel
 from serving.version_files import VersionFiles
@@ -286,6 +287,8 @@ def test_a_session_is_made_ahead_of_the_next_version(base, monkeypatch):
     second = _load(loader, base / "2")
     assert second is not first
     loader.unload("m", first)
+    with pytest.raises(ServingError, match="Could not find variable"):
+        _run(first)
     third = _load(loader, base / "3")
     assert third is first
     assert (_run(second), _run(third)) == (6.0, 9.0)
@@ -300,6 +303,43 @@ def test_no_session_is_made_ahead_unless_versions_are_looked_for(base):
     assert not loader._vacant
     loader.unload("m", model)
     assert loader._vacant
+
+
+@pytest.mark.parametrize("seconds, ahead", [(0.1, True), (0.0, False)])
+def test_the_server_looks_ahead_if_it_looks_for_versions(
+    base, monkeypatch, seconds, ahead
+):
+    made, get_ready = [], SavedModel.get_ready
+
+    def note(model, like):
+        get_ready(model, like)
+        made.append(model)
+
+    monkeypatch.setattr(SavedModel, "get_ready", note)
+    save(base / "1", 1.0)
+    with running(model_base_path=str(base), file_system_poll_wait_seconds=seconds):
+        if ahead:
+            wait_for(lambda: len(made) == 1)
+    assert len(made) == ahead
+
+
+def test_of_another_graph_the_old_ones_session_is_closed(base, monkeypatch):
+    closed, close = [], SavedModel.close
+    monkeypatch.setattr(
+        SavedModel, "close", lambda model: closed.append(model) or close(model)
+    )
+    save_computing(base / "1", times(1.0))
+    save_computing(base / "2", times(2.0))
+    loader = Loader(_run, ahead=True)
+    first = _load(loader, base / "1")
+    loader.prepare("m", first)
+    second = _load(loader, base / "2")
+    assert len(closed) == 1 and first not in closed
+    loader.unload("m", first)
+    assert first in closed
+    loader.prepare("m", second)
+    loader.forget("m")
+    assert len(closed) == 3 and second not in closed
 
 
 def test_a_model_that_is_left_out_leaves_nothing(base, monkeypatch):
@@ -322,6 +362,18 @@ def test_a_model_that_is_left_out_leaves_nothing(base, monkeypatch):
         wait_for(lambda: len(closed) == 2)
         with predicting(port) as stub:
             assert fails(stub.Predict, request())[1].startswith("Servable not found")
+
+
+def test_variables_are_read_behind_requests(base, monkeypatch):
+    save(base / "1", 1.0)
+    niced = []
+    monkeypatch.setattr(
+        "serving.saved_model.run_behind_requests", lambda run: niced.append(run())
+    )
+    model = _load(Loader(_run), base / "1")
+    assert len(niced) == 1
+    # Not in TensorFlow's threads, which have the requests' priority.
+    assert model.program.refill.restore.options.run_options.inter_op_thread_pool == -1
 
 
 def test_a_niced_thread_does_what_it_is_told():

@@ -329,6 +329,8 @@ def measure_reloads(served: Served, stubs, asked, rate: float, arguments) -> Non
     found = {name: [] for name in disturbances}
     for _ in range(arguments.rounds):
         for name, disturb in disturbances.items():
+            # From the same state each time: the last one's may be another graph.
+            served.add_version()
             served.wait_until_settled()
             p50, p99, failed = arrivals(stubs, asked, rate, arguments.seconds, disturb)
             found[name].append(p99)
