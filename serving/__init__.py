@@ -48,6 +48,3 @@ import os
 
 # What TensorFlow's C++ code warns of, it raises too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# TensorFlow's own allocator, with oneDNN, keeps what it has once got from the system:
-# the memory of a version that went would not come back.
-os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")

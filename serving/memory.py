@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import os
 import threading
 from collections.abc import Iterator
 
@@ -21,6 +22,15 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         for parameter, value in _KEEP.items():
             mallopt(parameter, value)
+
+
+def give_tensors_back() -> None:
+    """Lets TensorFlow free the memory of large tensors; before the first one is made.
+
+    With oneDNN its own allocator keeps what it has once got: the memory of a version
+    that went would not come back to the system.
+    """
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 
 def give_memory_back() -> None:

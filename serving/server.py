@@ -280,6 +280,8 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
+    # Here, not in `main`: the environment is that of the whole process.
+    memory.give_tensors_back()
     # Threads of TensorFlow and gRPC may still be about; everything is answered.
     code = main()
     sys.stderr.flush()
