@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 _NICE = 10
-"""When all cores are busy such a thread gets a tenth of another one's time."""
+"""Steps down: when all cores are busy, a tenth of another thread's time is left."""
 
 
 def run_behind_requests(function: Callable[[], object]) -> object:
@@ -24,4 +24,5 @@ def run_behind_requests(function: Callable[[], object]) -> object:
 
 def _step_back() -> None:
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        thread = os.PRIO_PROCESS, threading.get_native_id()
+        os.setpriority(*thread, min(19, os.getpriority(*thread) + _NICE))
