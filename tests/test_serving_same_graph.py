@@ -67,6 +67,38 @@ def test_what_clients_see_is_the_graphs(tmp_path, part):
     assert _fingerprint(tmp_path / "1") != _fingerprint(tmp_path / "2")
 
 
+def test_what_only_messages_use_is_not_the_graphs(tmp_path):
+    save_computing(tmp_path / "1", times(1.0))
+    shutil.copytree(tmp_path / "1", tmp_path / "2")
+    path = tmp_path / "2" / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for function in model.meta_graphs[0].graph_def.library.function:
+        for node in function.node_def:
+            node.attr["_user_specified_name"].s = b"17"
+            node.experimental_debug_info.original_func_names.append("before_17")
+        function.arg_attr[0].attr["_user_specified_name"].s = b"17"
+    path.write_bytes(model.SerializeToString())
+    assert _fingerprint(tmp_path / "1") == _fingerprint(tmp_path / "2")
+
+
+def test_functions_that_are_called_by_name_alone(tmp_path):
+    """As graphs of TensorFlow 1 call them: the op is the function."""
+    found = []
+    for number in ("_7", "_80"):
+        with tf.Graph().as_default() as graph:
+            tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="v")
+            tf.constant(1.0, name="c")
+            meta_graph = tf.compat.v1.train.export_meta_graph(graph=graph)
+        meta_graph.saver_def.filename_tensor_name = "c:0"
+        meta_graph.saver_def.restore_op_name = "c"
+        function = meta_graph.graph_def.library.function.add()
+        function.signature.name = f"f{number}"
+        meta_graph.graph_def.node.add(name="call", op=f"f{number}", input=["c"])
+        assert same_graph.is_refillable(meta_graph)
+        found.append(same_graph.fingerprint(meta_graph))
+    assert found[0] == found[1]
+
+
 def _counted(self, x):
     return self.factor.assign_add(1.0) + 0.0 * tf.reduce_sum(x, axis=1)
 
@@ -86,6 +118,14 @@ def test_ops_that_are_not_listed_may_remember_anything(tmp_path):
     meta_graph = VersionFiles(str(tmp_path / "1")).meta_graph
     assert same_graph.is_refillable(meta_graph)
     del meta_graph.meta_info_def.stripped_op_list.op[:]
+    assert not same_graph.is_refillable(meta_graph)
+
+
+def test_files_are_their_versions_own(tmp_path):
+    save_computing(tmp_path / "1", times(1.0))
+    meta_graph = VersionFiles(str(tmp_path / "1")).meta_graph
+    assert same_graph.is_refillable(meta_graph)
+    meta_graph.asset_file_def.add(filename="words")
     assert not same_graph.is_refillable(meta_graph)
 
 
