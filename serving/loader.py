@@ -108,16 +108,14 @@ class Loader:
             _close(vacant)
 
     def _move_in(self, name: str, files: VersionFiles) -> SavedModel:
-        runs = self._runs(name)
-        fingerprint, program = self._newest.get(name, (None, None))
-        if program is None or fingerprint != files.fingerprint:
-            return load_saved_model(files, self._config, self._batching, runs)
         files.check()
+        runs, mine = self._runs(name), files.fingerprint
         with self._lock:
-            vacant = self._vacant.pop(name, None)
-        if vacant is not None and vacant.program is not program:
-            _close(vacant)
-            vacant = None
+            fingerprint, program = self._newest.get(name, (None, None))
+            known = mine is not None and mine == fingerprint
+            vacant = self._vacant.pop(name, None) if known else None
+        if not known:
+            return load_saved_model(files, self._config, self._batching, runs)
         model = vacant or SavedModel(program, self._config, runs)
         try:
             model.fill(files)

@@ -305,6 +305,32 @@ def test_no_session_is_made_ahead_unless_versions_are_looked_for(base):
     assert loader._vacant
 
 
+def test_variables_that_are_cut_are_seen_before_they_are_read(base, monkeypatch):
+    for number in (1, 2, 3):
+        save(base / str(number), float(number))
+    (base / "2/variables/variables.data-00000-of-00001").write_bytes(b"cut")
+    loader = Loader(_run)
+    model = _load(loader, base / "1")
+    with monkeypatch.context() as patched:
+        patched.setattr(SavedModel, "fill", None)
+        with pytest.raises(ServingError, match="have 3 bytes; expected at least 4"):
+            _load(loader, base / "2")
+    assert (_run(model), _run(_load(loader, base / "3"))) == (3.0, 9.0)
+
+
+def test_half_read_variables_do_not_stay(base):
+    save(base / "1", 1.0)
+    shutil.copytree(base / "1", base / "2")
+    for part in (base / "2/variables").iterdir():
+        part.unlink()
+    model = _load(Loader(_run), base / "1")
+    with pytest.raises(ServingError):
+        model.fill(VersionFiles(str(base / "2")))
+    with pytest.raises(ServingError, match="Could not find variable"):
+        _run(model)
+    assert model.path is None
+
+
 @pytest.mark.parametrize("seconds, ahead", [(0.1, True), (0.0, False)])
 def test_the_server_looks_ahead_if_it_looks_for_versions(
     base, monkeypatch, seconds, ahead

@@ -45,8 +45,10 @@ def test_what_is_computed_is_the_graphs(tmp_path):
     assert one == two != three
 
 
-@pytest.mark.parametrize("part", ["default", "method", "output", "function"])
-def test_what_clients_see_is_the_graphs(tmp_path, part):
+@pytest.mark.parametrize(
+    "part", ["default", "method", "output", "saver", "initializer", "function"]
+)
+def test_all_that_is_run_and_seen_is_the_graphs(tmp_path, part):
     save_computing(tmp_path / "1", times(1.0))
     shutil.copytree(tmp_path / "1", tmp_path / "2")
     path = tmp_path / "2" / "saved_model.pb"
@@ -58,6 +60,11 @@ def test_what_clients_see_is_the_graphs(tmp_path, part):
         signature.method_name = "tensorflow/serving/regress"
     elif part == "output":
         signature.outputs["z"].CopyFrom(signature.outputs["y"])
+    elif part == "saver":
+        model.meta_graphs[0].saver_def.restore_op_name = "NoOp"
+    elif part == "initializer":
+        collection = model.meta_graphs[0].collection_def["saved_model_main_op"]
+        collection.node_list.value[:] = ["StatefulPartitionedCall"]
     else:
         for function in model.meta_graphs[0].graph_def.library.function:
             for node in function.node_def:
