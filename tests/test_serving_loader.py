@@ -222,20 +222,19 @@ def test_what_is_done_after_the_variables_are_read_is_done_for_each(base, import
     assert imports == [1]
 
 
+def _take_variables_of_another_model(folder: pathlib.Path) -> None:
+    """Its files are whole, but the graph's variables are not in them."""
+    shutil.rmtree(folder / "variables")
+    (folder / "variables").mkdir()
+    checkpoint = tf.train.Checkpoint(unknown=tf.Variable([1.0, 2.0]))
+    checkpoint.write(str(folder / "variables" / "variables"))
+
+
 def test_variables_that_cannot_be_read_spoil_nothing(base, imports):
     save(base / "1", 1.0)
     with running(model_base_path=str(base)) as server:
         save(base.parent / "other", 2.0)
-        # Whole files of another model: the graph's variables are not in them.
-        shutil.rmtree(base.parent / "other" / "variables")
-        checkpoint = tf.train.Checkpoint(unknown=tf.Variable([1.0, 2.0]))
-        written = checkpoint.write(str(base.parent / "written"))
-        (base.parent / "other" / "variables").mkdir()
-        for part in ("index", "data-00000-of-00001"):
-            os.rename(
-                f"{written}.{part}",
-                base.parent / "other" / "variables" / f"variables.{part}",
-            )
+        _take_variables_of_another_model(base.parent / "other")
         (base.parent / "other").rename(base / "2")
         port = server.grpc.ports[0]
         wait_for(lambda: states(port).get(2) == END)
@@ -318,11 +317,23 @@ def test_variables_that_are_cut_are_seen_before_they_are_read(base, monkeypatch)
     assert (_run(model), _run(_load(loader, base / "3"))) == (3.0, 9.0)
 
 
+def test_a_session_whose_filling_fails_is_there_for_the_next_version(base):
+    for number in (1, 2, 3):
+        save(base / str(number), float(number))
+    loader = Loader(_run, ahead=True)
+    first = _load(loader, base / "1")
+    loader.prepare("m", first)
+    vacant = loader._vacant["m"]
+    _take_variables_of_another_model(base / "2")
+    with pytest.raises(ServingError, match="not found in checkpoint"):
+        _load(loader, base / "2")
+    assert _load(loader, base / "3") is vacant
+
+
 def test_half_read_variables_do_not_stay(base):
     save(base / "1", 1.0)
     shutil.copytree(base / "1", base / "2")
-    for part in (base / "2/variables").iterdir():
-        part.unlink()
+    _take_variables_of_another_model(base / "2")
     model = _load(Loader(_run), base / "1")
     with pytest.raises(ServingError):
         model.fill(VersionFiles(str(base / "2")))
