@@ -109,11 +109,12 @@ class Served:
         self._next += 1
 
     def wait_until_settled(self) -> None:
-        """Returns when no version is being loaded or unloaded."""
+        """Returns when no version is loaded or unloaded, and the next is prepared."""
         time.sleep(2)  # Until the server has looked.
         with Client(f"localhost:{PORT}", timeout_seconds=60) as client:
             while set(client.states("default").values()) - {"AVAILABLE", "END"}:
                 time.sleep(0.5)
+        time.sleep(10)  # No state says that a session is being made ahead.
 
     def stubs(self, count: int = 4) -> list:
         options = [
