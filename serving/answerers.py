@@ -68,7 +68,9 @@ class _Server(Answerer):
 
 class _Folder(Answerer):
     def __init__(self, path: str):
-        self._model = load_saved_model(VersionFiles(path))
+        files = VersionFiles(path)
+        files.check()
+        self._model = load_saved_model(files)
 
     def outputs(self, log) -> dict[str, np.ndarray]:
         return run_predict(self._model, log.request, _NO_LIMITS)

@@ -96,8 +96,8 @@ class Loader:
     def _needs(self, name: str, model: SavedModel) -> bool:
         """Whether a session of that program is kept for the next version."""
         with self._lock:
-            newest = self._newest.get(name, (None, None))[1]
-            return newest is model.program and name not in self._vacant
+            known = name in self._newest and name not in self._vacant
+            return known and self._newest[name][1] is model.program
 
     def forget(self, name: str) -> None:
         """Gives back what is kept for the next version of the model."""

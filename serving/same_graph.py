@@ -14,6 +14,8 @@ from tensorflow.core.framework import attr_value_pb2, graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 _STATE_IN_VARIABLES = {
+    "AssignAddVariableOp",
+    "AssignSubVariableOp",
     "AssignVariableOp",
     "Assert",
     "Case",
@@ -51,7 +53,12 @@ def is_refillable(meta_graph: meta_graph_pb2.MetaGraphDef) -> bool:
         return False
     known = meta_graph.meta_info_def.stripped_op_list.op
     stateless = {op.name for op in known if not op.is_stateful}
-    functions = {one.signature.name for one in meta_graph.graph_def.library.function}
+    library = meta_graph.graph_def.library
+    functions = {one.signature.name for one in library.function}
+    if any(
+        node.op == "VarHandleOp" for one in library.function for node in one.node_def
+    ):
+        return False  # Nothing would take it away with its version.
     return all(
         node.op in stateless or node.op in _STATE_IN_VARIABLES or node.op in functions
         for node in _nodes(meta_graph.graph_def)

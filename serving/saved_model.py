@@ -173,7 +173,7 @@ def load_saved_model(
     """Makes a version's graph, and a session that has its variables.
 
     Args:
-        files: of the version.
+        files: of the version, checked.
         config: threads of the session.
         batching: puts requests together; none runs each by itself.
         runs: counts runs and batches.
@@ -181,7 +181,6 @@ def load_saved_model(
     Raises:
         ServingError: it cannot be loaded.
     """
-    files.check()
     if files.fingerprint is None:
         return _load_whole(files, config, batching, runs)
     with _loading(files.path):

@@ -215,6 +215,8 @@ def small_server(served_model, tmp_path_factory):
             port=port,
             model_config_file=str(config),
             allow_version_labels_for_unavailable_models=True,
+            # It lives on while other tests replace what looks for versions.
+            file_system_poll_wait_seconds=0,
         )
     )
     server.start()

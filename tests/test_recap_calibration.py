@@ -394,6 +394,12 @@ def test_exports_with_other_calibrators_are_one_graph(folder, run, tmp_path):
     np.testing.assert_array_equal(ask(model), expected)
 
 
+def test_a_frozen_export_has_its_calibrators_as_constants(run, tmp_path):
+    export.main([*run, "--out", str(tmp_path), "--variant", "frozen"])
+    graph = VersionFiles(str(tmp_path / "1")).meta_graph.graph_def
+    assert not [node.name for node in graph.node if node.op == "VarHandleOp"]
+
+
 BARE = """
 import sys, numpy as np, tensorflow as tf
 given = np.load(sys.argv[2])

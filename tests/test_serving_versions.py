@@ -22,8 +22,7 @@ from served import (
 
 from serving import loader, rest_codec
 from serving.errors import Code, ServingError
-from serving.saved_model import load_saved_model
-from serving.version_files import VersionFiles
+from serving.loader import Loader
 from serving.versions import Version
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
@@ -144,7 +143,7 @@ def test_variables_are_looked_at_before_the_graph_is_made(
     made = []
     monkeypatch.setattr(tf, "Graph", lambda: made.append(1))
     with pytest.raises(ServingError, match=re.escape(text)) as raised:
-        load_saved_model(VersionFiles(str(base / "1")))
+        Loader(lambda model: None).load("m", str(base / "1"))
     assert raised.value.code is Code[code]
     assert not made
 
