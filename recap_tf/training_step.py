@@ -145,9 +145,20 @@ class TrainingStep:
 
 def _all_reduce(gradients):
     """The sum over replicas, in every replica."""
+    # Not by ReplicaContext.all_reduce: to have a gradient itself, it puts all tensors
+    # through one IdentityN. TensorFlow's graph optimizer takes that for a path from
+    # each to all others and drops "read before it is written" where such a path says so
+    # too, then takes the IdentityN apart: at times a variable is read after its update.
     flat = [one for one in tf.nest.flatten(gradients) if one is not None]
     context = tf.distribute.get_replica_context()
-    summed = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, flat))
+    summed = iter(context.merge_call(_sum_over_replicas, args=flat))
     return tf.nest.map_structure(
         lambda one: None if one is None else next(summed), gradients
+    )
+
+
+def _sum_over_replicas(strategy: tf.distribute.Strategy, *values) -> list:
+    return strategy.extended.batch_reduce_to(
+        tf.distribute.ReduceOp.SUM,
+        [(one, one.device if tf.is_tensor(one) else one) for one in values],
     )
