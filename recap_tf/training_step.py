@@ -159,6 +159,5 @@ def _all_reduce(gradients):
 
 def _sum_over_replicas(strategy: tf.distribute.Strategy, *values) -> list:
     return strategy.extended.batch_reduce_to(
-        tf.distribute.ReduceOp.SUM,
-        [(one, one.device if tf.is_tensor(one) else one) for one in values],
+        tf.distribute.ReduceOp.SUM, [(one, one) for one in values]
     )
