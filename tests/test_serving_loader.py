@@ -17,11 +17,13 @@ from served import (
     rest,
     running,
     save,
+    save_any,
     save_computing,
     states,
     times,
     wait_for,
 )
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -190,8 +192,11 @@ def test_another_graph_is_made_and_the_old_one_goes(base, imports):
     assert len(imports) == 3
 
 
-def _save_doubled(folder: pathlib.Path, factor: float) -> None:
-    """A graph of TensorFlow 1: y = twice the variable, a variable that is not saved."""
+def _save_doubled(folder: pathlib.Path, factor: float, named_by: str) -> None:
+    """A graph of TensorFlow 1: y = twice the variable, a variable that is not saved.
+
+    What is to be done after loading is named by a "collection", or a "signature".
+    """
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None, 3], "x")
@@ -212,15 +217,26 @@ def _save_doubled(folder: pathlib.Path, factor: float) -> None:
             saver=v1.train.Saver([saved]),
         )
         builder.save()
+    if named_by == "signature":
+        path = folder.parent / "aside-doubled" / "saved_model.pb"
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        [meta_graph] = model.meta_graphs
+        del meta_graph.collection_def["saved_model_main_op"]
+        named = meta_graph.signature_def["__saved_model_init_op"]
+        named.outputs["__saved_model_init_op"].name = double.name
+        path.write_bytes(model.SerializeToString())
     (folder.parent / "aside-doubled").rename(folder)
 
 
-def test_what_is_done_after_the_variables_are_read_is_done_for_each(base, imports):
-    _save_doubled(base / "1", 1.0)
+@pytest.mark.parametrize("named_by", ["collection", "signature"])
+def test_what_is_done_after_the_variables_are_read_is_done_for_each(
+    base, imports, named_by
+):
+    _save_doubled(base / "1", 1.0, named_by)
     with running(model_base_path=str(base)) as server:
         for number in (1, 2, 3):
             if number > 1:
-                _save_doubled(base / str(number), float(number))
+                _save_doubled(base / str(number), float(number), named_by)
             _serves(server, number)
             assert _predict(server) == [12.0 * number]
     assert imports == [1]
@@ -273,6 +289,43 @@ def _run(model: SavedModel) -> float:
     signature = model.signature("serving_default")
     given = {"x": np.ones([1, 3], np.float32)}
     return float(model.run(signature, given, ["y"])["y"][0])
+
+
+def test_variables_of_a_version_that_fails_its_warm_up_go(base):
+    for number in (1, 2):
+        save(base / str(number), float(number))
+    warmed = []
+
+    def fails_the_second_time(model):
+        warmed.append(model)
+        if len(warmed) == 2:
+            raise ValueError("not well")
+
+    loader = Loader(fails_the_second_time)
+    first = _load(loader, base / "1")
+    with pytest.raises(ValueError, match="not well"):
+        _load(loader, base / "2")
+    assert warmed[1].path is None
+    with pytest.raises(ServingError, match="Could not find variable"):
+        _run(warmed[1])
+    assert _run(first) == 3.0
+
+
+def test_text_variables_are_of_any_length(base):
+    class Words(tf.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = tf.Variable(["a"] * 1000)
+            self.number = tf.Variable(2.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float32, "x")])
+        def predict(self, x):
+            known = tf.cast(tf.reduce_all(self.words == "a"), tf.float32)
+            return {"y": known * self.number * tf.reduce_sum(x, axis=1)}
+
+    module = Words()
+    save_any(base / "1", module, {"serving_default": module.predict})
+    assert _run(_load(Loader(_run), base / "1")) == 6.0
 
 
 def test_a_session_is_made_ahead_of_the_next_version(base, monkeypatch):

@@ -37,6 +37,31 @@ def test_the_numbers_of_functions_are_not_the_graphs(tmp_path):
     assert found == _fingerprint(tmp_path / "2")
 
 
+def _one_of_two(self, x):
+    total = self.factor * tf.reduce_sum(x, axis=1)
+    which = tf.cast(total[0] > 0, tf.int32)
+    # Ops that only a branch has are not in the list of those that are known.
+    return tf.switch_case(which, [lambda: 2.0 * total, lambda: 3.0 * total])
+
+
+def test_the_numbers_of_functions_in_a_list_are_not_the_graphs(tmp_path):
+    graphs = []
+    for number in "12":
+        save_computing(tmp_path / number, _one_of_two)
+        meta_graph = VersionFiles(str(tmp_path / number)).meta_graph
+        nodes = [
+            node
+            for one in meta_graph.graph_def.library.function
+            for node in one.node_def
+        ]
+        [case] = [node for node in nodes if node.op in ("Case", "StatelessCase")]
+        graphs.append([one.name for one in case.attr["branches"].list.func])
+    assert graphs[0] != graphs[1]
+    found = _fingerprint(tmp_path / "1")
+    assert found is not None
+    assert found == _fingerprint(tmp_path / "2")
+
+
 def test_what_is_computed_is_the_graphs(tmp_path):
     save_computing(tmp_path / "1", times(1.0))
     save_computing(tmp_path / "2", times(1.0), 5.0)
