@@ -146,9 +146,10 @@ class TrainingStep:
 def _all_reduce(gradients):
     """The sum over replicas, in every replica."""
     # Not by ReplicaContext.all_reduce: to have a gradient itself, it puts all tensors
-    # through one IdentityN. TensorFlow's graph optimizer takes that for a path from
-    # each to all others and drops "read before it is written" where such a path says so
-    # too, then takes the IdentityN apart: at times a variable is read after its update.
+    # (if none is rows of a table) through one IdentityN. TensorFlow's graph optimizer
+    # takes that for a path from each to all others, drops "read before it is written"
+    # where such a path says so too, and then takes the IdentityN apart: at times a
+    # variable is read after its update.
     flat = [one for one in tf.nest.flatten(gradients) if one is not None]
     context = tf.distribute.get_replica_context()
     summed = iter(context.merge_call(_sum_over_replicas, args=flat))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from tensorflow.python.eager import context as tensorflow_context
 
 from recap_tf.core.optimizers import Adam, GroupedOptimizer
 from recap_tf.dlrm import DLRM
@@ -418,65 +417,6 @@ def test_the_step_compiles_with_xla(make):
         results.append([value.numpy() for value in values])
     for plain, compiled in zip(*results, strict=True):
         np.testing.assert_allclose(plain, compiled, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("clip_norm", [None, 1.0])
-@pytest.mark.parametrize("make", [UncertaintyWeighting, GradNorm, PCGrad])
-def test_a_compiled_step_reads_before_it_updates(make, clip_norm):
-    model = _linear_model()
-    loss = MultiTaskLoss(task_balancing=make)
-    step, balancing = _step(model, loss, clip_norm=clip_norm)
-    run = tf.function(step.on_replica)
-    context = tensorflow_context.context()
-    context.enable_run_metadata()
-    try:
-        run([_batch(0), _batch(1)])
-        graphs = context.export_run_metadata().function_graphs
-    finally:
-        context.disable_run_metadata()
-    # The others are of single operations.
-    graph = max(
-        (one.post_optimization_graph for one in graphs), key=lambda g: len(g.node)
-    )
-    written, unordered = _order_of_updates(graph)
-    assert len(written) >= len(model.trainable_weights) + len(balancing.variables)
-    assert not unordered
-
-
-def _order_of_updates(graph: tf.compat.v1.GraphDef) -> tuple[set, list]:
-    """The variables it writes, and the pairs of a read and a write without an order."""
-    before: dict[str, set[str]] = {}
-    nodes = {node.name: node for node in graph.node}
-
-    def inputs(name):
-        return [one.lstrip("^").split(":")[0] for one in nodes[name].input]
-
-    def all_before(name):
-        if name not in before:
-            before[name] = set()
-            for one in inputs(name):
-                before[name] |= {one} | all_before(one)
-        return before[name]
-
-    uses: dict[str, list[str]] = {}
-    for name in nodes:
-        for one in inputs(name):
-            if tf.resource.as_datatype_enum in (
-                nodes[one].attr["T"].type,
-                nodes[one].attr["dtype"].type,
-            ):
-                uses.setdefault(one, []).append(name)
-    written, unordered = set(), []
-    for variable, users in uses.items():
-        reads = [name for name in users if nodes[name].op == "ReadVariableOp"]
-        for write in set(users) - set(reads):
-            written.add(variable)
-            unordered += [
-                (read, write)
-                for read in reads
-                if read not in all_before(write) and write not in all_before(read)
-            ]
-    return written, unordered
 
 
 @pytest.mark.parametrize("make", [UncertaintyWeighting, GradNorm, PCGrad])

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow.python.eager import context as tensorflow_context
 
 from recap_tf.core.optimizers import GroupedOptimizer
 from recap_tf.embeddings import SmallEmbeddings
+from recap_tf.grad_norm import GradNorm
 from recap_tf.losses import MultiTaskLoss
 from recap_tf.model import RankingModel
 from recap_tf.pairwise_loss import PairwiseLogistic
@@ -56,12 +58,14 @@ def _batch(ids=(3, 7, 3, 20), seed=0):
 
 def _step(model, optimizer=None, loss=None, **settings) -> TrainingStep:
     loss = loss or MultiTaskLoss()
+    balancing = loss.balancing(model)
     if optimizer is None:
-        sgd = keras.optimizers.legacy.SGD(0.1)
-        optimizer = GroupedOptimizer({"all": (sgd, model.trainable_weights)})
+        sgd = keras.optimizers.legacy.SGD
+        optimizer = GroupedOptimizer({"all": (sgd(0.1), model.trainable_weights)})
+        if own := balancing.trainable_variables:
+            optimizer.add_groups({"own": (sgd(0.1), own)})
     step = tf.Variable(0, dtype=tf.int64)
     strategy = tf.distribute.get_strategy()
-    balancing = loss.balancing(model)
     return TrainingStep(model, loss, balancing, optimizer, step, strategy, **settings)
 
 
@@ -161,6 +165,77 @@ def test_pairs_are_reported():
     labels = tf.constant([[1, 0], [0, 0], [1, 0], [0, 1]])
     report = step.on_replica([(features, labels, weights)])
     np.testing.assert_array_equal(report[3:], [2, 2])
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("make", [UncertaintyWeighting, GradNorm, PCGrad])
+def test_a_compiled_step_reads_before_it_updates(make, clip_norm):
+    # Without a table: TensorFlow sums gradients of rows in another way.
+    model = RankingModel(
+        tasks=TASKS,
+        preprocessor=keras.layers.Lambda(lambda features: features["continuous"]),
+        backbone=keras.layers.Dense(3),
+        tower=lambda: keras.layers.Dense(1),
+    )
+    labels = tf.constant([[1, 0], [0, 1], [1, 1]])
+    batches = [
+        ({"continuous": x * tf.ones([3, 2])}, labels, tf.ones([3, 2]))
+        for x in (1.0, 2.0)
+    ]
+    model(batches[0][0])
+    loss = MultiTaskLoss(task_balancing=make)
+    step = _step(model, loss=loss, clip_norm=clip_norm)
+    run = tf.function(step.on_replica)
+    context = tensorflow_context.context()
+    context.enable_run_metadata()
+    try:
+        run(batches)
+        graphs = context.export_run_metadata().function_graphs
+    finally:
+        context.disable_run_metadata()
+    # The others are of single operations.
+    graph = max(
+        (one.post_optimization_graph for one in graphs), key=lambda g: len(g.node)
+    )
+    written, unordered = _order_of_updates(graph)
+    assert len(written) >= len(model.trainable_weights)
+    assert not unordered
+
+
+def _order_of_updates(graph: tf.compat.v1.GraphDef) -> tuple[set, list]:
+    """The variables it writes, and the pairs of a read and a write without an order."""
+    before: dict[str, set[str]] = {}
+    nodes = {node.name: node for node in graph.node}
+
+    def inputs(name):
+        return [one.lstrip("^").split(":")[0] for one in nodes[name].input]
+
+    def all_before(name):
+        if name not in before:
+            before[name] = set()
+            for one in inputs(name):
+                before[name] |= {one} | all_before(one)
+        return before[name]
+
+    uses: dict[str, list[str]] = {}
+    for name in nodes:
+        for one in inputs(name):
+            if tf.resource.as_datatype_enum in (
+                nodes[one].attr["T"].type,
+                nodes[one].attr["dtype"].type,
+            ):
+                uses.setdefault(one, []).append(name)
+    written, unordered = set(), []
+    for variable, users in uses.items():
+        reads = [name for name in users if nodes[name].op == "ReadVariableOp"]
+        for write in set(users) - set(reads):
+            written.add(variable)
+            unordered += [
+                (read, write)
+                for read in reads
+                if read not in all_before(write) and write not in all_before(read)
+            ]
+    return written, unordered
 
 
 TWO_REPLICAS = """
