@@ -7,12 +7,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recap_tf import trained
-from recap_tf.calibration import CalibrateSettings, fit_calibrators, write_calibrators
-from recap_tf.calibration_report import format_comparisons
 from recap_tf.core.command import run_command
-from recap_tf.read_errors import explained
-from recap_tf.validation_sets import EvaluateSettings
+from recap_tf.data.explained_errors import explained
+from recap_tf.evaluation.calibration_report import format_comparisons
+from recap_tf.evaluation.calibrator_fitting import (
+    CalibrateSettings,
+    fit_calibrators,
+    write_calibrators,
+)
+from recap_tf.evaluation.validation_sets import EvaluateSettings
+from recap_tf.training import trained
 
 
 def main(argv: Sequence[str] | None = None) -> None:

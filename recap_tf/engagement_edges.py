@@ -23,7 +23,7 @@ from recap_tf.conversion.impressions import Impressions
 from recap_tf.conversion.label_expressions import parse_labels
 from recap_tf.core import files
 from recap_tf.core.command import UserError, run_command
-from recap_tf.core.tables import find_tables, parquet_writer
+from recap_tf.core.row_files import find_tables, parquet_writer
 
 _NAMES = ("head", "relation", "tail")
 

@@ -13,16 +13,17 @@ import posixpath
 import sys
 from collections.abc import Sequence
 
-from recap_tf import trained
-from recap_tf.continuous_evaluation import Follower
-from recap_tf.core import checkpoints, files
+from recap_tf.core import files
 from recap_tf.core.command import UserError, run_command
-from recap_tf.evaluation import Evaluator
-from recap_tf.evaluation_report import Report, as_json, format_table
-from recap_tf.read_errors import explained
-from recap_tf.report.report_settings import ReportSettings
+from recap_tf.core.training import checkpoints
+from recap_tf.data.explained_errors import explained
+from recap_tf.evaluation.evaluation_report import Report, as_json, format_table
+from recap_tf.evaluation.evaluator import Evaluator
+from recap_tf.evaluation.follower import Follower
+from recap_tf.evaluation.report_settings import ReportSettings
+from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.report.report_writer import ReportWriter
-from recap_tf.validation_sets import EvaluateSettings
+from recap_tf.training import trained
 
 
 def main(argv: Sequence[str] | None = None) -> None:

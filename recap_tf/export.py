@@ -11,16 +11,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recap_tf import trained
-from recap_tf.core import checkpoints
 from recap_tf.core.command import run_command
-from recap_tf.model import RankingModel
-from recap_tf.read_errors import explained
-from recap_tf.serving_model import export_model
-from recap_tf.serving_variants import VARIANTS, make_variant
+from recap_tf.core.training import checkpoints
+from recap_tf.data.explained_errors import explained
+from recap_tf.evaluation.validation_sets import EvaluateSettings
+from recap_tf.exporting.saved_model import export_model
+from recap_tf.exporting.variant_comparison import as_json, compare, format_comparison
+from recap_tf.exporting.variants import VARIANTS, make_variant
+from recap_tf.model.ranking_model import RankingModel
 from recap_tf.settings import ExportSettings, Ranker
-from recap_tf.validation_sets import EvaluateSettings
-from recap_tf.variant_comparison import as_json, compare, format_comparison
+from recap_tf.training import trained
 
 
 def main(argv: Sequence[str] | None = None) -> None:

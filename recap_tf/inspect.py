@@ -16,13 +16,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from recap_tf.columns import Columns, read_columns_beside
+from recap_tf.conversion.columns import Columns, read_columns_beside
 from recap_tf.core import files
 from recap_tf.core.command import UserError, run_command
+from recap_tf.data.record_checks import inferred_schema
+from recap_tf.data.schema import Schema, read_schema
 from recap_tf.inspection.report import print_summary
 from recap_tf.inspection.survey import find_splits, summarize
-from recap_tf.record_checks import inferred_schema
-from recap_tf.schema import Schema, read_schema
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from recap_tf.conversion.vector_join import RecordJoiner, parse_vector_join, targets
 from recap_tf.core import files
 from recap_tf.core.command import run_command
-from recap_tf.record_files import list_files
-from recap_tf.schema import read_schema, write_schema
-from recap_tf.vector_join import RecordJoiner, parse_vector_join, targets
+from recap_tf.data.record_files import list_files
+from recap_tf.data.schema import read_schema, write_schema
 
 
 def main(argv: Sequence[str] | None = None) -> None:

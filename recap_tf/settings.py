@@ -15,34 +15,34 @@ from typing import Literal
 import gin
 
 # Imported for their names in configs.
-from recap_tf import (  # noqa: F401
-    calibration,
+from recap_tf.data import preprocess_steps  # noqa: F401
+from recap_tf.evaluation import calibrator_fitting, report_settings  # noqa: F401
+from recap_tf.losses import grad_norm, pcgrad  # noqa: F401
+from recap_tf.model import (  # noqa: F401
     dcn,
     dlrm,
-    embeddings,
-    features,
-    grad_norm,
-    labels,
     large_embeddings,
     mask_net,
     mlp,
     mmoe,
-    pcgrad,
     ple,
     position_debias,
-    preprocess,
+    preprocessors,
+    small_embeddings,
 )
-from recap_tf.best_checkpoint import parse_watched
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.core.strategy import StrategyName
-from recap_tf.early_stopping import EarlyStopping
-from recap_tf.input import Records
-from recap_tf.losses import MultiTaskLoss
-from recap_tf.model import RankingModel
-from recap_tf.report import report_settings  # noqa: F401
-from recap_tf.score import check_score_weights
-from recap_tf.synthetic_data import SyntheticData
-from recap_tf.validation_sets import ValidationSet
+
+# isort: split
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.core.training.strategy import StrategyName
+from recap_tf.data.record_batches import Records
+from recap_tf.data.tasks import check_known, check_tasks
+from recap_tf.evaluation.best_checkpoint import parse_watched
+from recap_tf.evaluation.early_stopping import EarlyStopping
+from recap_tf.evaluation.validation_sets import ValidationSet
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
+from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.score import check_score_weights
+from recap_tf.synthesis.record_sets import SyntheticData
 
 ROOTS = (
     "recap.ranker",
@@ -63,7 +63,7 @@ class Ranker:
         tasks: names of the labels, in the order of the model's outputs.
         train_data: the training set.
         validation_sets: evaluated during and after training.
-        model: makes the model; see `recap_tf.model.create_ranking_model`.
+        model: makes the model; see `recap_tf.model.ranking_model.create_ranking_model`.
         optimizer: makes the optimizer from the model's `parameter_groups()`.
         loss: of all tasks.
         score_weights: task -> what its calibrated probability counts for in the final
@@ -83,7 +83,7 @@ class Ranker:
     synthetic_data: SyntheticData | None = None
 
     def __post_init__(self):
-        labels.check_tasks(self.tasks)
+        check_tasks(self.tasks)
         names = [named.name for named in self.validation_sets]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -92,14 +92,14 @@ class Ranker:
             )
         for named in self.validation_sets:
             setting = f"tasks of validation set {named.name!r}"
-            labels.check_known(setting, named.tasks or (), self.tasks)
+            check_known(setting, named.tasks or (), self.tasks)
             setting = f"sampling_rates of validation set {named.name!r}"
-            labels.check_known(setting, named.records.sampling_rates, self.tasks)
+            check_known(setting, named.records.sampling_rates, self.tasks)
         for records in [self.train_data, *(s.records for s in self.validation_sets)]:
             for step in records.preprocess:
                 step.check_tasks(self.tasks)
         setting = "recap.ranker.train_data's sampling_rates"
-        labels.check_known(setting, self.train_data.sampling_rates, self.tasks)
+        check_known(setting, self.train_data.sampling_rates, self.tasks)
         self.loss.check_tasks(self.tasks)
         check_score_weights(
             "recap.ranker.score_weights", self.score_weights, self.tasks

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 
 from recap_tf import settings
-from recap_tf.core import config
 from recap_tf.core.command import run_command
-from recap_tf.synthetic_data import SyntheticData
-from recap_tf.synthetic_sets import make_synthetic_data
+from recap_tf.core.config import gin_config
+from recap_tf.synthesis.record_sets import SyntheticData
+from recap_tf.training.made_sets import make_synthetic_data
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description="Makes gzip TFRecords of the config's schema: the training set and "
         "every validation set, with labels that depend on the features.",
     )
-    config.add_arguments(parser)
+    gin_config.add_arguments(parser)
     # What is not given is as SyntheticData in the config says.
     parser.add_argument("--out", dest="folder", metavar="DIR", help="where it goes")
     parser.add_argument(
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="S")
     arguments = parser.parse_args(argv)
-    config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
+    gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     ranker = settings.Ranker()
     flags = {
         name: getattr(arguments, name)

@@ -10,26 +10,29 @@ import posixpath
 import sys
 from collections.abc import Sequence
 
-from recap_tf import record_probe, settings
-from recap_tf.calibration import (
+from recap_tf import settings
+from recap_tf.core import files
+from recap_tf.core.command import UserError, run_command
+from recap_tf.core.config import gin_config
+from recap_tf.core.training import checkpoints
+from recap_tf.core.training.stopping import catch_signals
+from recap_tf.data import record_probe
+from recap_tf.data.explained_errors import explained
+from recap_tf.evaluation.calibration_report import format_comparisons
+from recap_tf.evaluation.calibrator_fitting import (
     CalibrateSettings,
     fit_calibrators,
     has_calibrators,
     write_calibrators,
 )
-from recap_tf.calibration_report import format_comparisons
-from recap_tf.core import checkpoints, config, files
-from recap_tf.core.command import UserError, run_command
-from recap_tf.core.stopping import catch_signals
-from recap_tf.evaluation import Evaluator
-from recap_tf.evaluation_report import as_json, format_table
-from recap_tf.model import RankingModel
-from recap_tf.read_errors import explained
-from recap_tf.serving_model import check_settings, export_model
+from recap_tf.evaluation.evaluation_report import as_json, format_table
+from recap_tf.evaluation.evaluator import Evaluator
+from recap_tf.evaluation.validation_sets import EvaluateSettings
+from recap_tf.exporting.saved_model import check_settings, export_model
+from recap_tf.model.ranking_model import RankingModel
 from recap_tf.settings import Ranker
-from recap_tf.synthetic_sets import make_synthetic_data, reached_lines
-from recap_tf.training import Outcome, Trainer
-from recap_tf.validation_sets import EvaluateSettings
+from recap_tf.training.made_sets import make_synthetic_data, reached_lines
+from recap_tf.training.trainer import Outcome, Trainer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m recap_tf.train",
         description="Trains a ranker, evaluates it and exports it.",
     )
-    config.add_arguments(parser)
+    gin_config.add_arguments(parser)
     parser.add_argument(
         "--debug",
         action="store_true",
         help="run one plain eager step at a time, to step through with a debugger",
     )
     arguments = parser.parse_args(argv)
-    config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
+    gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     ranker = settings.Ranker()
     train, evaluate = settings.TrainSettings(), EvaluateSettings()
     export = settings.ExportSettings()
@@ -53,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     calibrate = CalibrateSettings() if train.calibrate else None
     if calibrate is not None:
         calibrate.chosen_sets(ranker.tasks, ranker.validation_sets)
-    in_force = config.operative()
+    in_force = gin_config.operative()
     manifest = None
     if ranker.synthetic_data is not None:
         _say(f"Data: made up, in {ranker.synthetic_data.folder}.")

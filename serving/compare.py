@@ -18,13 +18,14 @@ from collections.abc import Iterator, Sequence
 
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving import connection, recording, rows
-from serving.answerers import FORMS, Answerer, open_answerer
+from serving import connection
 from serving.client import predict_request
 from serving.command import UserError, run_command
-from serving.differences import Differences
 from serving.errors import ServingError
 from serving.files import write_text
+from serving.tools import recording, rows
+from serving.tools.answerers import FORMS, Answerer, open_answerer
+from serving.tools.differences import Differences
 
 _MOST_FAILURES_SHOWN = 5
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import yaml
 
-from serving import manifests
 from serving.command import UserError, run_command
-from serving.deployment import SETTINGS, Deployment
 from serving.files import write_text
+from serving.tools import manifests
+from serving.tools.deployment import SETTINGS, Deployment
 
 
 def main(argv: Sequence[str] | None = None) -> int:

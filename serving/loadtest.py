@@ -15,14 +15,15 @@ import json
 import sys
 from collections.abc import Sequence
 
-from serving import connection, load_report, request_pool, rows
-from serving.capacity import Limits, find_capacity
+from serving import connection
 from serving.client import Client
 from serving.command import UserError, run_command
 from serving.files import write_text
-from serving.load import Load, run_load
-from serving.load_worker import Pool
-from serving.memory_log import MemoryLog
+from serving.tools import load_report, request_pool, rows
+from serving.tools.capacity import Limits, find_capacity
+from serving.tools.load import Load, run_load
+from serving.tools.load_worker import Pool
+from serving.tools.memory_log import MemoryLog
 
 _DEFAULT_CAPACITY_P99_MS = 250.0
 

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from serving import connection, rows
+from serving import connection
 from serving.client import Client, predict_request, read_prediction
 from serving.command import UserError, run_command
 from serving.files import replacing
-from serving.recording import Recorder
+from serving.tools import rows
+from serving.tools.recording import Recorder
 
 _EXAMPLES, _PARQUET = "serve_examples", "serving_default"
 

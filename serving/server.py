@@ -14,18 +14,20 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from serving import batching, grpc_front, memory, text_configs
+from serving import memory
+from serving.api.service import Service
+from serving.api.warmup import warm_up
 from serving.errors import ServingError
-from serving.flags import Flags, channel_arguments, parse_flags
-from serving.grpc_front import GrpcFront
+from serving.fronts import grpc_front, text_configs
+from serving.fronts.flags import Flags, channel_arguments, parse_flags
+from serving.fronts.grpc_front import GrpcFront
+from serving.fronts.rest_front import RestFront
 from serving.limits import Limits
-from serving.loader import Loader
-from serving.models import ModelConfig, Models
+from serving.models import batching
+from serving.models.loader import Loader
+from serving.models.models import ModelConfig, Models
+from serving.models.saved_model import SavedModel
 from serving.monitoring import ModelRuns, Monitoring
-from serving.rest_front import RestFront
-from serving.saved_model import SavedModel
-from serving.service import Service
-from serving.warmup import warm_up
 
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 # A thread that holds the interpreter while a version loads gives it up this often. A

@@ -15,11 +15,11 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorflow.python.framework import config as tensorflow_config
 
-from recap_tf.features import Preprocessor
-from recap_tf.labels import identifier
-from recap_tf.mask_net import MaskBlock, MaskNet
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel
+from recap_tf.data.tasks import identifier
+from recap_tf.model.mask_net import MaskBlock, MaskNet
+from recap_tf.model.mlp import MLP
+from recap_tf.model.preprocessors import Preprocessor
+from recap_tf.model.ranking_model import RankingModel
 
 GOLDEN = pathlib.Path(
     os.environ.get("RECAP_GOLDEN_DIR") or pathlib.Path(__file__).parent / "golden"
@@ -198,7 +198,7 @@ def served_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small_server(served_model, tmp_path_factory):
     """HOST:PORT of a server of `served_model`, called small; both versions serve."""
-    from serving.flags import Flags
+    from serving.fronts.flags import Flags
     from serving.server import Server
 
     config = tmp_path_factory.mktemp("config") / "models.config"

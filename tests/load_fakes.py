@@ -11,8 +11,8 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.client import predict_request
 from serving.connection import Connection
-from serving.load import Load, Outcome
-from serving.load_worker import Pool
+from serving.tools.load import Load, Outcome
+from serving.tools.load_worker import Pool
 
 
 class Fake:

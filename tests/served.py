@@ -28,7 +28,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.flags import Flags
+from serving.fronts.flags import Flags
 from serving.server import Server
 
 ROOT = pathlib.Path(__file__).parents[1]

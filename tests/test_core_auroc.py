@@ -8,7 +8,7 @@ import sklearn.metrics
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.auroc import AUROC
+from recap_tf.metrics.auroc import AUROC
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from recap_tf.core.batch_ranking import (
+from recap_tf.metrics.batch_ranking import (
     HitRateOfPositives,
     PositionOfPositives,
     ReciprocalRankOfPositives,

@@ -3,8 +3,8 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
-from recap_tf.core.auroc import AUROC
-from recap_tf.core.binned_auroc import BinnedAUROC
+from recap_tf.metrics.auroc import AUROC
+from recap_tf.metrics.binned_auroc import BinnedAUROC
 
 
 def test_by_hand_on_a_grid_of_four():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.calibration_error import CalibrationError
+from recap_tf.metrics.calibration_error import CalibrationError
 
 
 def one(labels, predictions, weights=None, **settings):

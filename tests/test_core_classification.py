@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from recap_tf.core.classification import Precision, Recall
+from recap_tf.metrics.classification import Precision, Recall
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import cluster
 from recap_tf.core.command import UserError
-from recap_tf.core.loop import Event, run_loop
-from recap_tf.core.stopping import Stop
-from recap_tf.core.worker_steps import WorkerSteps
+from recap_tf.core.training import cluster
+from recap_tf.core.training.loop import Event, run_loop
+from recap_tf.core.training.stopping import Stop
+from recap_tf.core.training.worker_steps import WorkerSteps
 
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1", "b:2"], "ps": ["c:1"]}
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.command import UserError, user_message
-from recap_tf.embeddings import SmallEmbeddings
+from recap_tf.model.small_embeddings import SmallEmbeddings
 
 
 def _caught(call) -> Exception:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import gin
 import pytest
 
-from recap_tf import schema
-from recap_tf.core import config
 from recap_tf.core.command import UserError, run_command
+from recap_tf.core.config import gin_config
+from recap_tf.data import schema
 
 ROOTS = ("conf.ranker", "conf.teach")
 
@@ -82,7 +82,7 @@ def load(tmp_path):
 
     def load(text: str, *overrides: str) -> None:
         (tmp_path / "a.gin").write_text(text)
-        config.load("a.gin", overrides, roots=ROOTS)
+        gin_config.load("a.gin", overrides, roots=ROOTS)
 
     return load
 
@@ -192,7 +192,7 @@ def test_a_file_may_import_the_module_of_its_classes(load, monkeypatch, tmp_path
     (tmp_path / "conf_extra.py").write_text(module)
     load("import conf_extra\nconf.ranker.other = @conf_extra()")
     assert ConfRanker().other == 7
-    assert config.operative().startswith("import conf_extra\n")
+    assert gin_config.operative().startswith("import conf_extra\n")
 
 
 def test_a_file_may_not_import_the_running_command(load, monkeypatch):
@@ -224,7 +224,7 @@ def test_overrides_of_scopes_and_macros(load):
 def test_an_override_may_leave_out_the_quotes_of_a_string(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/a.gin").write_text("")
-    config.load("sub/a.gin", ["conf.teach.save_dir={here}/x*.gz"], roots=ROOTS)
+    gin_config.load("sub/a.gin", ["conf.teach.save_dir={here}/x*.gz"], roots=ROOTS)
     assert conf_train()[2] == "sub/x*.gz"
     assert type(conf_train()[2]) is str
 
@@ -272,7 +272,7 @@ def test_an_override_of_two_lines_is_one_wrong_value(load):
 
 def test_the_flags_of_a_command():
     parser = argparse.ArgumentParser()
-    config.add_arguments(parser)
+    gin_config.add_arguments(parser)
     args = parser.parse_args(["--config", "a.gin", "--set", "A.b=1", "--set", "A.c=-2"])
     assert (args.config, args.overrides) == ("a.gin", ["A.b=1", "A.c=-2"])
     assert parser.parse_args(["--config", "a.gin"]).overrides == []
@@ -301,14 +301,14 @@ def test_the_operative_config_loads_to_the_same_config(tmp_path):
         conf.teach.other = (1, None, True, b'x', [], {{}}, (2,), 0.1, [[{long_text!r}]])
         """
     )
-    config.load("sub/a.gin", ["batch=9", "conf.teach.rate=0.25"], roots=ROOTS)
-    text = config.operative()
+    gin_config.load("sub/a.gin", ["batch=9", "conf.teach.rate=0.25"], roots=ROOTS)
+    text = gin_config.operative()
     first = (ConfRanker(), conf_train())
 
     (tmp_path / "saved.gin").write_text(text)
-    config.load("saved.gin", roots=ROOTS)
+    gin_config.load("saved.gin", roots=ROOTS)
     again = (ConfRanker(), conf_train())
-    assert config.operative() == text
+    assert gin_config.operative() == text
     assert again[1] == first[1]
     assert again[0].sets == first[0].sets
     assert again[0].sets["z"] == ConfRecords(files="sub/x*.gz", batch=9)
@@ -331,7 +331,7 @@ def test_the_operative_config_is_short_and_readable(load):
           names=['b']
         """
     )
-    assert config.operative() == (
+    assert gin_config.operative() == (
         "conf.ranker.sets = {'a': @x/ConfRecords()}\n\n"
         "conf.teach.other = %n\n\n"
         "n = 3\n\n"

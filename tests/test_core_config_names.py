@@ -8,8 +8,8 @@ import gin
 import pytest
 import tf_keras as keras
 
-from recap_tf.core import config_names, config_text
 from recap_tf.core.command import UserError
+from recap_tf.core.config import gin_names, gin_text
 
 
 class NamesBase:
@@ -65,8 +65,8 @@ for twin in ("one", "two"):
     gin.external_configurable(lambda: None, "NamesTwin", module=twin)
 
 
-def find(name: str) -> config_names.Configurable:
-    return config_names.find(name, "here")
+def find(name: str) -> gin_names.Configurable:
+    return gin_names.find(name, "here")
 
 
 def annotations(name: str) -> dict[str, Any]:
@@ -149,13 +149,13 @@ def test_the_parameters_of_a_function():
     ],
 )
 def test_names_that_do_not_exist(text, message):
-    binding = config_text.read_override(f"{text}=3", "")
+    binding = gin_text.read_override(f"{text}=3", "")
     with pytest.raises(UserError) as caught:
-        config_names.resolve(binding)
+        gin_names.resolve(binding)
     assert str(caught.value) == f"--set {text}=3: {message}"
 
 
 def test_names_in_references_are_checked_too():
     text = "names_open.x=[{'a': @NamesPrat()}]"
     with pytest.raises(UserError, match="Did you mean 'NamesPart'"):
-        config_names.resolve(config_text.read_override(text, ""))
+        gin_names.resolve(gin_text.read_override(text, ""))

@@ -6,8 +6,8 @@ from typing import Any
 import gin
 import pytest
 
-from recap_tf.core import config
 from recap_tf.core.command import UserError
+from recap_tf.core.config import gin_config
 
 
 @gin.register
@@ -60,7 +60,7 @@ def load(tmp_path, monkeypatch):
     def load(text: str, *overrides: str, **files: str) -> None:
         for name, content in {"a": text, **files}.items():
             (tmp_path / f"{name}.gin").write_text(content)
-        config.load("a.gin", overrides, roots=["reach.model", "reach.needy"])
+        gin_config.load("a.gin", overrides, roots=["reach.model", "reach.needy"])
 
     monkeypatch.chdir(tmp_path)
     yield load
@@ -199,7 +199,7 @@ def test_what_gin_reads_through_scopes_and_macros_counts_as_read(load, text, siz
 
 def test_a_root_may_have_a_scope(load, tmp_path):
     (tmp_path / "b.gin").write_text("x/model.steps = 3")
-    config.load("b.gin", roots=["x/reach.model"])
+    gin_config.load("b.gin", roots=["x/reach.model"])
     with gin.config_scope("x"):
         assert model()[2] == 3
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recap_tf.core import config_text
 from recap_tf.core.command import UserError
+from recap_tf.core.config import gin_text
 
 
 @pytest.fixture(autouse=True)
@@ -23,22 +23,22 @@ def write(tmp_path):
 
 def read(path: str) -> dict:
     """Name -> value; what is overridden is gone."""
-    return {b.name: b.value for b in config_text.read_file(path).bindings}
+    return {b.name: b.value for b in gin_text.read_file(path).bindings}
 
 
 def refusal(path: str) -> str:
     with pytest.raises(UserError) as caught:
-        config_text.read_file(path)
+        gin_text.read_file(path)
     return str(caught.value)
 
 
 def test_bindings_know_their_place_and_keep_references_as_text(write):
     write("a.gin", "\nx/A.b = [@y/z/C, %m]\nA:\n  c = @C()\nm = 3")
-    first, second, macro = config_text.read_file("a.gin").bindings
+    first, second, macro = gin_text.read_file("a.gin").bindings
     reference, use = first.value
     assert (first.where, first.name) == ("a.gin:2", "x/A.b")
     assert (reference.scope, reference.name, reference.evaluate) == ("y/z", "C", False)
-    assert use == config_text.Macro("m")
+    assert use == gin_text.Macro("m")
     assert (second.where, repr(second.value)) == ("a.gin:4", "@C()")
     assert macro.key == ("m", "gin.macro", "value")
 
@@ -70,12 +70,12 @@ def test_includes_resolve_next_from_the_folder_that_holds_the_package(
 ):
     write("elsewhere/recap_tf/base.gin", "A.b = 3")
     write("a.gin", "include 'recap_tf/base.gin'")
-    monkeypatch.setattr(config_text, "_PROJECT", tmp_path / "elsewhere")
+    monkeypatch.setattr(gin_text, "_PROJECT", tmp_path / "elsewhere")
     assert read("a.gin") == {"A.b": 3}
 
 
 def test_a_missing_include(write, monkeypatch):
-    monkeypatch.setattr(config_text, "_PROJECT", "/elsewhere")
+    monkeypatch.setattr(gin_text, "_PROJECT", "/elsewhere")
     write("a.gin", "\ninclude 'sub/no.gin'")
     assert refusal("a.gin") == (
         "a.gin:2: there is no file 'sub/no.gin' to include in sub or /elsewhere/sub."
@@ -167,11 +167,11 @@ def test_syntax_errors(write, text, message):
     ],
 )
 def test_an_override_that_is_not_gin_is_kept_as_it_is(text, value):
-    binding = config_text.read_override(f"x/A.b={text}", "sub")
+    binding = gin_text.read_override(f"x/A.b={text}", "sub")
     assert binding.key == ("x", "A", "b")
     assert binding.value == value
     not_gin = text not in ("3", "[1, 2]", "'quoted'", "'{here}/x'")
-    assert isinstance(binding.value, config_text.Unquoted) == not_gin
+    assert isinstance(binding.value, gin_text.Unquoted) == not_gin
 
 
 @pytest.mark.parametrize(
@@ -188,5 +188,5 @@ def test_an_override_that_is_not_gin_is_kept_as_it_is(text, value):
 )
 def test_overrides_that_are_not_bindings(text, message):
     with pytest.raises(UserError) as caught:
-        config_text.read_override(text, "")
+        gin_text.read_override(text, "")
     assert str(caught.value) == f"--set {text}: {message}"

@@ -7,8 +7,8 @@ import gin
 import pytest
 import tf_keras as keras
 
-from recap_tf.core import config_text, config_types
 from recap_tf.core.command import UserError
+from recap_tf.core.config import gin_text, gin_types
 
 
 @gin.register
@@ -68,7 +68,7 @@ T = TypeVar("T")
 
 
 def value(text: str) -> Any:
-    return config_text.read_override(f"A.b={text}", "").value
+    return gin_text.read_override(f"A.b={text}", "").value
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def value(text: str) -> Any:
     ],
 )
 def test_fits(text, annotation):
-    assert config_types.misfit(value(text), annotation) is None
+    assert gin_types.misfit(value(text), annotation) is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_fits(text, annotation):
     ],
 )
 def test_does_not_fit(text, annotation, problem):
-    found = config_types.misfit(value(text), annotation)
+    found = gin_types.misfit(value(text), annotation)
     assert found is None if problem is None else problem in found
 
 
@@ -177,7 +177,7 @@ def test_does_not_fit(text, annotation, problem):
     ],
 )
 def test_annotations_are_spelled_for_readers(annotation, spelled):
-    assert config_types.spell(annotation) == spelled
+    assert gin_types.spell(annotation) == spelled
 
 
 @gin.register
@@ -239,14 +239,14 @@ def types_target(
     ],
 )
 def test_the_message_says_what_was_expected_what_came_and_what_would_fit(text, ending):
-    binding = config_text.read_override(f"types_target.{text}", "")
+    binding = gin_text.read_override(f"types_target.{text}", "")
     name = "types_target." + text.partition("=")[0]
     with pytest.raises(UserError) as caught:
-        config_types.check(binding, binding.value)
+        gin_types.check(binding, binding.value)
     assert str(caught.value) == f"--set types_target.{text}: {name} {ending}"
 
 
 def test_a_long_value_is_cut():
-    binding = config_text.read_override(f"types_target.number={[10] * 50}", "")
+    binding = gin_text.read_override(f"types_target.number={[10] * 50}", "")
     with pytest.raises(UserError, match=r"Received: \[(10, ){21}10\.\.\.$"):
-        config_types.check(binding, binding.value)
+        gin_types.check(binding, binding.value)

@@ -10,18 +10,18 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core import embedding_tables
-from recap_tf.core.embedding_tables import EmbeddingTables
-from recap_tf.core.open_vocabulary import OpenVocabulary
-from recap_tf.core.optimizers import Adam, GroupedOptimizer
-from recap_tf.core.row_optimizers import (
+from recap_tf.core.embeddings import embedding_tables
+from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
+from recap_tf.core.embeddings.open_vocabulary import OpenVocabulary
+from recap_tf.core.embeddings.table_spec import TableSpec
+from recap_tf.core.optimizers.grouped import Adam, GroupedOptimizer
+from recap_tf.core.optimizers.row_optimizers import (
     LazyAdam,
     RowWiseAdagrad,
     SparseFTRL,
     SparseSGD,
 )
-from recap_tf.core.schedules import LinearRampToConstant
-from recap_tf.core.table_spec import TableSpec
+from recap_tf.core.optimizers.schedules import LinearRampToConstant
 
 # Bags of four examples: two ids, none, one twice, none.
 BAGS = tf.SparseTensor(

@@ -8,7 +8,7 @@ import sklearn.metrics
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.entropy import NRCE, RCE, NormalizedEntropy
+from recap_tf.metrics.entropy import NRCE, RCE, NormalizedEntropy
 
 KINDS = {"rce": RCE, "nrce": NRCE, "ne": NormalizedEntropy}
 

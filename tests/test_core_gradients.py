@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import gradients
+from recap_tf.losses import gradient_arithmetic
 
 
 def _rows(indices, values, rows=5):
@@ -24,30 +24,30 @@ def _dense(gradient):
 
 
 def test_rows_are_added_as_rows():
-    total = gradients.add(FIRST, SECOND)
+    total = gradient_arithmetic.add(FIRST, SECOND)
     assert isinstance(total, tf.IndexedSlices)
     assert total.values.shape == (5, 2)
     np.testing.assert_array_equal(_dense(total), _dense(FIRST) + _dense(SECOND))
 
 
 def test_adding_what_is_missing_or_dense():
-    assert gradients.add(None, None) is None
-    assert gradients.add(FIRST, None) is FIRST
-    assert gradients.add(None, FIRST) is FIRST
-    total = gradients.add(tf.ones([5, 2]), FIRST)
+    assert gradient_arithmetic.add(None, None) is None
+    assert gradient_arithmetic.add(FIRST, None) is FIRST
+    assert gradient_arithmetic.add(None, FIRST) is FIRST
+    total = gradient_arithmetic.add(tf.ones([5, 2]), FIRST)
     np.testing.assert_array_equal(total, 1.0 + _dense(FIRST))
 
 
 def test_scaled_rows_stay_rows():
-    scaled = gradients.scale(FIRST, tf.constant(2.0))
+    scaled = gradient_arithmetic.scale(FIRST, tf.constant(2.0))
     assert isinstance(scaled, tf.IndexedSlices)
     np.testing.assert_array_equal(_dense(scaled), 2 * _dense(FIRST))
-    assert gradients.scale(None, tf.constant(2.0)) is None
+    assert gradient_arithmetic.scale(None, tf.constant(2.0)) is None
 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_products_add_up_repeated_rows_first(compiled):
-    products = tf.function(gradients.products, jit_compile=compiled)
+    products = tf.function(gradient_arithmetic.products, jit_compile=compiled)
     flat = np.stack([_dense(FIRST), np.zeros((5, 2)), _dense(SECOND)]).reshape(3, 10)
     np.testing.assert_allclose(products([FIRST, None, SECOND]), flat @ flat.T)
     # [6, 8] . [6, 8] + [3, 4] . [3, 4], not the sum over single rows.
@@ -56,7 +56,7 @@ def test_products_add_up_repeated_rows_first(compiled):
 
 def test_products_of_dense_and_of_mixed_gradients():
     dense = tf.reshape(tf.range(10.0), [5, 2])
-    both = gradients.products([dense, None, FIRST])
+    both = gradient_arithmetic.products([dense, None, FIRST])
     flat = np.stack([dense, np.zeros((5, 2)), _dense(FIRST)]).reshape(3, 10)
     np.testing.assert_allclose(both, flat @ flat.T)
 
@@ -64,10 +64,10 @@ def test_products_of_dense_and_of_mixed_gradients():
 def test_clipping_scales_all_gradients_by_one_factor():
     # Norms 5 and 12: together 13.
     pair = [tf.constant([3.0, 4.0]), None, _rows([2, 2], [[6.0, 0.0], [6.0, 0.0]])]
-    first, none, second = gradients.clip_by_global_norm(pair, 6.5)
+    first, none, second = gradient_arithmetic.clip_by_global_norm(pair, 6.5)
     assert none is None
     np.testing.assert_allclose(first, [1.5, 2.0], rtol=1e-6)
     np.testing.assert_allclose(second.values, [[3.0, 0.0], [3.0, 0.0]], rtol=1e-6)
-    first, _, second = gradients.clip_by_global_norm(pair, 13.5)
+    first, _, second = gradient_arithmetic.clip_by_global_norm(pair, 13.5)
     np.testing.assert_array_equal(first, [3.0, 4.0])
     np.testing.assert_array_equal(second.values, pair[2].values)

@@ -3,7 +3,7 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
-from recap_tf.core.grouped_auroc import GroupedAUROC
+from recap_tf.metrics.grouped_auroc import GroupedAUROC
 
 
 def test_by_hand():

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.half_tables import AsFloat32, read_rows, round_randomly
-from recap_tf.core.row_optimizers import (
+from recap_tf.core.optimizers.row_optimizers import (
     LazyAdam,
     RowWiseAdagrad,
     SparseAdagrad,
     SparseSGD,
 )
+from recap_tf.core.storage.half_precision import AsFloat32, read_rows, round_randomly
 
 HALF = [tf.bfloat16, tf.float16]
 

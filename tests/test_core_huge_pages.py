@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.huge_pages import use_huge_pages
+from recap_tf.core.storage.huge_pages import use_huge_pages
 
 SETTING = pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled")
 OFFERED = SETTING.exists() and "[never]" not in SETTING.read_text()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from recap_tf.core.log_loss import LogLoss
+from recap_tf.metrics.log_loss import LogLoss
 
 
 def test_by_hand():

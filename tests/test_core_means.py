@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.counts import PositiveCount
-from recap_tf.core.means import CTR, PCTR, CalibrationRatio, WeightedMean
+from recap_tf.metrics.counts import PositiveCount
+from recap_tf.metrics.means import CTR, PCTR, CalibrationRatio, WeightedMean
 
 KINDS = {"ctr": CTR, "pctr": PCTR, "count": PositiveCount}
 

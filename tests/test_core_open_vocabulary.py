@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.embedding_tables import EmbeddingTables
-from recap_tf.core.open_vocabulary import OpenVocabulary, OpenVocabularyRows
-from recap_tf.core.row_ids import HashedRows, fingerprints, mix
-from recap_tf.core.row_optimizers import SparseAdagrad
-from recap_tf.core.table_spec import TableSpec
+from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
+from recap_tf.core.embeddings.open_vocabulary import OpenVocabulary, OpenVocabularyRows
+from recap_tf.core.embeddings.row_ids import HashedRows, fingerprints, mix
+from recap_tf.core.embeddings.table_spec import TableSpec
+from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
 
 
 def _rows(rows: int, **settings) -> OpenVocabularyRows:

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core import schedules
-from recap_tf.core.optimizers import Adam, GroupedOptimizer, grouped_optimizer
+from recap_tf.core.optimizers import schedules
+from recap_tf.core.optimizers.grouped import Adam, GroupedOptimizer, grouped_optimizer
 
 SETTINGS = {
     "learning_rate_boundaries": "boundaries",

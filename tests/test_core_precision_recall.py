@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from recap_tf.core.precision_recall import AveragePrecision
+from recap_tf.metrics.precision_recall import AveragePrecision
 
 
 @pytest.mark.parametrize(

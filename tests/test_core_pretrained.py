@@ -10,14 +10,14 @@ import pyarrow.parquet
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError
-from recap_tf.core.pretrained import (
+from recap_tf.core.embeddings.vocabulary import (
     VocabularyRows,
     fingerprint,
     load_snapshot,
     read_vocabulary,
 )
+from recap_tf.core.training import checkpoints
 
 
 def _vocabulary(folder, entities, rows) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from recap_tf.core.ranking import NDCG, HitRate, MeanReciprocalRank
+from recap_tf.metrics.ranking import NDCG, HitRate, MeanReciprocalRank
 
 
 def by_brute_force(kind, k, labels, scores):

@@ -8,9 +8,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core.command import UserError
-from recap_tf.core.config_names import resolve
-from recap_tf.core.config_text import read_override
-from recap_tf.core.row_optimizers import (
+from recap_tf.core.config.gin_names import resolve
+from recap_tf.core.config.gin_text import read_override
+from recap_tf.core.optimizers.row_optimizers import (
     LazyAdam,
     RowWiseAdagrad,
     SparseAdagrad,
@@ -18,7 +18,7 @@ from recap_tf.core.row_optimizers import (
     SparseSGD,
     add_up,
 )
-from recap_tf.core.schedules import PiecewiseConstant
+from recap_tf.core.optimizers.schedules import PiecewiseConstant
 
 TABLE = np.array([[1.0, -2.0], [0.5, 0.25], [3.0, 1.0], [-1.0, 0.0]], np.float32)
 # (rows, their gradients) per step; row 2 of step 0 comes twice, row 1 never.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from recap_tf.core.sampled_auroc import SampledAUROC
+from recap_tf.metrics.sampled_auroc import SampledAUROC
 
 
 @pytest.mark.parametrize(

@@ -5,24 +5,24 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core import sharded_tables
-from recap_tf.core.checkpoints import Checkpoints, weight_shapes
 from recap_tf.core.command import UserError
-from recap_tf.core.half_tables import read_rows
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.core.row_optimizers import (
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.core.optimizers.row_optimizers import (
     LazyAdam,
     RowWiseAdagrad,
     SparseAdagrad,
     SparseFTRL,
     SparseSGD,
 )
-from recap_tf.core.sharded_tables import (
+from recap_tf.core.storage import sharded_tables
+from recap_tf.core.storage.half_precision import read_rows
+from recap_tf.core.storage.sharded_tables import (
     ShardedVariable,
     make_table,
     partitioner,
     shards_of,
 )
+from recap_tf.core.training.checkpoints import Checkpoints, weight_shapes
 
 ROWS, DIM = 10, 3
 OPTIMIZERS = [SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL]

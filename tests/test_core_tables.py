@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recap_tf.core import tables
+from recap_tf.core import row_files
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import find_tables, open_table
+from recap_tf.core.row_files import find_tables, open_table
 
 
 def write(path, text):
@@ -49,7 +49,7 @@ def test_parquet_types(tmp_path):
 
 
 def test_chunks_say_where_they_begin(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "CHUNK_ROWS", 2)
+    monkeypatch.setattr(row_files, "CHUNK_ROWS", 2)
     pq.write_table(pa.table({"x": list(range(5))}), tmp_path / "a.parquet")
     chunks = list(open_table(str(tmp_path / "a.parquet")).chunks(["x"]))
     assert [(first, len(rows)) for first, rows in chunks] == [(1, 2), (3, 2), (5, 1)]

@@ -8,23 +8,23 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.auroc import AUROC
-from recap_tf.core.batch_ranking import (
+from recap_tf.metrics.auroc import AUROC
+from recap_tf.metrics.batch_ranking import (
     HitRateOfPositives,
     PositionOfPositives,
     ReciprocalRankOfPositives,
 )
-from recap_tf.core.binned_auroc import BinnedAUROC, BinnedAUROCBound
-from recap_tf.core.calibration_error import CalibrationError
-from recap_tf.core.classification import Precision, Recall
-from recap_tf.core.counts import ExampleCount, PositiveCount
-from recap_tf.core.entropy import NRCE, RCE, NormalizedEntropy
-from recap_tf.core.grouped_auroc import GAUCCoverage, GroupedAUROC
-from recap_tf.core.log_loss import LogLoss
-from recap_tf.core.means import CTR, PCTR, CalibrationRatio, WeightedMean
-from recap_tf.core.precision_recall import AveragePrecision
-from recap_tf.core.ranking import NDCG, HitRate, MeanReciprocalRank
-from recap_tf.core.sampled_auroc import SampledAUROC
+from recap_tf.metrics.binned_auroc import BinnedAUROC, BinnedAUROCBound
+from recap_tf.metrics.calibration_error import CalibrationError
+from recap_tf.metrics.classification import Precision, Recall
+from recap_tf.metrics.counts import ExampleCount, PositiveCount
+from recap_tf.metrics.entropy import NRCE, RCE, NormalizedEntropy
+from recap_tf.metrics.grouped_auroc import GAUCCoverage, GroupedAUROC
+from recap_tf.metrics.log_loss import LogLoss
+from recap_tf.metrics.means import CTR, PCTR, CalibrationRatio, WeightedMean
+from recap_tf.metrics.precision_recall import AveragePrecision
+from recap_tf.metrics.ranking import NDCG, HitRate, MeanReciprocalRank
+from recap_tf.metrics.sampled_auroc import SampledAUROC
 
 GROUPED = [GroupedAUROC, GAUCCoverage, NDCG, MeanReciprocalRank, HitRate]
 BY_BATCH = [PositionOfPositives, ReciprocalRankOfPositives, HitRateOfPositives]

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import embedding_tables
-from recap_tf.core.embedding_tables import EmbeddingTables
-from recap_tf.core.row_optimizers import (
+from recap_tf.core.embeddings import embedding_tables
+from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
+from recap_tf.core.embeddings.table_spec import TableSpec
+from recap_tf.core.embeddings.tpu_transfer import TpuTransfer
+from recap_tf.core.optimizers.row_optimizers import (
     LazyAdam,
     SparseAdagrad,
     SparseFTRL,
     SparseSGD,
 )
-from recap_tf.core.table_spec import TableSpec
-from recap_tf.core.tpu_transfer import TpuTransfer
 
 _OPTIMIZERS = [SparseSGD, SparseAdagrad, LazyAdam, SparseFTRL]
 # TPUs' name -> column of ours where it begins, and by how much theirs is above.

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from recap_tf import settings
-from recap_tf.core import config
+from recap_tf.core.config import gin_config
 from twhin_tf import settings as twhin_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -144,8 +144,8 @@ def test_imports_go_one_way(package, order):
 )
 def test_every_config_loads(name):
     own = twhin_settings if name.startswith("twhin") else settings
-    config.load(str(ROOT / "configs" / name), roots=own.ROOTS)
-    assert config.operative()
+    gin_config.load(str(ROOT / "configs" / name), roots=own.ROOTS)
+    assert gin_config.operative()
 
 
 def test_the_production_config_is_short():

@@ -10,16 +10,16 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf import settings
-from recap_tf.core import config
-from recap_tf.dcn import DCN
-from recap_tf.dlrm import DLRM
-from recap_tf.embeddings import SmallEmbeddings
-from recap_tf.features import Log1pAbs
-from recap_tf.mask_net import MaskBlock, MaskNet
-from recap_tf.mlp import MLP
-from recap_tf.mmoe import MMoE
-from recap_tf.model import RankingModel, create_ranking_model
-from recap_tf.ple import CGC, PLE
+from recap_tf.core.config import gin_config
+from recap_tf.model.dcn import DCN
+from recap_tf.model.dlrm import DLRM
+from recap_tf.model.mask_net import MaskBlock, MaskNet
+from recap_tf.model.mlp import MLP
+from recap_tf.model.mmoe import MMoE
+from recap_tf.model.ple import CGC, PLE
+from recap_tf.model.preprocessors import Log1pAbs
+from recap_tf.model.ranking_model import RankingModel, create_ranking_model
+from recap_tf.model.small_embeddings import SmallEmbeddings
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 VARIANTS = sorted(path.stem for path in (CONFIGS / "architectures").glob("*.gin"))
@@ -233,8 +233,8 @@ def test_every_variant_loads_over_every_data_set(tmp_path, variant, data):
         f'include "{CONFIGS / data}.gin"\n'
         f'include "{CONFIGS / "architectures" / variant}.gin"\n'
     )
-    config.load(str(path), roots=settings.ROOTS)
-    assert config.operative()
+    gin_config.load(str(path), roots=settings.ROOTS)
+    assert gin_config.operative()
 
 
 @pytest.mark.parametrize(
@@ -246,8 +246,8 @@ def test_variants_of_one_data_set_load_over_it(tmp_path, path):
     ranker = tmp_path / "ranker.gin"
     data = CONFIGS / f"{path.parent.name}.gin"
     ranker.write_text(f'include "{data}"\ninclude "{path}"\n')
-    config.load(str(ranker), roots=settings.ROOTS)
-    assert config.operative()
+    gin_config.load(str(ranker), roots=settings.ROOTS)
+    assert gin_config.operative()
 
 
 def _variant_model(folder, variant, *overrides) -> RankingModel:
@@ -260,7 +260,7 @@ def _variant_model(folder, variant, *overrides) -> RankingModel:
         f'include "{CONFIGS / "architectures" / variant}.gin"\n'
         f'SmallEmbeddings.columns = "{folder / "columns.json"}"\n'
     )
-    config.load(str(path), overrides, roots=settings.ROOTS)
+    gin_config.load(str(path), overrides, roots=settings.ROOTS)
     return create_ranking_model(settings.Ranker().model, TASKS, SPECS)
 
 

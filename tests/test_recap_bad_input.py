@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf import record_probe, train
+from recap_tf import train
 from recap_tf.core.command import user_message
-from recap_tf.input import Records
-from recap_tf.record_writer import serialize_examples
+from recap_tf.data import record_probe
+from recap_tf.data.record_batches import Records
+from recap_tf.data.record_writer import serialize_examples
 
 CONFIG = """
 include "recap_tf/tabular.gin"

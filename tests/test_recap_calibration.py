@@ -11,19 +11,20 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf import calibrate, calibration, evaluate, export, train
-from recap_tf.calibration import CalibrateSettings, fit_calibrators
-from recap_tf.core import checkpoints
+from recap_tf import calibrate, evaluate, export, train
 from recap_tf.core.command import UserError, user_message
-from recap_tf.features import Log1pAbs
-from recap_tf.input import Records, feature_specs
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel, create_ranking_model
-from recap_tf.record_writer import serialize_examples
-from recap_tf.schema import Feature, write_schema
-from recap_tf.validation_sets import ValidationSet
-from serving.saved_model import load_saved_model
-from serving.version_files import VersionFiles
+from recap_tf.core.training import checkpoints
+from recap_tf.data.record_batches import Records, feature_specs
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.data.schema import Feature, write_schema
+from recap_tf.evaluation import calibrator_fitting
+from recap_tf.evaluation.calibrator_fitting import CalibrateSettings, fit_calibrators
+from recap_tf.evaluation.validation_sets import ValidationSet
+from recap_tf.model.mlp import MLP
+from recap_tf.model.preprocessors import Log1pAbs
+from recap_tf.model.ranking_model import RankingModel, create_ranking_model
+from serving.models.saved_model import load_saved_model
+from serving.models.version_files import VersionFiles
 
 TASKS = ["like", "reply"]
 RATES = {"like": (1.0, 0.25)}
@@ -270,7 +271,7 @@ def _report(path) -> dict:
 
 def test_training_ends_calibrated(folder, run, tmp_path, capsys):
     path = pathlib.Path(checkpoints.choose_checkpoint(str(folder / "run")))
-    stored = json.loads((path / calibration.FILE).read_text())
+    stored = json.loads((path / calibrator_fitting.FILE).read_text())
     assert set(stored["calibrators"]) == set(TASKS)
     after = {
         (one["validation_set"], one["task"]): one["after"]["calibration"]
@@ -290,7 +291,7 @@ def test_training_ends_calibrated(folder, run, tmp_path, capsys):
 
 def test_the_command_replaces_the_calibrators(folder, run, tmp_path, capsys):
     path = pathlib.Path(checkpoints.choose_checkpoint(str(folder / "run")))
-    before = (path / calibration.FILE).read_text()
+    before = (path / calibrator_fitting.FILE).read_text()
     calibrate.main([*run, "--set=recap.calibrate.method='platt'"])
     table = capsys.readouterr().out
     assert "fit (fitted)" in table and "fresh" in table and " -> " in table
@@ -298,17 +299,17 @@ def test_the_command_replaces_the_calibrators(folder, run, tmp_path, capsys):
     assert "Post-hoc calibrators: platt fitted on fit." in capsys.readouterr().out
     # Back, and the same as at the end of training.
     calibrate.main(run)
-    assert (path / calibration.FILE).read_text() == before
+    assert (path / calibrator_fitting.FILE).read_text() == before
 
 
 def test_without_positives_the_checkpoint_stays_as_it_was(folder, run):
     path = pathlib.Path(checkpoints.choose_checkpoint(str(folder / "run")))
-    before = (path / calibration.FILE).read_text()
+    before = (path / calibrator_fitting.FILE).read_text()
     override = f"--set=fresh/Records.files='{folder}/likeless'"
     named = "--set=recap.calibrate.validation_set='fresh'"
     with pytest.raises(UserError, match="Task 'like' has no positives on validation"):
         calibrate.main([*run, override, named])
-    assert (path / calibration.FILE).read_text() == before
+    assert (path / calibrator_fitting.FILE).read_text() == before
 
 
 def test_training_that_cannot_calibrate_says_what_is_there(
@@ -363,9 +364,9 @@ def test_training_refuses_before_it_starts(folder, run, tmp_path, override, expe
     ],
 )
 def test_damaged_calibrators_are_one_line(tmp_path, text, expected):
-    (tmp_path / calibration.FILE).write_text(text)
+    (tmp_path / calibrator_fitting.FILE).write_text(text)
     with pytest.raises(ValueError, match=expected):
-        calibration.read_calibrators(str(tmp_path), TASKS)
+        calibrator_fitting.read_calibrators(str(tmp_path), TASKS)
 
 
 def test_a_feature_may_not_take_the_weights_name(folder, run, tmp_path):
@@ -456,7 +457,7 @@ def test_the_export_is_calibrated_and_scores_without_our_code(
     )
     found = np.load(out)
     path = checkpoints.choose_checkpoint(str(folder / "run"))
-    maps = calibration.read_calibrators(path, TASKS).maps
+    maps = calibrator_fitting.read_calibrators(path, TASKS).maps
     logits = found["plain/logits"]
     log_odds = logits + np.log(np.float32([0.25, 1.0]))
     calibrated = np.stack(

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from recap_tf.calibration_report import measure
-from recap_tf.calibrators import (
+from recap_tf.evaluation.calibration_report import measure
+from recap_tf.model.calibrators import (
     FITS,
     Calibrators,
     IsotonicMap,

@@ -7,14 +7,20 @@ import shutil
 import pytest
 import tensorflow as tf
 
-from recap_tf.best_checkpoint import BestKeeper, best_evaluated, parse_watched
-from recap_tf.continuous_evaluation import Follower
-from recap_tf.core import checkpoints, evaluation_marks, files
+from recap_tf.core import files
 from recap_tf.core.command import UserError
-from recap_tf.evaluation_report import Measured
-from recap_tf.input import Records
-from recap_tf.trained import save_dir_of
-from recap_tf.validation_sets import ValidationSet
+from recap_tf.core.training import checkpoints
+from recap_tf.data.record_batches import Records
+from recap_tf.evaluation import evaluation_marks
+from recap_tf.evaluation.best_checkpoint import (
+    BestKeeper,
+    best_evaluated,
+    parse_watched,
+)
+from recap_tf.evaluation.evaluation_report import Measured
+from recap_tf.evaluation.follower import Follower
+from recap_tf.evaluation.validation_sets import ValidationSet
+from recap_tf.training.trained import save_dir_of
 
 
 def _save(save_dir, step, **metadata):

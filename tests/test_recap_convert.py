@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from recap_tf.columns import read_columns
+from recap_tf.conversion.columns import read_columns
 from recap_tf.convert import main
 from recap_tf.core.command import UserError
-from recap_tf.schema import read_schema
+from recap_tf.data.schema import read_schema
 
 
 @pytest.fixture

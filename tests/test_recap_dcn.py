@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.dcn import DCN
-from recap_tf.mlp import MLP
+from recap_tf.model.dcn import DCN
+from recap_tf.model.mlp import MLP
 
 
 def _randomize(layer):

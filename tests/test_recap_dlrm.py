@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.dlrm import DLRM
-from recap_tf.mlp import MLP
+from recap_tf.model.dlrm import DLRM
+from recap_tf.model.mlp import MLP
 
 
 class _Same(keras.layers.Layer):

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from recap_tf.early_stopping import Best, EarlyStopping, judge
-from recap_tf.evaluation_report import Measured
+from recap_tf.evaluation.early_stopping import Best, EarlyStopping, judge
+from recap_tf.evaluation.evaluation_report import Measured
 
 
 def _report(auroc):

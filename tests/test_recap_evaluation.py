@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf import input as records_input
-from recap_tf.evaluation import Evaluator
-from recap_tf.evaluation_input import EvaluationInput
-from recap_tf.features import Log1pAbs
-from recap_tf.input import Records
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel, create_ranking_model
-from recap_tf.preprocess import ExtractFeatures
-from recap_tf.record_writer import serialize_examples
-from recap_tf.schema import Feature, write_schema
-from recap_tf.slices import Slice
-from recap_tf.validation_sets import EvaluateSettings, ValidationSet
+from recap_tf.data import record_batches
+from recap_tf.data.preprocess_steps import ExtractFeatures
+from recap_tf.data.record_batches import Records
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.data.schema import Feature, write_schema
+from recap_tf.evaluation.evaluation_batches import EvaluationInput
+from recap_tf.evaluation.evaluator import Evaluator
+from recap_tf.evaluation.slices import Slice
+from recap_tf.evaluation.validation_sets import EvaluateSettings, ValidationSet
+from recap_tf.model.mlp import MLP
+from recap_tf.model.preprocessors import Log1pAbs
+from recap_tf.model.ranking_model import RankingModel, create_ranking_model
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def _model(records, logit_weight=0.0):
             **settings,
         ),
         ["like"],
-        records_input.feature_specs(records),
+        record_batches.feature_specs(records),
         calibration_ratios={"like": 0.25},
     )
     for weight in model.towers["like"].weights:

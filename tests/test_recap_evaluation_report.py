@@ -3,8 +3,13 @@
 import json
 import math
 
-from recap_tf import metric_choice
-from recap_tf.evaluation_report import Measured, as_json, format_table, from_json
+from recap_tf.evaluation.evaluation_report import (
+    Measured,
+    as_json,
+    format_table,
+    from_json,
+)
+from recap_tf.metrics import metric_choice
 
 
 def _values(**given):

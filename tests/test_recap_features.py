@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.normalization import BatchNorm
-from recap_tf.features import (
+from recap_tf.model.normalization import BatchNorm
+from recap_tf.model.preprocessors import (
     ClipLog1pAbs,
     DoubleNormLog,
     Log1pAbs,

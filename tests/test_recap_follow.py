@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from recap_tf import evaluate, export, train
-from recap_tf.core import checkpoints, evaluation_marks
 from recap_tf.core.command import UserError
-from recap_tf.record_writer import serialize_examples
+from recap_tf.core.training import checkpoints
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.evaluation import evaluation_marks
 
 CONFIG = """
 include "recap_tf/tabular.gin"

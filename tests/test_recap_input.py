@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf import input as records_input
-from recap_tf.input import Mode, Records, Shard, read_batches
-from recap_tf.preprocess import DownsampleNegatives, TruncateAndSlice
-from recap_tf.record_files import DatedFolders
-from recap_tf.schema import read_schema
+from recap_tf.data import record_batches
+from recap_tf.data.preprocess_steps import DownsampleNegatives, TruncateAndSlice
+from recap_tf.data.record_batches import Mode, Records, Shard, read_batches
+from recap_tf.data.record_files import DatedFolders
+from recap_tf.data.schema import read_schema
 
 RENAMED = {
     "home_recap_2022_cont__segdense_vals": "continuous",
@@ -249,7 +249,7 @@ def test_weights_stand_for_what_was_sampled_away(
     expected = np.where(labels[:, 1] == 1, positive, negative)
     np.testing.assert_allclose(weights[:, 1], expected)
     np.testing.assert_array_equal(weights[:, 0], 1.0)
-    ratios = records_input.calibration_ratios(records, tasks)
+    ratios = record_batches.calibration_ratios(records, tasks)
     assert ratios == {"reply": 1.0, "like": ratio}
 
 
@@ -296,8 +296,8 @@ def test_specs_before_and_after_preprocessing(folder):
         extra_features=["tags"],
         preprocess=[TruncateAndSlice(continuous_truncation=1)],
     )
-    assert records_input.raw_feature_specs(records)["continuous"].shape == [None, 2]
-    assert records_input.feature_specs(records)["continuous"].shape == [None, 1]
+    assert record_batches.raw_feature_specs(records)["continuous"].shape == [None, 2]
+    assert record_batches.feature_specs(records)["continuous"].shape == [None, 1]
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from recap_tf.convert import main as convert
 from recap_tf.core.command import UserError
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.data.schema import Feature, write_schema
 from recap_tf.inspect import main
-from recap_tf.record_writer import serialize_examples
-from recap_tf.schema import Feature, write_schema
 
 
 def write(path, features):

@@ -14,16 +14,20 @@ import tensorflow as tf
 
 from recap_tf import evaluate, export, train
 from recap_tf.core.command import UserError, user_message
-from recap_tf.core.optimizers import grouped_optimizer
-from recap_tf.core.table_spec import TableSpec
-from recap_tf.embeddings import SmallEmbeddings
-from recap_tf.features import Log1pAbs
-from recap_tf.large_embeddings import LargeEmbeddings
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel
-from recap_tf.preprocess import DownsampleNegatives
-from recap_tf.record_writer import open_record_files, part_paths, serialize_examples
-from recap_tf.schema import Feature, write_schema
+from recap_tf.core.embeddings.table_spec import TableSpec
+from recap_tf.core.optimizers.grouped import grouped_optimizer
+from recap_tf.data.preprocess_steps import DownsampleNegatives
+from recap_tf.data.record_writer import (
+    open_record_files,
+    part_paths,
+    serialize_examples,
+)
+from recap_tf.data.schema import Feature, write_schema
+from recap_tf.model.large_embeddings import LargeEmbeddings
+from recap_tf.model.mlp import MLP
+from recap_tf.model.preprocessors import Log1pAbs
+from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.small_embeddings import SmallEmbeddings
 
 ROWS = 40
 CONFIG = """

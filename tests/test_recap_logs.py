@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 
 from recap_tf import evaluate, settings, train
-from recap_tf import input as records_input
-from recap_tf.core import config
 from recap_tf.core.command import user_message
-from recap_tf.input import Mode, Records, read_batches
-from recap_tf.preprocess import DownsampleNegatives
-from recap_tf.record_writer import serialize_examples
+from recap_tf.core.config import gin_config
+from recap_tf.data import record_batches
+from recap_tf.data.preprocess_steps import DownsampleNegatives
+from recap_tf.data.record_batches import Mode, Records, read_batches
+from recap_tf.data.record_writer import serialize_examples
 
 CONFIG = str(pathlib.Path(__file__).parents[1] / "configs" / "recap_logs.gin")
 TASKS = [f"recap.engagement.is_{what}" for what in ("favorited", "replied")]
@@ -46,7 +46,7 @@ def _arguments(folder, *overrides) -> list[str]:
 
 def _ranker(arguments) -> settings.Ranker:
     values = [value.removeprefix("--set=") for value in arguments[2:]]
-    config.load(CONFIG, values, roots=settings.ROOTS)
+    gin_config.load(CONFIG, values, roots=settings.ROOTS)
     return settings.Ranker()
 
 
@@ -208,7 +208,7 @@ def test_a_time_that_the_config_lists_stays_a_feature(log):
     plain = _ranker(arguments)
     _, same, _ = _all(plain.validation_sets[0].records, plain.tasks)
     np.testing.assert_array_equal(labels, same)
-    specs = records_input.raw_feature_specs(ranker.train_data)
+    specs = record_batches.raw_feature_specs(ranker.train_data)
     assert specs.keys() - set(TIMES) == set(plain.train_data.features.values())
     assert specs.keys() & set(TIMES) == {"meta.served_ms"}
 
@@ -435,5 +435,5 @@ def test_downsampling_takes_sparse_features_along(tmp_path):
     assert found == [tags[7].tolist(), tags[0].tolist(), tags[1].tolist()]
     np.testing.assert_array_equal(labels[:, 0], [1, 0, 0])
     np.testing.assert_allclose(weights[:, 0], [1.0, 5.5, 5.5])
-    (spec,) = records_input.raw_feature_specs(records).values()
+    (spec,) = record_batches.raw_feature_specs(records).values()
     assert isinstance(spec, tf.SparseTensorSpec)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.losses import MultiTaskLoss
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
 
 REDUCTIONS = ("mean", "sum", "min", "max", "median")
 

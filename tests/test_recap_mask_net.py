@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.mask_net import MaskBlock, MaskNet
-from recap_tf.mlp import MLP
+from recap_tf.model.mask_net import MaskBlock, MaskNet
+from recap_tf.model.mlp import MLP
 
 
 def _block(arrays, prefix) -> MaskBlock:

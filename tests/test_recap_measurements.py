@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.measurements import Measurements
-from recap_tf.slices import EVERYTHING, Slice
+from recap_tf.evaluation.measurements import Measurements
+from recap_tf.evaluation.slices import EVERYTHING, Slice
 
 
 def test_golden_strata(golden):

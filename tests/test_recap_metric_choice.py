@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recap_tf import metric_choice
+from recap_tf.metrics import metric_choice
 
 PLAIN = [name for name in metric_choice.names() if "@" not in name]
 

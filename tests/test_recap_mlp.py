@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.mlp import MLP
+from recap_tf.model.mlp import MLP
 
 
 def _settings(arrays, case) -> dict:

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.dcn import DCN
-from recap_tf.dlrm import DLRM
-from recap_tf.mlp import MLP
-from recap_tf.mmoe import MMoE
-from recap_tf.ple import CGC, PLE
+from recap_tf.model.dcn import DCN
+from recap_tf.model.dlrm import DLRM
+from recap_tf.model.mlp import MLP
+from recap_tf.model.mmoe import MMoE
+from recap_tf.model.ple import CGC, PLE
 
 
 def _x(n=4, width=3):

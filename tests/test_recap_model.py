@@ -7,15 +7,16 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf import labels
-from recap_tf.core.optimizers import Adam, grouped_optimizer
-from recap_tf.core.schedules import LinearRampToConstant
-from recap_tf.embeddings import SmallEmbeddings
-from recap_tf.features import DoubleNormLog, Log1pAbs
-from recap_tf.losses import MultiTaskLoss
-from recap_tf.mask_net import MaskBlock, MaskNet
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel, create_ranking_model
+from recap_tf.core.optimizers.grouped import Adam, grouped_optimizer
+from recap_tf.core.optimizers.schedules import LinearRampToConstant
+from recap_tf.data import sampling
+from recap_tf.data.tasks import identifier, task_name
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
+from recap_tf.model.mask_net import MaskBlock, MaskNet
+from recap_tf.model.mlp import MLP
+from recap_tf.model.preprocessors import DoubleNormLog, Log1pAbs
+from recap_tf.model.ranking_model import RankingModel, create_ranking_model
+from recap_tf.model.small_embeddings import SmallEmbeddings
 
 
 def _mlp(arrays, prefix, **settings) -> MLP:
@@ -242,10 +243,10 @@ def test_golden_numeric_calibration(golden):
         )
         for task in tasks
     }
-    ratios = labels.calibration_ratios(tasks, rates)
+    ratios = sampling.calibration_ratios(tasks, rates)
     for task in tasks:
         np.testing.assert_allclose(ratios[task], arrays[f"{task}/ratio"], rtol=1e-6)
-        calibrated = labels.calibrate(
+        calibrated = sampling.calibrate(
             tf.constant(arrays["probabilities"]), tf.constant(arrays[f"{task}/ratio"])
         )
         np.testing.assert_allclose(
@@ -436,5 +437,5 @@ def test_an_id_outside_its_table(bad):
 
 def test_task_names_without_dots_and_back():
     name = "recap.engagement.is_favorited"
-    assert labels.identifier(name) == "recap__engagement__is_favorited"
-    assert labels.task_name(labels.identifier(name)) == name
+    assert identifier(name) == "recap__engagement__is_favorited"
+    assert task_name(identifier(name)) == name

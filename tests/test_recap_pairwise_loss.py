@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.losses import MultiTaskLoss
-from recap_tf.pairwise_loss import PairwiseLogistic
-from recap_tf.pointwise_loss import CrossEntropy
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
+from recap_tf.losses.pairwise_loss import PairwiseLogistic
+from recap_tf.losses.pointwise_loss import CrossEntropy
 
 TASKS = ["a", "b"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.losses import MultiTaskLoss
-from recap_tf.pointwise_loss import CrossEntropy, FocalLoss
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
+from recap_tf.losses.pointwise_loss import CrossEntropy, FocalLoss
 
 TASKS = ["a", "b"]
 LABELS = np.array([[1, 0], [0, 1], [1, 1]], np.float32)

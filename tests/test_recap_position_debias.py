@@ -7,14 +7,14 @@ import tf_keras as keras
 from sklearn.metrics import roc_auc_score
 
 from recap_tf import settings
-from recap_tf.building import build_model
-from recap_tf.core import config
-from recap_tf.embeddings import SmallEmbeddings
-from recap_tf.features import Log1pAbs
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel, create_ranking_model
-from recap_tf.position_debias import PositionDebias
-from recap_tf.schema import Feature, write_schema
+from recap_tf.core.config import gin_config
+from recap_tf.data.schema import Feature, write_schema
+from recap_tf.model.mlp import MLP
+from recap_tf.model.position_debias import PositionDebias
+from recap_tf.model.preprocessors import Log1pAbs
+from recap_tf.model.ranking_model import RankingModel, create_ranking_model
+from recap_tf.model.small_embeddings import SmallEmbeddings
+from recap_tf.training.building import build_model
 
 PLACES = 20
 
@@ -370,7 +370,7 @@ def _build(folder, more: str) -> RankingModel:
         [Feature(*entry) for entry in [*entries, ("like", "int64_list", 1)]],
     )
     (folder / "ranker.gin").write_text(CONFIG + more)
-    config.load(str(folder / "ranker.gin"), roots=settings.ROOTS)
+    gin_config.load(str(folder / "ranker.gin"), roots=settings.ROOTS)
     return build_model(settings.Ranker())
 
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf import preprocess
-from recap_tf.labels import sampling_weights
-from recap_tf.preprocess import (
+from recap_tf.data import preprocess_steps
+from recap_tf.data.preprocess_steps import (
     DownCast,
     DownsampleNegatives,
     ExtractFeatures,
     RectifyLabels,
     TruncateAndSlice,
 )
+from recap_tf.data.sampling import sampling_weights
 
 
 def _batch(features=None, labels=((0,), (1,)), weights=None):
@@ -25,7 +25,9 @@ def _batch(features=None, labels=((0,), (1,)), weights=None):
 def test_golden_mask_mantissa(golden):
     arrays = golden("data_mask_mantissa")
     for name in set(arrays) - {"x"}:
-        masked = preprocess.mask_mantissa(tf.constant(arrays["x"]), int(name[12:]))
+        masked = preprocess_steps.mask_mantissa(
+            tf.constant(arrays["x"]), int(name[12:])
+        )
         np.testing.assert_array_equal(
             masked.numpy().view(np.int32), arrays[name].view(np.int32), err_msg=name
         )
@@ -153,9 +155,9 @@ def test_steps_run_in_their_own_order():
         TruncateAndSlice(),
         DownsampleNegatives(batch_multiplier=2, engagements=[]),
     ]
-    assert preprocess.in_order(steps) == steps[::-1]
+    assert preprocess_steps.in_order(steps) == steps[::-1]
     with pytest.raises(ValueError, match="TruncateAndSlice more than once"):
-        preprocess.in_order([TruncateAndSlice(), TruncateAndSlice()])
+        preprocess_steps.in_order([TruncateAndSlice(), TruncateAndSlice()])
 
 
 FEATURES = {"continuous": [[1.0, 2.0]], "binary": [[1]], "at": [[5]]}
@@ -205,11 +207,11 @@ FEATURES = {"continuous": [[1.0, 2.0]], "binary": [[1]], "at": [[5]]}
             r"'continuous' for a time in ms, one int64. Received: float32 of .*1, 2",
         ),
         (
-            lambda batch: preprocess.mask_features(batch[0], {"binary": 3}),
+            lambda batch: preprocess_steps.mask_features(batch[0], {"binary": 3}),
             r"masked_mantissa_bits\['binary'\] must be a feature of floats.*int32",
         ),
         (
-            lambda batch: preprocess.mask_features(batch[0], {"x": 3}),
+            lambda batch: preprocess_steps.mask_features(batch[0], {"x": 3}),
             "masked_mantissa_bits names the feature 'x', which is not read",
         ),
         (

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.record_checks import (
+from recap_tf.data.record_checks import (
     RecordFault,
     checked_batches,
     first_fault,
     inferred_schema,
 )
-from recap_tf.record_writer import serialize_examples
-from recap_tf.schema import Feature, Schema
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.data.schema import Feature, Schema
 
 SCHEMA = Schema(
     [

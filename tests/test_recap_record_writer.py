@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.record_writer import open_record_files, part_paths, serialize_examples
+from recap_tf.data.record_writer import (
+    open_record_files,
+    part_paths,
+    serialize_examples,
+)
 
 
 def feature_of(record: bytes, name: str = "x") -> list | None:

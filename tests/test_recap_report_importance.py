@@ -5,14 +5,14 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
-from recap_tf.columns import BinaryColumn, Columns, IdColumn
+from recap_tf.conversion.columns import BinaryColumn, Columns, IdColumn
 from recap_tf.conversion.numeric_statistics import NumericColumn
-from recap_tf.input import Records
-from recap_tf.preprocess import TruncateAndSlice
+from recap_tf.data.preprocess_steps import TruncateAndSlice
+from recap_tf.data.record_batches import Records
+from recap_tf.data.schema import Feature, write_schema
 from recap_tf.report.feature_groups import FeatureGroup, column_groups, whole_features
 from recap_tf.report.importance import PermutationImportance, placements
 from recap_tf.report.row_sample import RowSample, as_tensors
-from recap_tf.schema import Feature, write_schema
 
 
 def test_placements_average_to_the_auroc():

@@ -15,9 +15,9 @@ import tensorflow as tf
 from recap_tf import evaluate, train
 from recap_tf.core import files
 from recap_tf.core.command import UserError
-from recap_tf.record_writer import serialize_examples
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.data.schema import Feature, write_schema
 from recap_tf.report import page_file
-from recap_tf.schema import Feature, write_schema
 
 ROWS = 1200
 # All that HTML, SVG and matplotlib's formulas could stumble over.

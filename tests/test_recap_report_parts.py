@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.logs import Logs
-from recap_tf.evaluation_report import Measured
+from recap_tf.core.training.logs import Logs
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.data.schema import Feature, Schema
+from recap_tf.evaluation.evaluation_report import Measured
 from recap_tf.inspection.survey import summarize
-from recap_tf.record_writer import serialize_examples
 from recap_tf.report import report_rows, report_writer
 from recap_tf.report.curves import Scored
 from recap_tf.report.curves_section import task_curves
@@ -20,7 +21,6 @@ from recap_tf.report.markup import Markup, element, number_cell, share_cell, wit
 from recap_tf.report.report_rows import ReportRow
 from recap_tf.report.training_logs import read_runs, save_dir_of
 from recap_tf.report.training_section import training_section
-from recap_tf.schema import Feature, Schema
 
 
 def test_text_and_attributes_are_escaped_and_markup_is_not():

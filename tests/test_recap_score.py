@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.features import Log1pAbs
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel
-from recap_tf.score import check_score_weights, weighted_score
+from recap_tf.model.mlp import MLP
+from recap_tf.model.preprocessors import Log1pAbs
+from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.score import check_score_weights, weighted_score
 
 
 def test_weighted_score_by_hand():

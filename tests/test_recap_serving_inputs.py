@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
-from recap_tf.serving_inputs import RankInputs, padded_specs
+from recap_tf.exporting.inputs import RankInputs, padded_specs
 
 SPECS = {
     "user": tf.TensorSpec([None, 2], tf.float32),

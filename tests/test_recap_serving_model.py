@@ -20,20 +20,26 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from recap_tf import export, serving_variants, settings, train
-from recap_tf import input as records_input
-from recap_tf.building import build_model
-from recap_tf.core import checkpoints, config
+from recap_tf import export, settings, train
 from recap_tf.core.command import UserError
-from recap_tf.input import Mode, read_batches
-from recap_tf.record_writer import open_record_files, part_paths, serialize_examples
-from recap_tf.schema import Feature, write_schema
-from serving.flags import Flags
+from recap_tf.core.config import gin_config
+from recap_tf.core.training import checkpoints
+from recap_tf.data import record_batches
+from recap_tf.data.record_batches import Mode, read_batches
+from recap_tf.data.record_writer import (
+    open_record_files,
+    part_paths,
+    serialize_examples,
+)
+from recap_tf.data.schema import Feature, write_schema
+from recap_tf.exporting import variants
+from recap_tf.training.building import build_model
+from serving.api.warmup import warm_up
+from serving.fronts.flags import Flags
 from serving.limits import Limits
-from serving.saved_model import load_saved_model
+from serving.models.saved_model import load_saved_model
+from serving.models.version_files import VersionFiles
 from serving.server import Server
-from serving.version_files import VersionFiles
-from serving.warmup import warm_up
 
 LIMITS = Limits(tensor_bytes=1 << 20, memory_bytes=1 << 20)
 CONFIG = """
@@ -344,7 +350,7 @@ def test_a_variant_says_what_it_changes(
 def _ranker(trained, tmp_path, more: str = "") -> settings.Ranker:
     path = tmp_path / "ranker.gin"
     path.write_text((trained / "ranker.gin").read_text() + more)
-    config.load(str(path), roots=settings.ROOTS)
+    gin_config.load(str(path), roots=settings.ROOTS)
     return settings.Ranker()
 
 
@@ -358,7 +364,7 @@ def test_the_bfloat16_variant_computes_what_training_in_bfloat16_does(
     keras.mixed_precision.set_global_policy("float32")
     for own, theirs in zip(mixed.variables, model.variables, strict=True):
         own.assign(theirs)
-    variant = serving_variants.make_variant("bfloat16", ranker, model)
+    variant = variants.make_variant("bfloat16", ranker, model)
     assert keras.mixed_precision.global_policy().name == "float32"
     data = read_batches(ranker.train_data, ranker.tasks, Mode.INFERENCE, 32)
     features = next(iter(data))
@@ -372,16 +378,16 @@ def test_the_bfloat16_variant_computes_what_training_in_bfloat16_does(
 def test_a_graph_cannot_hold_large_tables(trained, tmp_path):
     ranker = _ranker(trained, tmp_path, TABLES)
     with pytest.raises(UserError, match="--variant frozen cannot hold"):
-        serving_variants.make_variant("frozen", ranker, build_model(ranker))
+        variants.make_variant("frozen", ranker, build_model(ranker))
 
 
 def test_a_graph_cannot_hold_more_than_a_protobuf(trained, tmp_path, monkeypatch):
     ranker = _ranker(trained, tmp_path)
-    monkeypatch.setattr(serving_variants, "_MOST_BYTES", 1 << 10)
+    monkeypatch.setattr(variants, "_MOST_BYTES", 1 << 10)
     with pytest.raises(
         UserError, match=r"takes models of at most 0 MiB.*Received: 0 M"
     ):
-        serving_variants.make_variant("frozen", ranker, build_model(ranker))
+        variants.make_variant("frozen", ranker, build_model(ranker))
 
 
 def test_nothing_is_measured_without_a_validation_set(trained, tmp_path, capsys):
@@ -399,14 +405,14 @@ def test_a_frozen_ranker_keeps_the_epsilon_of_its_layer_norms(
     setting = f"epsilon = {epsilon}\n"
     text = (trained / "ranker.gin").read_text().replace("epsilon = 1e-5\n", setting)
     (tmp_path / "ranker.gin").write_text(text)
-    config.load(str(tmp_path / "ranker.gin"), roots=settings.ROOTS)
+    gin_config.load(str(tmp_path / "ranker.gin"), roots=settings.ROOTS)
     ranker = settings.Ranker()
     model = build_model(ranker)
     checkpoints.restore_model(
         checkpoints.choose_checkpoint(str(trained / "run")), model
     )
-    specs = records_input.feature_specs(ranker.train_data)
-    frozen = serving_variants.FrozenRanker(model, specs)
+    specs = record_batches.feature_specs(ranker.train_data)
+    frozen = variants.FrozenRanker(model, specs)
     data = read_batches(ranker.train_data, ranker.tasks, Mode.INFERENCE, 64)
     features = next(iter(data))
     np.testing.assert_allclose(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.slices import Slice
+from recap_tf.evaluation.slices import Slice
 
 
 def _mask(features, **settings):

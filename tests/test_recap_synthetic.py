@@ -11,21 +11,21 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from recap_tf import labels as task_labels
 from recap_tf import synthetic
-from recap_tf.evaluation_report import Measured
-from recap_tf.schema import VARIABLE, Feature, Schema
+from recap_tf.data import sampling
+from recap_tf.data.schema import VARIABLE, Feature, Schema
+from recap_tf.evaluation.evaluation_report import Measured
 from recap_tf.synthesis.examples import ExampleSource, label_names
 from recap_tf.synthesis.features import make_columns
 from recap_tf.synthesis.hidden_model import fit_hidden_model, sigmoid
 from recap_tf.synthesis.log import SyntheticLog, periods
-from recap_tf.synthetic_data import (
+from recap_tf.synthesis.record_sets import (
     SyntheticData,
     SyntheticSet,
     make_data,
     read_manifest,
 )
-from recap_tf.synthetic_sets import reached_lines
+from recap_tf.training.made_sets import reached_lines
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 TASKS = ["log.is_liked", "log.is_shared"]
@@ -228,9 +228,9 @@ def test_calibration_gives_the_same_probabilities_whatever_the_sampling():
     calibrated = []
     for rates in ({}, SAMPLED):
         (batch,) = source.draw(np.random.default_rng(3), 40, rates)
-        ratios = task_labels.calibration_ratios(source.labels, rates)
+        ratios = sampling.calibration_ratios(source.labels, rates)
         ratios = np.array([ratios[label] for label in source.labels])
-        calibrated.append(task_labels.calibrate(sigmoid(batch.logits), ratios))
+        calibrated.append(sampling.calibrate(sigmoid(batch.logits), ratios))
     np.testing.assert_allclose(calibrated[0], calibrated[1], rtol=1e-9)
 
 

@@ -5,17 +5,17 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.optimizers import Adam, GroupedOptimizer
-from recap_tf.dlrm import DLRM
-from recap_tf.embeddings import SmallEmbeddings
-from recap_tf.grad_norm import GradNorm
-from recap_tf.losses import MultiTaskLoss
-from recap_tf.mlp import MLP
-from recap_tf.model import RankingModel
-from recap_tf.pcgrad import PCGrad, projected
-from recap_tf.pointwise_loss import PointwiseLoss
-from recap_tf.task_balancing import TaskBalancing, UncertaintyWeighting
-from recap_tf.training_step import TrainingStep
+from recap_tf.core.optimizers.grouped import Adam, GroupedOptimizer
+from recap_tf.losses.grad_norm import GradNorm
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
+from recap_tf.losses.pcgrad import PCGrad, projected
+from recap_tf.losses.pointwise_loss import PointwiseLoss
+from recap_tf.losses.task_balancing import TaskBalancing, UncertaintyWeighting
+from recap_tf.model.dlrm import DLRM
+from recap_tf.model.mlp import MLP
+from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.small_embeddings import SmallEmbeddings
+from recap_tf.training.training_step import TrainingStep
 
 TASKS = ["a", "b", "c"]
 BATCH, WIDTH, HIDDEN = 6, 4, 3

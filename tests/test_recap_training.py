@@ -13,13 +13,14 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf import evaluate, export, settings, train
-from recap_tf import input as records_input
-from recap_tf.building import build_model
-from recap_tf.core import checkpoints, config
 from recap_tf.core.command import UserError
-from recap_tf.input import Mode, Shard, read_batches
-from recap_tf.training import Trainer
-from recap_tf.validation_sets import EvaluateSettings
+from recap_tf.core.config import gin_config
+from recap_tf.core.training import checkpoints
+from recap_tf.data import record_batches
+from recap_tf.data.record_batches import Mode, Shard, read_batches
+from recap_tf.evaluation.validation_sets import EvaluateSettings
+from recap_tf.training.building import build_model
+from recap_tf.training.trainer import Trainer
 
 TINY = str(pathlib.Path(__file__).parents[1] / "configs" / "recap_tiny.gin")
 TASK = "recap.engagement.is_favorited"
@@ -95,7 +96,7 @@ def _assert_same_state(first, second) -> None:
 
 def _load(arguments) -> settings.Ranker:
     values = [a.removeprefix("--set=") for a in arguments[2:]]
-    config.load(TINY, values, roots=settings.ROOTS)
+    gin_config.load(TINY, values, roots=settings.ROOTS)
     return settings.Ranker()
 
 
@@ -124,7 +125,7 @@ def test_the_whole_job(trained, capsys):
     assert report["sets"]["train"][TASK]["auroc"] > 0.6
     assert (folder / "models" / "1" / "saved_model.pb").exists()
     saved = folder / "run" / "checkpoints" / "step-00000060" / "config.gin"
-    config.load(str(saved), roots=settings.ROOTS)
+    gin_config.load(str(saved), roots=settings.ROOTS)
     assert settings.Ranker().tasks == ranker.tasks
     # A finished run does nothing.
     train.main(arguments)
@@ -219,7 +220,7 @@ np.savez(sys.argv[3], tasks=about["tasks"].numpy().astype("S"),
 
 def _serialized(ranker, count) -> tf.Tensor:
     """The records' bytes in the order in which they are read."""
-    dataset = records_input._serialized(
+    dataset = record_batches._serialized(
         ranker.train_data, Mode.INFERENCE, Shard(), seed=0
     )
     return next(iter(dataset.batch(count)))

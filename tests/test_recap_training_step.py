@@ -11,15 +11,15 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorflow.python.eager import context as tensorflow_context
 
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.embeddings import SmallEmbeddings
-from recap_tf.grad_norm import GradNorm
-from recap_tf.losses import MultiTaskLoss
-from recap_tf.model import RankingModel
-from recap_tf.pairwise_loss import PairwiseLogistic
-from recap_tf.pcgrad import PCGrad
-from recap_tf.task_balancing import UncertaintyWeighting
-from recap_tf.training_step import TrainingStep
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.losses.grad_norm import GradNorm
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
+from recap_tf.losses.pairwise_loss import PairwiseLogistic
+from recap_tf.losses.pcgrad import PCGrad
+from recap_tf.losses.task_balancing import UncertaintyWeighting
+from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.small_embeddings import SmallEmbeddings
+from recap_tf.training.training_step import TrainingStep
 
 ROOT = pathlib.Path(__file__).parents[1]
 TASKS = ["a", "b"]

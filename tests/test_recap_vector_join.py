@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from recap_tf import convert, engagement_edges, join_vectors
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import open_table, write_parquet
-from recap_tf.record_writer import open_record_files, serialize_examples
-from recap_tf.schema import Feature, read_schema, write_schema
+from recap_tf.core.row_files import open_table, write_parquet
+from recap_tf.data.record_writer import open_record_files, serialize_examples
+from recap_tf.data.schema import Feature, read_schema, write_schema
 
 WIDTH = 3
 

@@ -17,9 +17,9 @@ from served import (
     save_any,
 )
 
-from serving.batching import Batching, from_parameters
 from serving.errors import ServingError
-from serving.text_configs import BatchingParameters
+from serving.fronts.text_configs import BatchingParameters
+from serving.models.batching import Batching, from_parameters
 
 PREDICT = "/v1/models/m:predict"
 PAGE = "/monitoring/prometheus/metrics"

@@ -9,8 +9,8 @@ import tensorflow as tf
 from serving import compare
 from serving.client import CallError, Client, predict_request
 from serving.command import UserError
-from serving.differences import OutputDifference, ranks
-from serving.recording import Recorder
+from serving.tools.differences import OutputDifference, ranks
+from serving.tools.recording import Recorder
 
 
 def _added(*pairs) -> OutputDifference:

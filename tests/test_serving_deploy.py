@@ -14,13 +14,15 @@ import pytest
 import yaml
 from google.protobuf import text_format
 
-from serving import deploy, manifests, text_configs
-from serving.batching import from_parameters
+from serving import deploy
 from serving.client import Client
 from serving.command import UserError
-from serving.deployment import Deployment
-from serving.flags import parse_flags
+from serving.fronts import text_configs
+from serving.fronts.flags import parse_flags
+from serving.models.batching import from_parameters
 from serving.server import Server
+from serving.tools import manifests
+from serving.tools.deployment import Deployment
 
 # What of the compose specification these files use.
 _STRINGS = {"type": "array", "items": {"type": "string"}}

@@ -31,10 +31,10 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving import loader
-from serving.flags import Flags, parse_flags
-from serving.loader import Loader
-from serving.saved_model import load_saved_model
+from serving.fronts.flags import Flags, parse_flags
+from serving.models import loader
+from serving.models.loader import Loader
+from serving.models.saved_model import load_saved_model
 
 AVAILABLE = 30
 PREDICT = "/v1/models/m:predict"

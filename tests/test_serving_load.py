@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from load_fakes import Fake, made_load, made_pool
 
-from serving import load, load_worker, loadtest
+from serving import loadtest
 from serving.command import UserError
 from serving.connection import Connection
-from serving.load import run_load
-from serving.load_worker import poisson_times
+from serving.tools import load, load_worker
+from serving.tools.load import run_load
+from serving.tools.load_worker import poisson_times
 
 
 def test_arrivals_are_poisson():
@@ -168,10 +169,12 @@ def test_a_process_that_dies_is_noticed(monkeypatch):
 
 
 def test_the_processes_do_without_tensorflow():
-    code = "import sys, serving.load_worker, serving.connection; print(*sys.modules)"
+    code = (
+        "import sys, serving.tools.load_worker, serving.connection; print(*sys.modules)"
+    )
     root = os.path.dirname(os.path.dirname(os.path.abspath(loadtest.__file__)))
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, check=True
     )
-    assert b" serving.load_worker " in found.stdout
+    assert b" serving.tools.load_worker " in found.stdout
     assert b" tensorflow" not in found.stdout

@@ -27,11 +27,11 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import priority, program
 from serving.errors import ServingError
-from serving.loader import Loader
-from serving.saved_model import SavedModel
-from serving.version_files import VersionFiles
+from serving.models import priority, program
+from serving.models.loader import Loader
+from serving.models.saved_model import SavedModel
+from serving.models.version_files import VersionFiles
 
 START, LOADING, AVAILABLE, END = 10, 20, 30, 50
 _ALL = "model_version_policy { all {} }"
@@ -52,7 +52,7 @@ def imports(monkeypatch):
         made.append(1)
         return make(*arguments)
 
-    monkeypatch.setattr("serving.saved_model.import_program", note)
+    monkeypatch.setattr("serving.models.saved_model.import_program", note)
     return made
 
 
@@ -462,7 +462,8 @@ def test_variables_are_read_behind_requests(base, monkeypatch):
     save(base / "1", 1.0)
     niced = []
     monkeypatch.setattr(
-        "serving.saved_model.run_behind_requests", lambda run: niced.append(run())
+        "serving.models.saved_model.run_behind_requests",
+        lambda run: niced.append(run()),
     )
     model = _load(Loader(_run), base / "1")
     assert len(niced) == 1

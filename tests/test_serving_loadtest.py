@@ -10,13 +10,14 @@ import tensorflow as tf
 from load_fakes import Fake, made_load, made_outcome
 from tensorflow_serving.apis import predict_pb2
 
-from serving import load_report, loadtest, request_pool
-from serving.capacity import Limits, find_capacity
+from serving import loadtest
 from serving.client import Client, predict_request
 from serving.command import UserError
-from serving.load import Load
-from serving.memory_log import MemoryLog, resident_bytes
-from serving.recording import Recorder
+from serving.tools import load_report, request_pool
+from serving.tools.capacity import Limits, find_capacity
+from serving.tools.load import Load
+from serving.tools.memory_log import MemoryLog, resident_bytes
+from serving.tools.recording import Recorder
 
 
 def test_percentiles_are_of_answered_requests():

@@ -5,8 +5,9 @@ import gc
 import pytest
 from served import running, save
 
-from serving import loader, memory
-from serving.saved_model import load_saved_model
+from serving import memory
+from serving.models import loader
+from serving.models.saved_model import load_saved_model
 
 
 def test_garbage_is_looked_for_again_when_the_last_load_has_ended():

@@ -25,7 +25,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.loader import Loader
+from serving.models.loader import Loader
 
 START, LOADING, AVAILABLE = 10, 20, 30
 

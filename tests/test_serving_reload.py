@@ -20,8 +20,8 @@ from served import (
 )
 from tensorflow_serving.apis import model_management_pb2, model_pb2
 
-from serving import models
 from serving import server as command
+from serving.models import models
 
 LOADING, AVAILABLE, END = 20, 30, 50
 ROW = {"instances": [[1, 2, 3]]}

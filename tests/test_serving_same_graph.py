@@ -8,8 +8,8 @@ import tensorflow as tf
 from served import save, save_computing, times
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import same_graph
-from serving.version_files import VersionFiles
+from serving.models import same_graph
+from serving.models.version_files import VersionFiles
 
 
 def _fingerprint(folder: pathlib.Path) -> bytes | None:

@@ -10,8 +10,8 @@ from served import Code, answer, fails, predicting, request, rest, running, save
 from tensorflow.core.protobuf.saver_pb2 import SaverDef
 from tensorflow_serving.apis import predict_pb2
 
-from serving.saved_model import load_saved_model
-from serving.version_files import VersionFiles
+from serving.models.saved_model import load_saved_model
+from serving.models.version_files import VersionFiles
 
 v1 = tf.compat.v1
 

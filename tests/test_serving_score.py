@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from serving import recording, rows, score
+from serving import score
 from serving.client import CallError
 from serving.command import UserError
+from serving.tools import recording, rows
 
 
 def _example(values) -> bytes:

@@ -20,10 +20,11 @@ from served import (
     wait_for,
 )
 
-from serving import loader, rest_codec
 from serving.errors import Code, ServingError
-from serving.loader import Loader
-from serving.versions import Version
+from serving.fronts import rest_codec
+from serving.models import loader
+from serving.models.loader import Loader
+from serving.models.versions import Version
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
 

@@ -13,7 +13,7 @@ from served import (
 )
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.loader import Loader
+from serving.models.loader import Loader
 
 AVAILABLE = 30
 

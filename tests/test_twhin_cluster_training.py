@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError
-from recap_tf.core.shard import Shard
+from recap_tf.core.training import checkpoints
+from recap_tf.core.training.shard import Shard
 from twhin_tf import evaluate, train
-from twhin_tf.cluster_training import ClusterTrainer
-from twhin_tf.edge_files import write_edges
-from twhin_tf.edges import Edges, read_edge_batches
-from twhin_tf.graph import Graph, NodeType, Relation, write_graph
-from twhin_tf.losses import SoftmaxLoss
-from twhin_tf.negatives import AllNodes
+from twhin_tf.graph.edge_batches import Edges, read_edge_batches
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import Graph, NodeType, Relation, write_graph
+from twhin_tf.model.losses import SoftmaxLoss
+from twhin_tf.model.negatives import AllNodes
+from twhin_tf.model.warm_start import WarmStart
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.warm_start import WarmStart
+from twhin_tf.training.cluster_training import ClusterTrainer
 
 TINY = pathlib.Path(__file__).parents[1] / "configs" / "twhin_tiny.gin"
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1"], "ps": ["c:1"]}

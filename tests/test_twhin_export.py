@@ -12,21 +12,26 @@ from google.protobuf import text_format
 from matplotlib.image import imread
 from tensorboard.plugins.projector import ProjectorConfig
 
-from recap_tf.core.pretrained import vector_chunks
-from twhin_tf.building import create_graph_embeddings
-from twhin_tf.comparators import Cosine
-from twhin_tf.entities import Entities, read_entities, vocabulary_path, write_entities
-from twhin_tf.exporting import ExportSettings, export_vectors
-from twhin_tf.graph import Graph, NodeType, Relation, with_inverses
-from twhin_tf.inverted_file import CellIndex, InvertedFile
-from twhin_tf.neighbours import exact_neighbours, recall
-from twhin_tf.plot import project
-from twhin_tf.product_quantization import (
+from recap_tf.core.embeddings.vocabulary import vector_chunks
+from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.exporting.inverted_file import CellIndex, InvertedFile
+from twhin_tf.exporting.neighbours import exact_neighbours, recall
+from twhin_tf.exporting.plot import project
+from twhin_tf.exporting.product_quantization import (
     ProductQuantization,
     quantize,
     read_quantized,
 )
+from twhin_tf.graph.entities import (
+    Entities,
+    read_entities,
+    vocabulary_path,
+    write_entities,
+)
+from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses
+from twhin_tf.model.comparators import Cosine
 from twhin_tf.settings import Embedder
+from twhin_tf.training.building import create_graph_embeddings
 
 USERS, TAGS, DIM = 30, 12, 8
 

@@ -6,15 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from recap_tf.core.command import UserError
-from twhin_tf.entities import (
+from twhin_tf.graph.entities import (
     Entities,
     fingerprint,
     read_entities,
     vocabulary_path,
     write_entities,
 )
-from twhin_tf.graph import Graph, NodeType, Relation, read_graph, with_inverses
-from twhin_tf.graph import write_graph as write
+from twhin_tf.graph.graph import Graph, NodeType, Relation, read_graph, with_inverses
+from twhin_tf.graph.graph import write_graph as write
 
 
 def graph(folder, **changes):

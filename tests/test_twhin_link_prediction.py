@@ -6,12 +6,17 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import write_parquet
-from twhin_tf.evaluation import EvaluateSettings, evaluate, format_report, summary
-from twhin_tf.graph import Graph, NodeType, Relation, with_inverses
-from twhin_tf.known_edges import KnownAnswers, read_known_answers
-from twhin_tf.link_prediction import Blocks, rank_edges
-from twhin_tf.popularity import Popularity
+from recap_tf.core.row_files import write_parquet
+from twhin_tf.evaluation.evaluation import (
+    EvaluateSettings,
+    evaluate,
+    format_report,
+    summary,
+)
+from twhin_tf.evaluation.known_edges import KnownAnswers, read_known_answers
+from twhin_tf.evaluation.link_prediction import Blocks, rank_edges
+from twhin_tf.evaluation.popularity import Popularity
+from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses
 
 ROWS = {"user": 9, "tag": 5}
 BASE = [

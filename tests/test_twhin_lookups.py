@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.core.row_optimizers import LazyAdam, SparseAdagrad, SparseSGD
-from recap_tf.core.shard import Shard
-from twhin_tf.building import create_graph_embeddings
-from twhin_tf.graph import Graph, NodeType, Relation
-from twhin_tf.lookups import Lookups, look_ahead
-from twhin_tf.losses import SoftmaxLoss
-from twhin_tf.model import EdgeObjective, Penalty
-from twhin_tf.negatives import (
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseAdagrad, SparseSGD
+from recap_tf.core.training.shard import Shard
+from twhin_tf.graph.graph import Graph, NodeType, Relation
+from twhin_tf.model.graph_embeddings import EdgeObjective, Penalty
+from twhin_tf.model.lookups import Lookups, look_ahead
+from twhin_tf.model.losses import SoftmaxLoss
+from twhin_tf.model.negatives import (
     GlobalNegatives,
     InBatchNegatives,
     SharedInBatchNegatives,
 )
-from twhin_tf.node_tables import NodeTable
-from twhin_tf.operators import ComplexDiagonal
+from twhin_tf.model.node_tables import NodeTable
+from twhin_tf.model.operators import ComplexDiagonal
 from twhin_tf.settings import Embedder
-from twhin_tf.tpu_step import TpuTrainingStep
-from twhin_tf.tpu_training import make_tables
-from twhin_tf.training_step import TrainingStep
+from twhin_tf.training.building import create_graph_embeddings
+from twhin_tf.training.tpu_step import TpuTrainingStep
+from twhin_tf.training.tpu_training import make_tables
+from twhin_tf.training.training_step import TrainingStep
 
 GRAPH = Graph(
     folder="nowhere",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from twhin_tf.losses import LogisticLoss, NegativeScores, SoftmaxLoss
+from twhin_tf.model.losses import LogisticLoss, NegativeScores, SoftmaxLoss
 
 POSITIVES = tf.constant([1.0, -1.0])
 SCORES = tf.constant([[0.0, 2.0], [1.0, -2.0]])

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from twhin_tf.edge_files import write_edges
-from twhin_tf.graph import Graph, NodeType, Relation, write_graph
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import Graph, NodeType, Relation, write_graph
 
 TRAINING = """
 import json, sys

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.row_optimizers import LazyAdam, SparseSGD
-from twhin_tf.comparators import Cosine, Dot
-from twhin_tf.graph import Graph, NodeType, Relation
-from twhin_tf.grouped_product import grouped_product
-from twhin_tf.losses import LogisticLoss, SoftmaxLoss
-from twhin_tf.model import EdgeObjective, GraphEmbeddings, Penalty
-from twhin_tf.negatives import GlobalNegatives, InBatchNegatives
-from twhin_tf.node_tables import NodeTable, NodeTables, own_rows
-from twhin_tf.operators import (
+from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseSGD
+from twhin_tf.graph.graph import Graph, NodeType, Relation
+from twhin_tf.model.comparators import Cosine, Dot
+from twhin_tf.model.graph_embeddings import EdgeObjective, GraphEmbeddings, Penalty
+from twhin_tf.model.grouped_product import grouped_product
+from twhin_tf.model.losses import LogisticLoss, SoftmaxLoss
+from twhin_tf.model.negatives import GlobalNegatives, InBatchNegatives
+from twhin_tf.model.node_tables import NodeTable, NodeTables, own_rows
+from twhin_tf.model.operators import (
     ComplexDiagonal,
     Diagonal,
     Identity,

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from twhin_tf.batch_draws import draw_places
-from twhin_tf.edge_batch import Batch
-from twhin_tf.graph import Graph, NodeType, Relation
-from twhin_tf.negatives import (
+from twhin_tf.graph.graph import Graph, NodeType, Relation
+from twhin_tf.model.batch_draws import draw_places
+from twhin_tf.model.edge_batch import Batch
+from twhin_tf.model.negatives import (
     AllNodes,
     GlobalNegatives,
     InBatchNegatives,
     SharedInBatchNegatives,
     known_pairs,
 )
-from twhin_tf.node_tables import NodeTable, NodeTables
+from twhin_tf.model.node_tables import NodeTable, NodeTables
 
 GRAPH = Graph(
     folder="nowhere",

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import checkpoints
-from twhin_tf.edge_files import write_edges
-from twhin_tf.graph import Graph, NodeType, Relation, with_inverses, write_graph
-from twhin_tf.partitioned_checkpoints import read_partitions_state
+from recap_tf.core.training import checkpoints
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph
+from twhin_tf.training.partitioned_checkpoints import read_partitions_state
 
 # Neither is a multiple of 7: some partitions are a row shorter than others.
 USERS, ITEMS, PARTITIONS = 200, 50, 7

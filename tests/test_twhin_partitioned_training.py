@@ -10,28 +10,32 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError
-from recap_tf.core.row_optimizers import LazyAdam, RowWiseAdagrad, SparseAdagrad
-from recap_tf.core.stopping import Stop
-from twhin_tf.edge_files import write_edges
-from twhin_tf.edges import Edges
-from twhin_tf.evaluation import EvaluateSettings, evaluate
-from twhin_tf.exporting import ExportSettings, export_vectors
-from twhin_tf.graph import Graph, NodeType, Relation, with_inverses, write_graph
-from twhin_tf.losses import SoftmaxLoss
-from twhin_tf.negatives import AllNodes, GlobalNegatives
-from twhin_tf.node_tables import NodeTable
-from twhin_tf.partition_buffer import PartitionBuffer
-from twhin_tf.partitioned_checkpoints import (
+from recap_tf.core.optimizers.row_optimizers import (
+    LazyAdam,
+    RowWiseAdagrad,
+    SparseAdagrad,
+)
+from recap_tf.core.training import checkpoints
+from recap_tf.core.training.stopping import Stop
+from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate
+from twhin_tf.evaluation.query_groups import ModelScorer
+from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.graph.edge_batches import Edges
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph
+from twhin_tf.model.losses import SoftmaxLoss
+from twhin_tf.model.negatives import AllNodes, GlobalNegatives
+from twhin_tf.model.node_tables import NodeTable
+from twhin_tf.partitions.partition_buffer import PartitionBuffer
+from twhin_tf.partitions.partition_layout import Partitions
+from twhin_tf.settings import Embedder, TrainSettings
+from twhin_tf.training.partitioned_checkpoints import (
     load_partitioned,
     read_partitions_state,
 )
-from twhin_tf.partitioned_training import PartitionedTrainer
-from twhin_tf.partitions import Partitions
-from twhin_tf.query_groups import ModelScorer
-from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training import Trainer
+from twhin_tf.training.partitioned_training import PartitionedTrainer
+from twhin_tf.training.trainer import Trainer
 
 USERS, ITEMS, COMMUNITIES = 480, 120, 6
 ADAGRAD = functools.partial(SparseAdagrad, initial_accumulator_value=1e-6)

@@ -7,15 +7,15 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
-from twhin_tf import partition_buffer, partition_files, partitioned_edges
-from twhin_tf.edge_files import write_edges
-from twhin_tf.edges import Edges
-from twhin_tf.graph import Graph, NodeType, Relation, with_inverses
-from twhin_tf.partition_buffer import VECTOR, PartitionBuffer
-from twhin_tf.partition_files import PartitionFiles, RowFormat
-from twhin_tf.partition_order import visits
-from twhin_tf.partitioned_edges import PartitionedEdges, PieceBatches
-from twhin_tf.partitions import Layout, Partitions
+from twhin_tf.graph.edge_batches import Edges
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses
+from twhin_tf.partitions import partition_buffer, partition_files, partitioned_edges
+from twhin_tf.partitions.partition_buffer import VECTOR, PartitionBuffer
+from twhin_tf.partitions.partition_files import PartitionFiles, RowFormat
+from twhin_tf.partitions.partition_layout import Layout, Partitions
+from twhin_tf.partitions.partition_order import visits
+from twhin_tf.partitions.partitioned_edges import PartitionedEdges, PieceBatches
 
 
 def make_graph(folder="nowhere", users=10, items=7, inverse=False) -> Graph:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from recap_tf.core.command import UserError
-from twhin_tf.community_model import CommunityRelation, Nodes
-from twhin_tf.edges import Edges, read_edges
-from twhin_tf.entities import read_entities
+from twhin_tf.graph.edge_batches import Edges, read_edges
+from twhin_tf.graph.entities import read_entities
+from twhin_tf.synthesis.community_model import CommunityRelation, Nodes
+from twhin_tf.synthesis.synthetic_graph import SyntheticGraph, make_graph
 from twhin_tf.synthetic import main
-from twhin_tf.synthetic_graph import SyntheticGraph, make_graph
 
 SETTINGS = {
     "nodes": {"user": 2000, "item": 500},

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import checkpoints, config
 from recap_tf.core.command import UserError
-from twhin_tf import settings, tpu_training, train
-from twhin_tf.edge_files import write_edges
-from twhin_tf.graph import (
+from recap_tf.core.config import gin_config
+from recap_tf.core.training import checkpoints
+from twhin_tf import settings, train
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import (
     Graph,
     NodeType,
     Relation,
@@ -20,8 +21,9 @@ from twhin_tf.graph import (
     with_inverses,
     write_graph,
 )
-from twhin_tf.lookups import look_ahead
-from twhin_tf.trained import load_model
+from twhin_tf.model.lookups import look_ahead
+from twhin_tf.training import tpu_training
+from twhin_tf.training.trained import load_model
 
 CONFIG = """
 include "twhin_tf/graph.gin"
@@ -267,7 +269,7 @@ def test_two_replicas_train_one_set_of_tables(folder):
     # Of a mirrored layer, the host still saves plain tables.
     (path,) = checkpoints.list_checkpoints(str(folder / "run"))[-1:]
     given = [f"twhin.train.save_dir={str(folder / 'run')!r}"]
-    config.load(str(folder / "graph.gin"), given, roots=settings.ROOTS)
+    gin_config.load(str(folder / "graph.gin"), given, roots=settings.ROOTS)
     model = load_model(path, settings.Embedder(), read_graph(str(folder)))
     assert model.tables["user"].shape == (30, 8)
 

@@ -13,25 +13,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import checkpoints, config
 from recap_tf.core.command import UserError
-from twhin_tf import settings, train, trained
-from twhin_tf.building import (
-    count_degrees,
-    create_graph_embeddings,
-    relation_weights,
-)
-from twhin_tf.edge_files import write_edges
-from twhin_tf.edges import Edges, read_edges
-from twhin_tf.evaluation import EvaluateSettings
-from twhin_tf.exporting import ExportSettings
-from twhin_tf.graph import (
+from recap_tf.core.config import gin_config
+from recap_tf.core.training import checkpoints
+from twhin_tf import settings, train
+from twhin_tf.evaluation.evaluation import EvaluateSettings
+from twhin_tf.exporting.exporting import ExportSettings
+from twhin_tf.graph.edge_batches import Edges, read_edges
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import (
     Graph,
     NodeType,
     Relation,
     read_graph,
     with_inverses,
     write_graph,
+)
+from twhin_tf.training import trained
+from twhin_tf.training.building import (
+    count_degrees,
+    create_graph_embeddings,
+    relation_weights,
 )
 
 USERS, POSTS = 60, 40
@@ -360,13 +362,13 @@ def test_rows_of_a_type_without_a_relation_stay_as_they_are(folder, capsys):
 
 def test_inverses_weigh_what_their_relation_weighs(folder):
     given = ["twhin.embedder.relation_weights={'like': 2.0, 'follow/inverse': 3.0}"]
-    config.load(str(folder / "graph.gin"), given, roots=settings.ROOTS)
+    gin_config.load(str(folder / "graph.gin"), given, roots=settings.ROOTS)
     weights = relation_weights(settings.Embedder(), read_graph(str(folder)))
     np.testing.assert_array_equal(weights, [2.0, 1.0, 2.0, 3.0])
 
 
 def test_degrees_count_turned_edges_on_the_other_side(folder):
-    config.load(str(folder / "graph.gin"), roots=settings.ROOTS)
+    gin_config.load(str(folder / "graph.gin"), roots=settings.ROOTS)
     graph = read_graph(str(folder))
     tables = create_graph_embeddings(settings.Embedder(), graph).node_tables
     edges = read_edges(Edges(), graph)

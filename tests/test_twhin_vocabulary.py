@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recap_tf.core import config
 from recap_tf.core.command import UserError
+from recap_tf.core.config import gin_config
 from twhin_tf import settings
-from twhin_tf.edges import Edges, read_edges
-from twhin_tf.entities import read_entities
-from twhin_tf.graph import read_graph
-from twhin_tf.hashing import hashes, mixed
+from twhin_tf.graph.edge_batches import Edges, read_edges
+from twhin_tf.graph.entities import read_entities
+from twhin_tf.graph.graph import read_graph
+from twhin_tf.graph.hashing import hashes, mixed
 from twhin_tf.vocabulary import main
 
 EDGES = [
@@ -213,15 +213,15 @@ def test_blocks_do_not_change_the_outcome(tmp_path, monkeypatch):
     edges = many()
     folder = convert(tmp_path, edges, "--split", "0.9,0.1")
     before = (folder / "train" / "edges-00000.parquet").read_bytes()
-    monkeypatch.setattr("recap_tf.core.tables.CHUNK_ROWS", 70)
-    monkeypatch.setattr("twhin_tf.conversion.BLOCK_ROWS", 300)
-    monkeypatch.setattr("twhin_tf.entity_counts._PENDING", 10)
+    monkeypatch.setattr("recap_tf.core.row_files.CHUNK_ROWS", 70)
+    monkeypatch.setattr("twhin_tf.conversion.conversion.BLOCK_ROWS", 300)
+    monkeypatch.setattr("twhin_tf.graph.entity_counts._PENDING", 10)
     convert(tmp_path, edges, "--split", "0.9,0.1", "--overwrite")
     assert (folder / "train" / "edges-00000.parquet").read_bytes() == before
 
 
 def test_large_sets_are_spread_over_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("twhin_tf.edge_buckets.EDGES_PER_BUCKET", 1000)
+    monkeypatch.setattr("twhin_tf.graph.edge_buckets.EDGES_PER_BUCKET", 1000)
     edges = many()
     folder = convert(tmp_path, edges)
     assert len(list((folder / "train").glob("*.parquet"))) == 4
@@ -265,7 +265,7 @@ def test_memory_does_not_grow_with_the_edges(tmp_path):
 
 def test_the_config_trains_on_the_graph(tmp_path):
     folder = convert(tmp_path, EDGES)
-    config.load(str(folder / "graph.gin"), roots=settings.ROOTS)
+    gin_config.load(str(folder / "graph.gin"), roots=settings.ROOTS)
     assert settings.Embedder().graph == str(folder)
     assert settings.TrainSettings().save_dir == str(folder / "run")
 
@@ -275,7 +275,7 @@ def test_the_config_trains_on_the_graph(tmp_path):
 )
 def test_the_config_has_negatives_for_both_ends(tmp_path, flag, sides):
     folder = convert(tmp_path, EDGES, flag)
-    config.load(str(folder / "graph.gin"), roots=settings.ROOTS)
+    gin_config.load(str(folder / "graph.gin"), roots=settings.ROOTS)
     assert [one.sides for one in settings.Embedder().negatives] == [sides]
 
 
@@ -334,7 +334,7 @@ def test_columns_that_cannot_be(tmp_path, columns, message):
 
 
 def test_numbers_that_turn_out_to_be_texts(tmp_path, monkeypatch):
-    monkeypatch.setattr("recap_tf.core.tables._HEAD_BYTES", 20)
+    monkeypatch.setattr("recap_tf.core.row_files._HEAD_BYTES", 20)
     (tmp_path / "e.csv").write_text("head,tail\n" + "1,2\n" * 9 + "1,x\n")
     flags = ["--columns", "head,tail"]
     with pytest.raises(UserError, match=r"row 10: column 'tail' must hold .*'x'"):

@@ -7,24 +7,24 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.core.row_optimizers import LazyAdam, SparseAdagrad
-from recap_tf.core.stopping import Stop
-from twhin_tf.building import create_graph_embeddings
-from twhin_tf.edge_files import write_edges
-from twhin_tf.edges import Edges, read_edges
-from twhin_tf.entities import Entities, vocabulary_path, write_entities
-from twhin_tf.graph import Graph, NodeType, Relation, write_graph
-from twhin_tf.losses import SoftmaxLoss
-from twhin_tf.negatives import GlobalNegatives
-from twhin_tf.node_tables import NodeTable
-from twhin_tf.old_vectors import OldVectors
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseAdagrad
+from recap_tf.core.training import checkpoints
+from recap_tf.core.training.stopping import Stop
+from twhin_tf.exporting.vectors import write_vectors
+from twhin_tf.graph.edge_batches import Edges, read_edges
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.entities import Entities, vocabulary_path, write_entities
+from twhin_tf.graph.graph import Graph, NodeType, Relation, write_graph
+from twhin_tf.model.losses import SoftmaxLoss
+from twhin_tf.model.negatives import GlobalNegatives
+from twhin_tf.model.node_tables import NodeTable
+from twhin_tf.model.warm_start import Drift, WarmStart
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training import Trainer
-from twhin_tf.vectors import write_vectors
-from twhin_tf.warm_start import Drift, WarmStart
+from twhin_tf.training.building import create_graph_embeddings
+from twhin_tf.training.old_vectors import OldVectors
+from twhin_tf.training.trainer import Trainer
 
 ADAGRAD = functools.partial(SparseAdagrad, initial_accumulator_value=1e-6)
 USERS, ITEMS, COMMUNITIES = 100, 40, 4

@@ -9,11 +9,12 @@ import posixpath
 import sys
 from collections.abc import Sequence
 
-from recap_tf.core import checkpoints, files
+from recap_tf.core import files
 from recap_tf.core.command import run_command
-from twhin_tf import trained
-from twhin_tf.evaluation import EvaluateSettings, evaluate, format_report
-from twhin_tf.query_groups import ModelScorer
+from recap_tf.core.training import checkpoints
+from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate, format_report
+from twhin_tf.evaluation.query_groups import ModelScorer
+from twhin_tf.training import trained
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,10 +8,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recap_tf.core import checkpoints, files
+from recap_tf.core import files
 from recap_tf.core.command import run_command
-from twhin_tf import trained
-from twhin_tf.exporting import ExportSettings, export_vectors
+from recap_tf.core.training import checkpoints
+from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.training import trained
 
 
 def main(argv: Sequence[str] | None = None) -> None:

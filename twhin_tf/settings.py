@@ -13,22 +13,23 @@ from typing import Literal
 import gin
 
 # Imported for their names in configs.
-from recap_tf.core import row_optimizers, schedules  # noqa: F401
-from recap_tf.core.optimizers import Optimizer
-from recap_tf.core.row_optimizers import SparseAdagrad
-from recap_tf.core.schedules import Schedule
-from recap_tf.core.strategy import StrategyName
-from twhin_tf import evaluation, exporting  # noqa: F401
-from twhin_tf.comparators import Dot
-from twhin_tf.edges import Edges
-from twhin_tf.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
-from twhin_tf.model import MaskKnown, Penalty
-from twhin_tf.negatives import AllNodes, InBatchNegatives, Negatives
-from twhin_tf.node_tables import NodeTable
-from twhin_tf.operators import Operator, Translation
-from twhin_tf.partitions import Partitions
-from twhin_tf.synthetic_graph import SyntheticGraph
-from twhin_tf.warm_start import WarmStart
+from recap_tf.core.optimizers import row_optimizers, schedules  # noqa: F401
+from recap_tf.core.optimizers.grouped import Optimizer
+from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
+from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.training.strategy import StrategyName
+from twhin_tf.evaluation import evaluation  # noqa: F401
+from twhin_tf.exporting import exporting  # noqa: F401
+from twhin_tf.graph.edge_batches import Edges
+from twhin_tf.model.comparators import Dot
+from twhin_tf.model.graph_embeddings import MaskKnown, Penalty
+from twhin_tf.model.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
+from twhin_tf.model.negatives import AllNodes, InBatchNegatives, Negatives
+from twhin_tf.model.node_tables import NodeTable
+from twhin_tf.model.operators import Operator, Translation
+from twhin_tf.model.warm_start import WarmStart
+from twhin_tf.partitions.partition_layout import Partitions
+from twhin_tf.synthesis.synthetic_graph import SyntheticGraph
 
 ROOTS = ("twhin.embedder", "twhin.train", "twhin.evaluate", "twhin.export")
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from recap_tf.core.command import UserError, run_command
-from twhin_tf.synthetic_graph import SyntheticGraph, make_graph
+from twhin_tf.synthesis.synthetic_graph import SyntheticGraph, make_graph
 
 _NODES = {"user": 424_241, "tweet": 72_543}
 _RELATIONS = {

@@ -8,36 +8,36 @@ import sys
 from collections.abc import Sequence
 
 import twhin_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
-from recap_tf.core import config
-from recap_tf.core.cluster import read_task, serve
 from recap_tf.core.command import run_command
-from recap_tf.core.stopping import catch_signals
-from recap_tf.core.strategy import PARAMETER_SERVER
+from recap_tf.core.config import gin_config
+from recap_tf.core.training.cluster import read_task, serve
+from recap_tf.core.training.stopping import catch_signals
+from recap_tf.core.training.strategy import PARAMETER_SERVER
 from twhin_tf import settings
-from twhin_tf.after_training import finish
-from twhin_tf.cluster_training import ClusterTrainer
-from twhin_tf.disk_tables import refuse_whole_tables
-from twhin_tf.exporting import ExportSettings
-from twhin_tf.graph import read_graph
-from twhin_tf.partitioned_training import PartitionedTrainer, peak_megabytes
-from twhin_tf.synthetic_graph import make_graph
-from twhin_tf.tpu_training import TpuTrainer
-from twhin_tf.trained import load_model
-from twhin_tf.training import Trainer, say
+from twhin_tf.exporting.exporting import ExportSettings
+from twhin_tf.graph.graph import read_graph
+from twhin_tf.partitions.disk_tables import refuse_whole_tables
+from twhin_tf.synthesis.synthetic_graph import make_graph
+from twhin_tf.training.after_training import finish
+from twhin_tf.training.cluster_training import ClusterTrainer
+from twhin_tf.training.partitioned_training import PartitionedTrainer, peak_megabytes
+from twhin_tf.training.tpu_training import TpuTrainer
+from twhin_tf.training.trained import load_model
+from twhin_tf.training.trainer import Trainer, say
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m twhin_tf.train", description="Trains graph embeddings."
     )
-    config.add_arguments(parser)
+    gin_config.add_arguments(parser)
     parser.add_argument(
         "--debug",
         action="store_true",
         help="run one plain eager step at a time, to step through with a debugger",
     )
     arguments = parser.parse_args(argv)
-    config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
+    gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     embedder, train = settings.Embedder(), settings.TrainSettings()
     if train.strategy == PARAMETER_SERVER:
         task = read_task()
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         kind = ClusterTrainer
         if export.folder and export.takes_tables_whole:
             refuse_whole_tables(f'twhin.train.strategy = "{PARAMETER_SERVER}"')
-    trainer = kind(embedder, train, config.operative(), eager=arguments.debug)
+    trainer = kind(embedder, train, gin_config.operative(), eager=arguments.debug)
     trained = trainer.model.node_tables.trained
     for name, table in trainer.model.tables.items():
         note = "" if name in trained else ", in no relation: they stay as they are"

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recap_tf.core.tables import kind_of, plain
+from recap_tf.core.row_files import kind_of, plain
 
 NULL_KEY = -1
 

@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 import tensorflow as tf
 
-from recap_tf.columns import read_columns, write_columns
+from recap_tf.conversion.columns import read_columns, write_columns
 from recap_tf.conversion.fitting import Fitted
 from recap_tf.conversion.vocabulary import read_vocabulary
 from recap_tf.core.command import UserError
-from recap_tf.schema import Feature, write_schema
+from recap_tf.data.schema import Feature, write_schema
 
 SCHEMA = "schema.json"
 COLUMNS = "columns.json"

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from recap_tf.conversion.column_values import BadValue, numbers, texts
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import kind_of
+from recap_tf.core.row_files import kind_of
 
 OPERATOR = re.compile(r"==|!=|>=|<=|>|<|=|\s+not\s+in\s*\(|\s+in\s*\(")
 # "7th and 8th grade" is one value: `and` joins only where a comparison follows.

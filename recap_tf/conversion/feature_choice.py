@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from recap_tf.conversion.impressions import Impressions
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import nearest
-from recap_tf.embeddings import STORED_EMBEDDINGS
+from recap_tf.core.row_files import nearest
+from recap_tf.model.small_embeddings import STORED_EMBEDDINGS
 
 ID_VALUES_AT_MOST = 64
 """A column of whole numbers with more different values is taken as a number."""

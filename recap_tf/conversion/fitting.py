@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow.compute as pc
 
-from recap_tf.columns import (
+from recap_tf.conversion.columns import (
     BinaryColumn,
     Columns,
     EmbeddingColumn,

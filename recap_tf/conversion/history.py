@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from recap_tf.conversion.column_values import texts
 from recap_tf.core import files
-from recap_tf.core.tables import open_table, write_parquet
+from recap_tf.core.row_files import open_table, write_parquet
 
 SMOOTHING = 20.0
 _ALL = "(all rows)"

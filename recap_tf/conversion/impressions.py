@@ -13,7 +13,7 @@ from recap_tf.conversion.history import History
 from recap_tf.conversion.label_expressions import Label
 from recap_tf.conversion.side_tables import Join, SideTable
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import TableFile
+from recap_tf.core.row_files import TableFile
 
 
 @dataclasses.dataclass(frozen=True)

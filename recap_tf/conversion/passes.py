@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from recap_tf.columns import Columns
 from recap_tf.conversion import data_folder, row_records
+from recap_tf.conversion.columns import Columns
 from recap_tf.conversion.expressions import Expression
 from recap_tf.conversion.feature_choice import FeatureChoice, choose
 from recap_tf.conversion.fitting import Fitted, fit
@@ -29,7 +29,7 @@ from recap_tf.conversion.report import print_features, print_split
 from recap_tf.conversion.side_tables import Join
 from recap_tf.core import files
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import find_tables
+from recap_tf.core.row_files import find_tables
 
 VALIDATION = "validation"
 

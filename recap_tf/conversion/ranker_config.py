@@ -2,9 +2,9 @@
 
 import json
 
-from recap_tf.columns import Columns
+from recap_tf.conversion.columns import Columns
 from recap_tf.conversion.row_records import schema_features
-from recap_tf.metric_choice import DEFAULT
+from recap_tf.metrics.metric_choice import DEFAULT
 
 VALIDATION_LINE = 'validation/Records.files = "{here}/validation-*.tfrecord.gz"'
 WITHOUT_VALIDATION = (

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from recap_tf.columns import Columns
 from recap_tf.conversion import data_folder
 from recap_tf.conversion.column_values import keys
+from recap_tf.conversion.columns import Columns
 from recap_tf.conversion.fitting import Fitted, numeric_values
 from recap_tf.conversion.history import History
 from recap_tf.conversion.impressions import Chunk, Impressions
 from recap_tf.conversion.vocabulary import Vocabulary
 from recap_tf.core.command import UserError
-from recap_tf.record_writer import serialize_examples
-from recap_tf.schema import Feature
+from recap_tf.data.record_writer import serialize_examples
+from recap_tf.data.schema import Feature
 
 # Values per serialized block: bounds the memory that laying out its bytes takes.
 _BLOCK_VALUES = 1 << 21

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from recap_tf.conversion.column_values import texts
 from recap_tf.core.command import UserError
-from recap_tf.core.tables import open_table
+from recap_tf.core.row_files import open_table
 
 
 @dataclasses.dataclass(frozen=True)

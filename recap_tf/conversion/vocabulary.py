@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from recap_tf.conversion.column_values import texts
-from recap_tf.core.tables import open_table, write_parquet
+from recap_tf.core.row_files import open_table, write_parquet
 
 
 class ValueCounts:

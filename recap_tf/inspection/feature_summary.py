@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from recap_tf.schema import VARIABLE, Feature
+from recap_tf.data.schema import VARIABLE, Feature
 
 COUNTED_VALUES = 10_000
 """Different values of a column are counted up to this number."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recap_tf.columns import Columns
+from recap_tf.conversion.columns import Columns
 from recap_tf.inspection.feature_summary import COUNTED_VALUES, FeatureSummary
 from recap_tf.inspection.survey import SplitSummary, column_names
 

@@ -10,16 +10,16 @@ from typing import Any
 import tensorflow as tf
 from tqdm import tqdm
 
-from recap_tf.columns import Columns
+from recap_tf.conversion.columns import Columns
 from recap_tf.core.command import UserError
-from recap_tf.inspection.feature_summary import FeatureSummary
-from recap_tf.record_checks import (
+from recap_tf.data.record_checks import (
     RecordBatch,
     RecordFault,
     checked_batches,
     wrong_label,
 )
-from recap_tf.schema import Feature, Schema
+from recap_tf.data.schema import Feature, Schema
+from recap_tf.inspection.feature_summary import FeatureSummary
 
 _RECORDS = re.compile(r".*\.(tfrecords?|gz)([.-].*)?")
 _NUMBERED = re.compile(r"(.+?)[-_.]\d+([-_.].*)?")

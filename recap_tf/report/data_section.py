@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from recap_tf.columns import Columns
+from recap_tf.conversion.columns import Columns
 from recap_tf.inspection.feature_summary import FeatureSummary
 from recap_tf.inspection.survey import SplitSummary, column_names
 from recap_tf.report.drawing import INK, MUTED, axes, chart, label, percent

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from recap_tf.columns import Columns
-from recap_tf.input import Records
+from recap_tf.conversion.columns import Columns
+from recap_tf.data.record_batches import Records
+from recap_tf.data.schema import Schema, read_schema
 from recap_tf.inspection.survey import SplitSummary, summarize
-from recap_tf.schema import Schema, read_schema
 
 
 def survey(

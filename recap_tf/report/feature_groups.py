@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from recap_tf import preprocess
-from recap_tf.columns import Columns
-from recap_tf.input import Records, raw_feature_specs
-from recap_tf.preprocess import TruncateAndSlice
+from recap_tf.conversion.columns import Columns
+from recap_tf.data import preprocess_steps
+from recap_tf.data.preprocess_steps import TruncateAndSlice
+from recap_tf.data.record_batches import Records, raw_feature_specs
 from recap_tf.report.row_sample import is_sparse
 
 _NAMED = ("continuous", "binary", "discrete")
@@ -86,7 +86,7 @@ def _places(
         for name in _NAMED
         if name in features and name in raw
     }
-    for step in preprocess.in_order(records.preprocess):
+    for step in preprocess_steps.in_order(records.preprocess):
         # The only step that moves columns.
         if isinstance(step, TruncateAndSlice):
             places = step.serve(places)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from recap_tf.model import RankingModel
+from recap_tf.model.ranking_model import RankingModel
 from recap_tf.report.markup import Markup, element, fold, number_cell, table, text_cell
 
 _PARTS = (

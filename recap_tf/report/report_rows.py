@@ -4,9 +4,9 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from recap_tf import metric_choice
-from recap_tf.evaluation_report import Measured, Report, common_prefix
-from recap_tf.slices import EVERYTHING
+from recap_tf.evaluation.evaluation_report import Measured, Report, common_prefix
+from recap_tf.evaluation.slices import EVERYTHING
+from recap_tf.metrics import metric_choice
 
 _NOTHING = Measured(math.nan)
 

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from recap_tf import labels
-from recap_tf.columns import read_columns_beside
-from recap_tf.core import checkpoints, config, files
+from recap_tf.conversion.columns import read_columns_beside
+from recap_tf.core import files
 from recap_tf.core.command import UserError, user_message
-from recap_tf.core.config_names import did_you_mean
-from recap_tf.evaluation_input import EvaluationBatch
-from recap_tf.evaluation_report import Report
+from recap_tf.core.config import gin_config
+from recap_tf.core.config.gin_names import did_you_mean
+from recap_tf.core.training import checkpoints
+from recap_tf.data import sampling
+from recap_tf.evaluation.evaluation_batches import EvaluationBatch
+from recap_tf.evaluation.evaluation_report import Report
+from recap_tf.evaluation.report_settings import ReportSettings
+from recap_tf.evaluation.validation_sets import ValidationSet
 from recap_tf.inspection.survey import SplitSummary
-from recap_tf.model import RankingModel
+from recap_tf.model.ranking_model import RankingModel
 from recap_tf.report import (
     data_section,
     importance_section,
@@ -39,11 +43,9 @@ from recap_tf.report.report_rows import (
     set_groups,
     short_names,
 )
-from recap_tf.report.report_settings import ReportSettings
 from recap_tf.report.row_sample import RowSample
 from recap_tf.report.training_logs import read_runs, save_dir_of
 from recap_tf.settings import Ranker
-from recap_tf.validation_sets import ValidationSet
 
 PAGE = "index.html"
 _BATCH_SIZE = 1024
@@ -213,7 +215,7 @@ class ReportWriter:
         trained = kept["probabilities"][:, task]
         stages = {"as trained": trained}
         if ratio != 1.0:
-            stages["sampling undone"] = labels.calibrate(trained, ratio)
+            stages["sampling undone"] = sampling.calibrate(trained, ratio)
         stages["calibrated"] = kept["calibrated_probabilities"][:, task]
         scored = {
             stage: Scored(kept["labels"][:, task], kept["weights"][:, task], predicted)
@@ -311,7 +313,7 @@ class ReportWriter:
         )
 
     def _config(self) -> dict[str, str]:
-        texts = {"Settings of this evaluation": config.operative()}
+        texts = {"Settings of this evaluation": gin_config.operative()}
         path = posixpath.join(self._checkpoint, "config.gin")
         if tf.io.gfile.exists(path):
             with tf.io.gfile.GFile(path) as file:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from recap_tf.core import checkpoints
+from recap_tf.core.training import checkpoints
 from recap_tf.report.curves import Curve
 
 Runs = dict[str, dict[str, Curve]]

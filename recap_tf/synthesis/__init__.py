@@ -6,5 +6,5 @@
     examples                   batches of examples, labels drawn from the log-odds
     report                     what a set of them holds, and how well it can be ranked
 
-`recap_tf.synthetic_data` writes them to files.
+`recap_tf.synthesis.record_sets` writes them to files.
 """

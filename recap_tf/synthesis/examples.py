@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from recap_tf.labels import SamplingRates
-from recap_tf.schema import Schema
+from recap_tf.data.sampling import SamplingRates
+from recap_tf.data.schema import Schema
 from recap_tf.synthesis.columns import Column, Requests, Values
 from recap_tf.synthesis.hidden_model import HiddenModel, sigmoid
 from recap_tf.synthesis.log import Period, SyntheticLog, draw_positions, draw_times

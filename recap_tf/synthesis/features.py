@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 
 import numpy as np
 
-from recap_tf.schema import VARIABLE, Feature, Schema
+from recap_tf.data.schema import VARIABLE, Feature, Schema
 from recap_tf.synthesis.columns import (
     Categories,
     Column,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import gin
 import numpy as np
 
-from recap_tf.record_files import DatedFolders
-from recap_tf.schema import Schema
+from recap_tf.data.record_files import DatedFolders
+from recap_tf.data.schema import Schema
 from recap_tf.synthesis.columns import Requests
 
 _MS_PER_HOUR = 3_600_000

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from recap_tf.core.auroc import weighted_auroc
-from recap_tf.labels import SamplingRates
+from recap_tf.data.sampling import SamplingRates
+from recap_tf.metrics.auroc import weighted_auroc
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

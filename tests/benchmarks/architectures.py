@@ -31,8 +31,8 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recap_tf import settings
-from recap_tf.core import config
 from recap_tf.core.command import UserError, run_command
+from recap_tf.core.config import gin_config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ARCHITECTURES = (
@@ -87,8 +87,8 @@ class Run:
 
     def folder(self) -> pathlib.Path:
         """Where the run is kept: another one when its settings are others."""
-        config.load(str(self.config_file()), self.overrides, roots=settings.ROOTS)
-        digest = hashlib.sha256(config.operative().encode()).hexdigest()[:8]
+        gin_config.load(str(self.config_file()), self.overrides, roots=settings.ROOTS)
+        digest = hashlib.sha256(gin_config.operative().encode()).hexdigest()[:8]
         return self.out / self.data / f"{self.architecture}-{digest}-{self.seed}"
 
     def command(self) -> list[str]:

@@ -20,11 +20,11 @@ import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 import categorical_set
 import numpy as np
 
-from recap_tf.core import checkpoints
 from recap_tf.core.command import UserError, run_command
-from recap_tf.evaluation import Evaluator
-from recap_tf.trained import load_trained
-from recap_tf.validation_sets import EvaluateSettings
+from recap_tf.core.training import checkpoints
+from recap_tf.evaluation.evaluator import Evaluator
+from recap_tf.evaluation.validation_sets import EvaluateSettings
+from recap_tf.training.trained import load_trained
 
 SIDES = ("left", "right")
 

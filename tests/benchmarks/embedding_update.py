@@ -19,17 +19,17 @@ import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 import numpy as np
 import tensorflow as tf
 
-from recap_tf.core.embedding_tables import EmbeddingTables
-from recap_tf.core.optimizers import Adam, GroupedOptimizer
-from recap_tf.core.row_optimizers import (
+from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
+from recap_tf.core.embeddings.table_spec import TableSpec
+from recap_tf.core.optimizers.grouped import Adam, GroupedOptimizer
+from recap_tf.core.optimizers.row_optimizers import (
     LazyAdam,
     RowWiseAdagrad,
     SparseAdagrad,
     SparseFTRL,
     SparseSGD,
 )
-from recap_tf.core.table_spec import TableSpec
-from recap_tf.mlp import MLP
+from recap_tf.model.mlp import MLP
 
 OPTIMIZERS = (SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL)
 BATCHES = 32

@@ -13,18 +13,18 @@ import time
 import tensorflow as tf
 
 from recap_tf import settings
-from recap_tf.building import build_model
-from recap_tf.core import config
-from recap_tf.input import Mode, read_batches
+from recap_tf.core.config import gin_config
+from recap_tf.data.record_batches import Mode, read_batches
+from recap_tf.training.building import build_model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    config.add_arguments(parser)
+    gin_config.add_arguments(parser)
     parser.add_argument("--steps", type=int, default=20, help="steps per turn")
     parser.add_argument("--turns", type=int, default=7, help="turns of each side")
     arguments = parser.parse_args()
-    config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
+    gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     ranker, batch_size = settings.Ranker(), settings.TrainSettings().batch_size
     model = build_model(ranker)
     optimizer = ranker.optimizer(model.parameter_groups())

@@ -23,15 +23,16 @@ import tensorflow as tf
 import tf_keras as keras
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recap_tf import record_files, settings
-from recap_tf.core import config
-from recap_tf.core.auroc import weighted_auroc
-from recap_tf.core.stopping import catch_signals
-from recap_tf.input import Mode, Records, read_batches
-from recap_tf.record_writer import open_record_files, part_paths
-from recap_tf.synthetic_sets import make_synthetic_data
-from recap_tf.training import Trainer
-from recap_tf.validation_sets import EvaluateSettings
+from recap_tf import settings
+from recap_tf.core.config import gin_config
+from recap_tf.core.training.stopping import catch_signals
+from recap_tf.data import record_files
+from recap_tf.data.record_batches import Mode, Records, read_batches
+from recap_tf.data.record_writer import open_record_files, part_paths
+from recap_tf.evaluation.validation_sets import EvaluateSettings
+from recap_tf.metrics.auroc import weighted_auroc
+from recap_tf.training.made_sets import make_synthetic_data
+from recap_tf.training.trainer import Trainer
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 Overrides = Sequence[str]
@@ -137,12 +138,12 @@ def main() -> None:
                 f"train/Records.files = '{data}/train-*'",
                 f"test/Records.files = '{data}/test-*'",
             ]
-            config.load(str(path), common, roots=settings.ROOTS)
+            gin_config.load(str(path), common, roots=settings.ROOTS)
             keep_a_tenth(settings.Ranker().train_data, "income", sampled)
         else:
             path, tables = CONFIGS / "recap_logs.gin", LOGS
             common = ["recap.train.steps = 400"]
-            config.load(str(path), common, roots=settings.ROOTS)
+            gin_config.load(str(path), common, roots=settings.ROOTS)
             ranker = settings.Ranker()
             make_synthetic_data(ranker, ranker.synthetic_data, print)
         known: dict[tuple[str, ...], list[dict[str, float]]] = {}
@@ -164,7 +165,7 @@ def main() -> None:
 def measure(path: pathlib.Path, overrides: Overrides, seed: int) -> dict[str, float]:
     """Trains one variant; its mean metrics over the tasks, on the first set."""
     with tempfile.TemporaryDirectory() as save_dir:
-        config.load(
+        gin_config.load(
             str(path),
             [
                 *overrides,
@@ -178,7 +179,7 @@ def measure(path: pathlib.Path, overrides: Overrides, seed: int) -> dict[str, fl
         ranker = settings.Ranker()
         keras.backend.clear_session()
         trainer = Trainer(
-            ranker, settings.TrainSettings(), EvaluateSettings(), config.operative()
+            ranker, settings.TrainSettings(), EvaluateSettings(), gin_config.operative()
         )
         with catch_signals(lambda text: print(text, file=sys.stderr)) as stop:
             trainer.run(stop)

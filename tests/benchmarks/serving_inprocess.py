@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from recap_tf.serving_inputs import RankInputs
+from recap_tf.exporting.inputs import RankInputs
 
 _SECONDS = 0.5
 """Least time of a measurement; small requests are repeated."""

@@ -40,11 +40,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.capacity import find_capacity
 from serving.client import Client
 from serving.memory import keep_freed_memory
-from serving.saved_model import load_saved_model
-from serving.version_files import VersionFiles
+from serving.models.saved_model import load_saved_model
+from serving.models.version_files import VersionFiles
+from serving.tools.capacity import find_capacity
 
 ROOT = pathlib.Path(__file__).parents[2]
 PORT = 8610

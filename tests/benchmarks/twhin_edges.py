@@ -21,8 +21,13 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from twhin_tf import synthetic, vocabulary
-from twhin_tf.edges import Edges, edges_per_epoch, read_edge_batches, read_edges
-from twhin_tf.graph import read_graph
+from twhin_tf.graph.edge_batches import (
+    Edges,
+    edges_per_epoch,
+    read_edge_batches,
+    read_edges,
+)
+from twhin_tf.graph.graph import read_graph
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 import recap_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
 from recap_tf.core.command import UserError, run_command
-from recap_tf.core.tables import open_table
+from recap_tf.core.row_files import open_table
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WITHOUT, WITH = "without vectors", "with TwHIN vectors"

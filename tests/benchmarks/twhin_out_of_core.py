@@ -17,7 +17,7 @@ import sys
 import time
 
 import twhin_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
-from twhin_tf.synthetic_graph import SyntheticGraph, make_graph
+from twhin_tf.synthesis.synthetic_graph import SyntheticGraph, make_graph
 
 CONFIG = """
 include "twhin_tf/graph.gin"

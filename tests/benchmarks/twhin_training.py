@@ -24,8 +24,8 @@ import twhin_tf  # noqa: F401
 import numpy as np
 import tensorflow as tf
 
-from twhin_tf.edge_files import write_edges
-from twhin_tf.graph import Graph, NodeType, Relation, write_graph
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.graph import Graph, NodeType, Relation, write_graph
 
 ROWS = (424_241, 72_543)
 RELATIONS = ("fav", "reply", "retweet", "magic_recs")

@@ -1,0 +1,125 @@
+"""DCN-V2: products of features of a chosen degree, beside or before an MLP."""
+
+import gin
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras as keras
+
+from recap_tf.model.layers import (
+    LayerOrFactory,
+    layer_config,
+    layer_from_config,
+    make_layer,
+)
+
+
+class _Cross(tfrs.layers.dcn.Cross):
+    """One cross layer whose matrix product computes in the layer's compute type."""
+
+    @property
+    def dtype(self):
+        # The parent hands this on to its dense layers. The weights' type alone would
+        # make them multiply in float32 under mixed_bfloat16.
+        return self._dtype_policy
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class DCN(keras.layers.Layer):
+    """Cross layers, alone, beside an MLP or before one, then an optional MLP.
+
+        x_{l+1}  = x_0 * (W_l x_l + b_l) + x_l             (eq. 1)
+                 | x_0 * (U_l (V_l^T x_l) + b_l) + x_l     with projection_dim (eq. 2)
+        alone:    output = output_mlp(x_L)
+        stacked:  output = output_mlp(mlp(x_L))
+        parallel: output = output_mlp(concat(x_L, mlp(x_0)))
+
+    x_0 is the input, L = poly_degree; x_L holds products of up to L + 1 features
+    (arXiv:2008.13535, section 3). Call: (batch, F) -> (batch, O), O the width of
+    the last of these parts that is there.
+
+    Args:
+        poly_degree: cross layers.
+        projection_dim: rank of every W, for wide inputs; below F / 2 it saves work.
+            None for full matrices.
+        mlp: the deep network, or a factory; none for crosses alone.
+        use_parallel: the MLP sees the input, beside the crosses; else it sees what
+            the crosses made of it.
+        output_mlp: the last network, or a factory; none for no such network.
+        diag_scale: added to the diagonal of every W; steadies low-rank crosses.
+        initializer: how the cross layers' kernels start.
+    """
+
+    def __init__(
+        self,
+        poly_degree: int = 3,
+        projection_dim: int | None = None,
+        mlp: LayerOrFactory | None = None,
+        use_parallel: bool = False,
+        output_mlp: LayerOrFactory | None = None,
+        diag_scale: float = 0.0,
+        initializer: str = "glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if poly_degree < 1:
+            raise ValueError(
+                f"DCN.poly_degree must be at least 1. Received: {poly_degree}"
+            )
+        if projection_dim is not None and projection_dim < 1:
+            raise ValueError(
+                "DCN.projection_dim must be at least 1, or None for full matrices. "
+                f"Received: {projection_dim}"
+            )
+        if diag_scale < 0:
+            raise ValueError(
+                f"DCN.diag_scale must not be negative. Received: {diag_scale}"
+            )
+        if use_parallel and mlp is None:
+            raise ValueError(
+                "DCN.use_parallel puts DCN.mlp beside the crosses, so it needs one. "
+                "Received: use_parallel=True, mlp=None"
+            )
+        self.settings = {
+            "poly_degree": poly_degree,
+            "projection_dim": projection_dim,
+            "use_parallel": use_parallel,
+            "diag_scale": diag_scale,
+            "initializer": initializer,
+        }
+        self.use_parallel = use_parallel
+        self.crosses = [
+            _Cross(
+                projection_dim=projection_dim,
+                diag_scale=diag_scale,
+                kernel_initializer=initializer,
+            )
+            for _ in range(poly_degree)
+        ]
+        self.mlp = make_layer(mlp)
+        self.output_mlp = make_layer(output_mlp)
+
+    def call(self, inputs, training=None):
+        x = inputs
+        for cross in self.crosses:
+            x = cross(inputs, x)
+        if self.mlp is not None:
+            deep = self.mlp(inputs if self.use_parallel else x, training=training)
+            x = tf.concat([x, deep], axis=-1) if self.use_parallel else deep
+        if self.output_mlp is not None:
+            x = self.output_mlp(x, training=training)
+        return x
+
+    def get_config(self):
+        return super().get_config() | {
+            **self.settings,
+            "mlp": layer_config(self.mlp),
+            "output_mlp": layer_config(self.output_mlp),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        inner = {
+            name: layer_from_config(config.pop(name)) for name in ("mlp", "output_mlp")
+        }
+        return cls(**inner, **config)

@@ -1,0 +1,152 @@
+"""Position debias: the place a post was shown at, in training only."""
+
+import gin
+import tensorflow as tf
+import tf_keras as keras
+
+from recap_tf.model.dropout import Dropout
+
+_MEMORY = 0.999  # of each step's counts of positions, at the next
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class PositionDebias(keras.layers.Layer):
+    """Embeds the position that a post was shown at; neutral where it is not known.
+
+        vector(k) = table[min(k, max_position)]
+        unknown   = sum_k share_k * vector(k)
+        output    = unknown with probability drop_probability, else vector(position)
+                    in training; unknown at any other time
+
+    share_k is how much of the training traffic was shown at k, lately. Posts in good
+    places get more clicks for it, and a model that is told the place need not explain
+    them by the post. Scored later at `unknown`, all posts stand at one and the same
+    average place, whatever position is sent.
+
+    What is dropped teaches the model the clicks as they were, place and all: it keeps
+    the served probabilities close to the traffic's, and brings part of the bias back.
+    0 removes most bias.
+
+    Call: (batch,) or (batch, columns) integers -> (batch, embedding_dim) float32.
+
+    Position as an input that is missing when serving: Zhao et al., "Recommending what
+    video to watch next", RecSys 2019, section 4.3. There, `unknown` is an input of its
+    own; the average needs no examples to learn from.
+
+    Args:
+        position_feature_index: the column of the feature that holds positions, counted
+            from 0, the best place. None of them negative.
+        feature: the feature that the model hands over; also an extra or an extracted
+            one.
+        max_position: larger positions count as this one.
+        embedding_dim: width of the output.
+        drop_probability: share of training examples whose position is hidden, in
+            [0, 1).
+        initializer: how the rows start.
+    """
+
+    def __init__(
+        self,
+        position_feature_index: int = 0,
+        feature: str = "discrete",
+        max_position: int = 256,
+        embedding_dim: int = 64,
+        drop_probability: float = 0.5,
+        initializer: str = "uniform",
+        **kwargs,
+    ):
+        super().__init__(**({"dtype": "float32"} | kwargs))
+        for name, value, least in (
+            ("position_feature_index", position_feature_index, 0),
+            ("max_position", max_position, 1),
+            ("embedding_dim", embedding_dim, 1),
+        ):
+            if value < least:
+                raise ValueError(
+                    f"PositionDebias.{name} must be at least {least}. Received: {value}"
+                )
+        if not 0.0 <= drop_probability < 1.0:
+            raise ValueError(
+                "PositionDebias.drop_probability must be in [0, 1). Received: "
+                f"{drop_probability}"
+            )
+        self.position_feature_index = position_feature_index
+        self.feature = feature
+        self.max_position = max_position
+        self.embedding_dim = embedding_dim
+        self.drop_probability = drop_probability
+        self.initializer = initializer
+        self.drop = Dropout(drop_probability, dtype="float32")
+
+    def _check(self, inputs) -> None:
+        if not inputs.dtype.is_integer:
+            raise ValueError(
+                "PositionDebias.feature must be a feature of integers. Received: "
+                f"{self.feature!r}, {inputs.dtype.name}"
+            )
+
+    def build(self, shape):
+        columns = shape[-1] if len(shape) == 2 else 1
+        if self.position_feature_index >= columns:
+            raise ValueError(
+                "PositionDebias.position_feature_index must be below the "
+                f"{columns} columns of `{self.feature}`. Received: "
+                f"{self.position_feature_index}"
+            )
+        rows = self.max_position + 1
+        self.table = self.add_weight(
+            "table", (rows, self.embedding_dim), initializer=self.initializer
+        )
+        # One example at each place to begin with, lest there be nothing to average.
+        self.seen = self.add_weight(
+            "seen",
+            (rows,),
+            initializer="ones",
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+        )
+        self.drop.build((None, 1))
+        super().build(shape)
+
+    def call(self, inputs, training=None):
+        self._check(inputs)
+        shares = self.seen / tf.reduce_sum(self.seen)
+        unknown = tf.linalg.matvec(self.table, shares, transpose_a=True)[tf.newaxis]
+        if not training:
+            return tf.repeat(unknown, tf.shape(inputs)[0], axis=0)
+        rows = self._rows(inputs)
+        counts = tf.math.unsorted_segment_sum(
+            tf.ones_like(rows, tf.float32), rows, self.max_position + 1
+        )
+        self.seen.assign(_MEMORY * self.seen + counts)
+        known = self.drop(tf.ones_like(rows, tf.float32)[:, tf.newaxis], training=True)
+        return tf.where(known > 0, tf.gather(self.table, rows), unknown)
+
+    def _rows(self, inputs) -> tf.Tensor:
+        """(batch,) the table's row of each example."""
+        positions = inputs
+        if len(inputs.shape) == 2:
+            positions = inputs[:, self.position_feature_index]
+        check = tf.debugging.Assert(
+            tf.reduce_all(positions >= 0),
+            [
+                "PositionDebias: positions are counted from 0; negative ones in column "
+                f"{self.position_feature_index} of `{self.feature}`:",
+                tf.boolean_mask(positions, positions < 0),
+            ],
+            summarize=5,
+        )
+        with tf.control_dependencies([check] if check is not None else []):
+            return tf.cast(tf.minimum(positions, self.max_position), tf.int32)
+
+    def get_config(self):
+        return super().get_config() | {
+            "position_feature_index": self.position_feature_index,
+            "feature": self.feature,
+            "max_position": self.max_position,
+            "embedding_dim": self.embedding_dim,
+            "drop_probability": self.drop_probability,
+            "initializer": self.initializer,
+        }

@@ -1,0 +1,67 @@
+"""GetModelMetadata, GetModelStatus and HandleReloadConfigRequest."""
+
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+)
+
+from serving.api.predict import answer_spec
+from serving.errors import invalid
+from serving.models.models import Models
+
+SIGNATURE_DEF = "signature_def"
+
+
+def get_model_metadata(
+    models: Models, request: get_model_metadata_pb2.GetModelMetadataRequest
+) -> get_model_metadata_pb2.GetModelMetadataResponse:
+    """The signatures of a model."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    if not request.metadata_field:
+        raise invalid(
+            "GetModelMetadataRequest must specify at least one metadata_field"
+        )
+    for field in request.metadata_field:
+        if field != SIGNATURE_DEF:
+            raise invalid(f"Metadata field {field} is not supported")
+    response = get_model_metadata_pb2.GetModelMetadataResponse()
+    with models.using(request.model_spec) as (model, version):
+        found = get_model_metadata_pb2.SignatureDefMap()
+        for key, signature in model.signatures.items():
+            found.signature_def[key].CopyFrom(signature.definition)
+    answer_spec(response.model_spec, request.model_spec, version, "")
+    response.metadata[SIGNATURE_DEF].Pack(found)
+    return response
+
+
+def get_model_status(
+    models: Models, request: get_model_status_pb2.GetModelStatusRequest
+) -> get_model_status_pb2.GetModelStatusResponse:
+    """The state of every version of a model, or of one."""
+    if not request.HasField("model_spec"):
+        raise invalid("Missing ModelSpec")
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in models.statuses(request.model_spec):
+        added = response.model_version_status.add(
+            version=status.version, state=int(status.state)
+        )
+        if status.error is not None:
+            added.status.error_code = status.error.code.value[0]
+            added.status.error_message = status.error.message
+    return response
+
+
+def reload_config(
+    models: Models, request: model_management_pb2.ReloadConfigRequest
+) -> model_management_pb2.ReloadConfigResponse:
+    """Serves the models of the request from now on, and no others."""
+    kind = request.config.WhichOneof("config")
+    if kind != "model_config_list":
+        raise invalid(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
+            "ModelConfigList is currently supported"
+        )
+    models.configure(list(request.config.model_config_list.config))
+    return model_management_pb2.ReloadConfigResponse()

@@ -1,0 +1,160 @@
+"""The calls of the API, counted and timed; gRPC and REST answer through it."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+from google.protobuf import message
+from tensorflow_serving.apis import model_pb2
+
+from serving.api import examples, metadata, predict
+from serving.errors import Code, ServingError, proper_error
+from serving.limits import Limits
+from serving.models.models import Models
+from serving.monitoring import Monitoring
+
+_INFERENCE = {"Predict", "Classify", "Regress", "MultiInference"}
+_STATUSES = {code: code.name for code in Code}  # An enum's name is a call.
+
+
+class Service:
+    """Answers requests of every kind.
+
+    Args:
+        models: what is served.
+        monitoring: counts and times.
+        as_content: outputs in `tensor_content` instead of typed fields.
+        limits: on the memory that requests take.
+        most_requests: more at once are refused.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        monitoring: Monitoring,
+        *,
+        as_content: bool,
+        limits: Limits,
+        most_requests: int,
+    ):
+        self.models = models
+        self.monitoring = monitoring
+        self.limits = limits
+        self._places = threading.BoundedSemaphore(most_requests)
+        self._most_requests = most_requests
+        self._answers: dict[str, Callable[..., message.Message]] = {
+            "Predict": lambda request, **more: predict.predict(
+                models, request, as_content=as_content, limits=limits, **more
+            ),
+            "Classify": lambda request: examples.classify(models, request, limits),
+            "Regress": lambda request: examples.regress(models, request, limits),
+            "MultiInference": lambda request: examples.multi_inference(
+                models, request, limits
+            ),
+            "GetModelMetadata": lambda request: metadata.get_model_metadata(
+                models, request
+            ),
+            "GetModelStatus": lambda request: metadata.get_model_status(
+                models, request
+            ),
+            "HandleReloadConfigRequest": lambda request: metadata.reload_config(
+                models, request
+            ),
+        }
+
+    def call(self, api: str, entrypoint: str) -> "Call":
+        """A call of `api`, the name in the service's definition.
+
+        Args:
+            api: the call's name.
+            entrypoint: "GRPC" or "REST".
+        """
+        return Call(self, api, entrypoint)
+
+    def take_place(self) -> None:
+        """Raises RESOURCE_EXHAUSTED if there are as many requests as may be."""
+        if not self._places.acquire(blocking=False):
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED,
+                f"The server is at its limit of {self._most_requests} requests at once",
+            )
+
+    def give_place(self) -> None:
+        """Leaves the place that `take_place` took to another."""
+        self._places.release()
+
+    def answer(self, api: str, request: message.Message, **more: Any) -> Any:
+        """The response to a request of `api`; see `Call.answer`."""
+        return self._answers[api](request, **more)
+
+
+class Call:
+    """One call under way: counts and times it, in its place among those at once.
+
+    Everything of it belongs inside `with`: reading the request, `answer`, and writing
+    the response. Nothing but a `ServingError` gets out.
+
+    Args:
+        service: whose it is.
+        api: the call's name in the service's definition.
+        entrypoint: "GRPC" or "REST".
+    """
+
+    def __init__(self, service: Service, api: str, entrypoint: str):
+        self._service = service
+        self._api, self._entrypoint = api, entrypoint
+        self.spec: model_pb2.ModelSpec | None = None
+
+    def answer(self, request: message.Message, **more: Any) -> Any:
+        """The response to `request`; raises ServingError.
+
+        Args:
+            request: of the call's kind.
+            more: further arguments; `contents` or `fill` of `predict.predict`.
+        """
+        self.spec = getattr(request, "model_spec", None)
+        if self.spec is None and getattr(request, "tasks", None):
+            self.spec = request.tasks[0].model_spec
+        return self._service.answer(self._api, request, **more)
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._service.monitoring.requests_in_flight.add(self._entrypoint)
+        try:
+            self._service.take_place()
+        except ServingError as error:
+            self._count(error.code)
+            raise
+        return self
+
+    def __exit__(self, _, error: BaseException | None, trace) -> None:
+        self._service.give_place()
+        if not isinstance(error, Exception):
+            self._count(Code.OK)
+            return
+        proper = proper_error(error)
+        self._count(proper.code)
+        if proper is not error:
+            raise proper from error
+
+    def _count(self, status: Code) -> None:
+        monitoring = self._service.monitoring
+        api, entrypoint, shown = self._api, self._entrypoint, _STATUSES[status]
+        monitoring.requests_in_flight.add(entrypoint, amount=-1)
+        name, signature = self._labels(status)
+        monitoring.request_count.add(name, shown)
+        monitoring.request_count_by_signature.add(
+            name, signature, api, entrypoint, shown
+        )
+        micros = (time.perf_counter() - self._started) * 1e6
+        monitoring.request_latency.observe(micros, name, api, entrypoint)
+
+    def _labels(self, status: Code) -> tuple[str, str]:
+        # Whatever a client sends must not become a label: each takes memory for good.
+        if self.spec is None or not self._service.models.knows(self.spec.name):
+            return "", ""
+        name = self.spec.name
+        if self._api not in _INFERENCE or status is not Code.OK:
+            return name, ""
+        return name, self.spec.signature_name or predict.DEFAULT_SIGNATURE

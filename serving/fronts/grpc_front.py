@@ -1,0 +1,272 @@
+"""The API over gRPC."""
+
+import asyncio
+import concurrent.futures
+import os
+import socket
+from collections.abc import Sequence
+
+import grpc
+import tensorflow as tf
+from google.protobuf import message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from serving import wire
+from serving.api.service import Service
+from serving.errors import Code, ServingError, invalid, proper_errors
+from serving.fronts.event_loop import EventLoop, until_quiet
+
+_PREDICTION = "tensorflow.serving.PredictionService"
+_MODEL = "tensorflow.serving.ModelService"
+_REQUESTS = {
+    (_PREDICTION, "Predict"): predict_pb2.PredictRequest,
+    (_PREDICTION, "Classify"): classification_pb2.ClassificationRequest,
+    (_PREDICTION, "Regress"): regression_pb2.RegressionRequest,
+    (_PREDICTION, "MultiInference"): inference_pb2.MultiInferenceRequest,
+    (_PREDICTION, "GetModelMetadata"): get_model_metadata_pb2.GetModelMetadataRequest,
+    (_MODEL, "GetModelStatus"): get_model_status_pb2.GetModelStatusRequest,
+    (_MODEL, "HandleReloadConfigRequest"): model_management_pb2.ReloadConfigRequest,
+}
+
+# A thousand candidates are tens of megabytes: frames and windows for them take a third
+# off the transfer's time.
+_LARGE_MESSAGES = (
+    ("grpc.http2.max_frame_size", 4 << 20),
+    ("grpc.http2.lookahead_bytes", 64 << 20),
+    ("grpc.http2.bdp_probe", 0),
+)
+# A peer that vanished without a word is noticed, and its calls are cancelled.
+_NOTICE_THE_DEAD = (
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+# Calls that the event loop has not got round to: from a thousand on gRPC would cut some
+# off. Here they wait, or are refused, as `most_calls` says.
+_LET_THEM_WAIT = (
+    ("grpc.server.max_pending_requests", 1 << 30),
+    ("grpc.server.max_pending_requests_hard_limit", 1 << 30),
+)
+_LAST_ANSWERS_SECONDS = 0.1
+
+
+class GrpcFront:
+    """A gRPC server in front of a `Service`, in an event loop of its own.
+
+    Calls wait for their message, and for a thread, in the loop: a client that opens
+    calls and sends nothing holds no thread.
+
+    Args:
+        service: answers.
+        addresses: host:port or unix:path; all are listened on.
+        credentials: of TLS, for the host:port ones; none for plain text.
+        threads: calls that are answered at once; more wait.
+        most_message_bytes: a larger request is refused.
+        most_calls: calls accepted, waiting ones included; more are refused.
+        receive_seconds: longest time that a sender may take.
+        health_service: also answer grpc.health.v1.Health.
+        channel_arguments: further settings of gRPC.
+
+    Raises:
+        ServingError: an address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        addresses: Sequence[str],
+        *,
+        credentials: grpc.ServerCredentials | None = None,
+        threads: int,
+        most_message_bytes: int,
+        most_calls: int,
+        receive_seconds: float,
+        health_service: bool = False,
+        channel_arguments: Sequence[tuple[str, int | str]] = (),
+    ):
+        self._service = service
+        self._receive_seconds = receive_seconds
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, "grpc")
+        self._arrived = self._under_way = 0
+        self._draining = False
+        options = [
+            ("grpc.max_receive_message_length", most_message_bytes),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", 0),
+            *_LARGE_MESSAGES,
+            *_NOTICE_THE_DEAD,
+            *_LET_THEM_WAIT,
+            *channel_arguments,
+        ]
+        self._events = EventLoop("grpc-front")
+        try:
+            self.ports = self._events.run(
+                self._bind(addresses, credentials, options, most_calls, health_service)
+            )
+        except ServingError:
+            self._events.close()
+            raise
+
+    def start(self) -> None:
+        self._events.run(self._start())
+
+    def drain(self, seconds: float) -> None:
+        """Returns when all calls that had arrived are answered.
+
+        Calls that arrive meanwhile, or later, get UNAVAILABLE. So do, if the process
+        ends then, those that gRPC has not handed over yet; `stop` would have them
+        CANCELLED, which clients do not try again.
+
+        Args:
+            seconds: longest time to wait.
+        """
+        self._events.run(self._drain(seconds))
+
+    def stop(self) -> None:
+        """Ends it; calls under way are cancelled."""
+        self._events.run(self._server.stop(None))
+        self._events.close()
+        self._pool.shutdown(wait=False)
+
+    async def _bind(self, addresses, credentials, options, most_calls, health_service):
+        self._server = grpc.aio.server(
+            options=options, maximum_concurrent_rpcs=most_calls
+        )
+        for owner in (_PREDICTION, _MODEL):
+            handlers = {
+                method: self._handler(method, kind)
+                for (name, method), kind in _REQUESTS.items()
+                if name == owner
+            }
+            self._server.add_generic_rpc_handlers(
+                [grpc.method_handlers_generic_handler(owner, handlers)]
+            )
+        self._health = health.aio.HealthServicer() if health_service else None
+        if self._health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        return [self._listen(address, credentials) for address in addresses]
+
+    async def _start(self) -> None:
+        await self._server.start()
+        await self._say_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def _drain(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        await self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await until_quiet(lambda: self._arrived, seconds)
+        self._draining = True
+        while self._under_way and loop.time() < end:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(_LAST_ANSWERS_SECONDS)  # They are on their way.
+
+    def _listen(self, address: str, credentials) -> int:
+        try:
+            if credentials is None or address.startswith("unix:"):
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            reason = _why_not(address, encrypted=credentials is not None)
+            raise invalid(f"gRPC cannot listen on {address}: {reason}") from error
+
+    async def _say_health(self, status) -> None:
+        if self._health is not None:
+            for name in ("", _PREDICTION, _MODEL):
+                await self._health.set(name, status)
+
+    def _handler(self, method: str, kind: type[message.Message]):
+        def answer(data: bytes) -> bytes:
+            with self._service.call(method, "GRPC") as call:
+                more = {}
+                if kind is predict_pb2.PredictRequest:
+                    data, more["contents"] = wire.take_contents(data)
+                try:
+                    request = kind.FromString(data)
+                except message.DecodeError as error:
+                    raise invalid(
+                        f"The request is not a {kind.DESCRIPTOR.full_name}"
+                    ) from error
+                return call.answer(request, **more).SerializeToString()
+
+        async def handle(_, context: grpc.aio.ServicerContext) -> bytes:
+            self._arrived += 1
+            self._under_way += 1
+            context.add_done_callback(self._done)
+            try:
+                with proper_errors():
+                    if self._draining:
+                        raise ServingError(Code.UNAVAILABLE, "The server is stopping")
+                    data = await self._receive(context)
+                    run = self._service.limits.run
+                    return await run(self._pool, len(data), answer, data)
+            except ServingError as error:
+                await context.abort(error.code, error.message)
+
+        # On the wire a stream of one message is the same as one message, and only of
+        # a stream does gRPC let the handler bound the wait for the message.
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    def _done(self, _) -> None:
+        self._under_way -= 1
+
+    async def _receive(self, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            async with asyncio.timeout(self._receive_seconds):
+                data = await context.read()
+        except TimeoutError as error:
+            raise ServingError(
+                Code.DEADLINE_EXCEEDED,
+                f"No request came within {self._receive_seconds:g} s",
+            ) from error
+        if data is grpc.aio.EOF:
+            raise invalid("The call was made without a request")
+        return data
+
+
+def _why_not(address: str, *, encrypted: bool) -> str:
+    """Why nobody can listen on an address: gRPC itself only logs it."""
+    path = address.removeprefix("unix:")
+    try:
+        if path != address:
+            with socket.socket(socket.AF_UNIX) as one:
+                one.bind(path)
+            os.unlink(path)
+        else:
+            host, _, port = address.rpartition(":")
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            for family, kind, protocol, _, own in found:
+                with socket.socket(family, kind, protocol) as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    one.bind(own)
+    except OSError as error:
+        return error.strerror or str(error)
+    if encrypted:
+        return "the key or the certificate of --ssl_config_file is not sound"
+    return "gRPC refuses it"
+
+
+def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
+    """What an SSLConfig says; see `text_configs`."""
+    if not config.server_key or not config.server_cert:
+        raise invalid("--ssl_config_file must set server_key and server_cert")
+    if config.client_verify and not config.custom_ca:
+        raise invalid("--ssl_config_file: client_verify needs custom_ca")
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
+
+
+def version_text() -> str:
+    """What --version prints."""
+    return f"TensorFlow ModelServer API on TensorFlow Library: {tf.__version__}"

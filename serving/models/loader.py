@@ -1,0 +1,141 @@
+"""Loads and unloads versions; those of one graph are made of it once."""
+
+import threading
+from collections.abc import Callable, Collection
+
+import tensorflow as tf
+
+from serving import memory
+from serving.models.batching import Batching
+from serving.models.program import Program
+from serving.models.saved_model import SavedModel, load_saved_model
+from serving.models.version_files import VersionFiles
+from serving.monitoring import ModelRuns
+
+
+class Loader:
+    """Loads and unloads the versions of all models.
+
+    A model that is trained on and exported again comes as the same graph with other
+    variables. A version that goes leaves its session behind, with no variables in it,
+    and the next version of the same graph moves in: of a load's seconds, only the
+    reading of the variables remains, and requests for the old version hardly notice.
+
+    Args:
+        warm_up: makes a model ready, or raises.
+        tags: of the meta graphs.
+        config: threads of the sessions.
+        batching: puts requests together; none runs each by itself.
+        runs: what the runs of the model of a name are counted as.
+        ahead: `prepare` does something.
+    """
+
+    def __init__(
+        self,
+        warm_up: Callable[[SavedModel], None],
+        *,
+        tags: Collection[str] = ("serve",),
+        config: tf.compat.v1.ConfigProto | None = None,
+        batching: Batching | None = None,
+        runs: Callable[[str], ModelRuns | None] = lambda name: None,
+        ahead: bool = False,
+    ):
+        self._warm_up, self._tags = warm_up, tags
+        self._config, self._batching, self._runs = config, batching, runs
+        self._ahead = ahead
+        self._newest: dict[str, tuple[bytes, Program]] = {}
+        self._vacant: dict[str, SavedModel] = {}
+        self._lock = threading.RLock()
+
+    def load(self, name: str, path: str) -> SavedModel:
+        """A version of the model `name`, warmed up.
+
+        Raises:
+            ServingError: it cannot be loaded, or does not answer what it must.
+        """
+        with memory.uncollected():
+            files = VersionFiles(path, self._tags)
+            model = self._move_in(name, files)
+            try:
+                self._warm_up(model)
+            except BaseException:
+                self.unload(name, model)
+                raise
+        self._remember(name, files, model.program)
+        return model
+
+    def prepare(self, name: str, model: SavedModel) -> None:
+        """Makes a session for the next version of the model, if there is none yet.
+
+        Args:
+            model: one that is loaded; not unloaded meanwhile.
+        """
+        if self._ahead and self._needs(name, model):
+            vacant = SavedModel(model.program, self._config, self._runs(name))
+            vacant.get_ready(model)
+            self._keep(name, vacant)
+
+    def unload(self, name: str, model: SavedModel) -> None:
+        """Gives a version's memory back. No run of it may be under way."""
+        if self._needs(name, model):
+            model.vacate()
+            memory.trim()
+            self._keep(name, model)
+        else:
+            _close(model)
+
+    def _keep(self, name: str, vacant: SavedModel) -> None:
+        """For the next version; closes it if there is one already."""
+        with self._lock:
+            needed = self._needs(name, vacant)
+            if needed:
+                self._vacant[name] = vacant
+        if not needed:
+            _close(vacant)
+
+    def _needs(self, name: str, model: SavedModel) -> bool:
+        """Whether a session of that program is kept for the next version."""
+        with self._lock:
+            known = name in self._newest and name not in self._vacant
+            return known and self._newest[name][1] is model.program
+
+    def forget(self, name: str) -> None:
+        """Gives back what is kept for the next version of the model."""
+        with self._lock:
+            self._newest.pop(name, None)
+            vacant = self._vacant.pop(name, None)
+        if vacant is not None:
+            _close(vacant)
+
+    def _move_in(self, name: str, files: VersionFiles) -> SavedModel:
+        files.check()
+        runs, mine = self._runs(name), files.fingerprint
+        with self._lock:
+            fingerprint, program = self._newest.get(name, (None, None))
+            known = mine is not None and mine == fingerprint
+            vacant = self._vacant.pop(name, None) if known else None
+        if not known:
+            return load_saved_model(files, self._config, self._batching, runs)
+        model = vacant or SavedModel(program, self._config, runs)
+        try:
+            model.fill(files)
+        except BaseException:
+            self._keep(name, model)
+            raise
+        return model
+
+    def _remember(self, name: str, files: VersionFiles, program: Program) -> None:
+        with self._lock:
+            if self._newest.get(name, (None, None))[1] is program:
+                return
+            vacant = self._vacant.pop(name, None)
+            self._newest.pop(name, None)
+            if files.fingerprint is not None:
+                self._newest[name] = files.fingerprint, program
+        if vacant is not None:
+            _close(vacant)
+
+
+def _close(model: SavedModel) -> None:
+    model.close()
+    memory.give_memory_back()

@@ -1,0 +1,241 @@
+"""A SavedModel that is loaded: a session that runs its signatures.
+
+Any SavedModel: TensorFlow 1 graphs, Keras exports, `tf.saved_model.save`. It is loaded
+into a session of its own, as TF Serving does: that runs the signatures' tensors as they
+are named in the file, and closing it gives back all memory, threads and resources.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import rewriter_config_pb2
+
+from serving.errors import Code, ServingError, tensorflow_error, tensorflow_errors
+from serving.models.batching import Batching, Tickets
+from serving.models.priority import run_behind_requests
+from serving.models.program import Computation, Program, import_program
+from serving.models.signatures import Signature, check_fits, check_rows
+from serving.models.version_files import VersionFiles
+from serving.monitoring import ModelRuns, Monitoring
+
+v1 = tf.compat.v1
+
+
+class SavedModel:
+    """A session over a program: it has the variables of one version, or of none.
+
+    Args:
+        program: what it runs.
+        config: threads of the session.
+        runs: counts runs and batches.
+        session: one that is filled already.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        config: v1.ConfigProto | None = None,
+        runs: ModelRuns | None = None,
+        session: v1.Session | None = None,
+    ):
+        self.program = program
+        self.path: str | None = None
+        self._runs = runs or ModelRuns(Monitoring(), "")
+        self._session = session or v1.Session(
+            graph=program.graph, config=_quick(config)
+        )
+        self._tickets = Tickets()
+        self._callables: dict[Computation, Callable] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self.program.signatures
+
+    def fill(self, files: VersionFiles) -> None:
+        """Becomes a version; the program is of its fingerprint.
+
+        Raises:
+            ServingError: its variables cannot be read; it has none then.
+        """
+        refill = self.program.refill
+        try:
+            with _loading(files.path):
+                restore = self._call(refill.restore)
+                run_behind_requests(lambda: restore(files.variables))
+                if refill.initialize is not None:
+                    self._call(refill.initialize)()
+        except BaseException:
+            self.vacate()
+            raise
+        self.path = files.path
+
+    def vacate(self) -> None:
+        """Gives its variables' memory back. No run may be under way."""
+        self.path = None
+        self._call(self.program.refill.vacate)()
+
+    def close(self) -> None:
+        """Gives all its memory back. No run may be under way."""
+        self._callables.clear()
+        self._session.close()
+        self._session = self.program = None
+
+    def get_ready(self, like: "SavedModel") -> None:
+        """Compiles what `like`, of the same program, computes; both can be vacated."""
+        like._call(self.program.refill.vacate)
+        for computation in list(like._callables):
+            self._call(computation)
+
+    def signature(self, key: str) -> Signature:
+        """Raises FAILED_PRECONDITION if there is none of that name."""
+        if key not in self.signatures:
+            raise ServingError(
+                Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.'
+            )
+        return self.signatures[key]
+
+    def run(
+        self,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+    ) -> dict[str, np.ndarray]:
+        """Computes `outputs`, aliases, from `inputs`, alias -> array, all given.
+
+        Raises:
+            ServingError: an array does not fit its endpoint, or the model fails.
+        """
+        names = sorted(signature.inputs)
+        given = [inputs[name] for name in names]
+        for name, array in zip(names, given, strict=True):
+            check_fits(name, array, signature.inputs[name])
+        computation = None
+        if self.program.fits_batches(signature):
+            check_rows(names, given)
+            given = self.program.pad(signature, given)
+            # The op computes every output; picking is cheap.
+            computation = self.program.batched(signature, given)
+        run = self._run_batched
+        if computation is None:
+            computation, run = self.program.plain(signature, outputs), self._run_plain
+        call = self._call(computation)
+        started = time.perf_counter()
+        try:
+            computed = run(call, signature.key, given)
+        except Exception as error:
+            if (proper := tensorflow_error(error)) is None:
+                raise
+            raise proper from error
+        self._runs.ran(signature.method, time.perf_counter() - started)
+        found = dict(zip(computation.outputs, computed, strict=True))
+        return {name: np.asarray(found[name]) for name in outputs}
+
+    @staticmethod
+    def _run_plain(call: Callable, signature: str, given: Sequence) -> list:
+        return call(*given)
+
+    def _run_batched(self, call: Callable, signature: str, given: Sequence) -> list:
+        taken = self._tickets.take(len(given[0]))
+        self._runs.waits(signature, 1)
+        try:
+            *computed, stamped = call(*given, taken)
+        finally:
+            self._runs.waits(signature, -1)
+        Tickets.count(taken, stamped, signature, self._runs)
+        return computed
+
+    def _call(self, computation: Computation) -> Callable:
+        found = self._callables.get(computation)
+        if found is None:
+            with self._lock, tensorflow_errors():
+                found = self._callables.get(computation)
+                if found is None:
+                    # Session.make_callable with feeds is Session.run in disguise:
+                    # three times the time for one example.
+                    found = self._session._make_callable_from_options(
+                        computation.options
+                    )
+                    self._callables[computation] = found
+        return found
+
+
+def load_saved_model(
+    files: VersionFiles,
+    config: v1.ConfigProto | None = None,
+    batching: Batching | None = None,
+    runs: ModelRuns | None = None,
+) -> SavedModel:
+    """Makes a version's graph, and a session that has its variables.
+
+    Args:
+        files: of the version, checked.
+        config: threads of the session.
+        batching: puts requests together; none runs each by itself.
+        runs: counts runs and batches.
+
+    Raises:
+        ServingError: it cannot be loaded.
+    """
+    if files.fingerprint is None:
+        return _load_whole(files, config, batching, runs)
+    with _loading(files.path):
+        program = import_program(files.meta_graph, batching)
+    model = SavedModel(program, config, runs)
+    try:
+        model.fill(files)
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _load_whole(files: VersionFiles, config, batching, runs) -> SavedModel:
+    """For graphs whose state is more than variables; or that cannot be loaded."""
+    graph = tf.Graph()
+    session = v1.Session(graph=graph, config=_quick(config))
+    try:
+        with _loading(files.path), graph.as_default():
+            meta_graph = v1.saved_model.load(session, sorted(files.tags), files.path)
+    except BaseException:
+        session.close()
+        raise
+    program = Program(graph, meta_graph.signature_def, batching)
+    model = SavedModel(program, config, runs, session)
+    model.path = files.path
+    return model
+
+
+@contextlib.contextmanager
+def _loading(path: str) -> Iterator[None]:
+    """Turns whatever loading raises into a `ServingError`."""
+    try:
+        with tensorflow_errors():
+            yield
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ServingError(
+            Code.NOT_FOUND if isinstance(error, OSError) else Code.INVALID_ARGUMENT,
+            f"Could not load SavedModel {path}: {reason}",
+        ) from error
+
+
+def _quick(config: v1.ConfigProto | None) -> v1.ConfigProto:
+    """`config`, without the passes over graphs of TensorFlow that gain nothing here.
+
+    A second round of them, those for training's memory, and those that only check or
+    prepare for others: a third of the time that a version takes to load, and requests
+    wait for that time's core. What is computed stays the same, bit by bit.
+    """
+    quick = v1.ConfigProto()
+    if config is not None:
+        quick.CopyFrom(config)
+    passes = quick.graph_options.rewrite_options
+    passes.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
+    passes.memory_optimization = rewriter_config_pb2.RewriterConfig.NO_MEM_OPT
+    passes.disable_tfg_optimizer = True
+    return quick

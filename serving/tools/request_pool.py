@@ -1,0 +1,165 @@
+"""The requests that a load test sends: of chosen sizes, serialized before it starts."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tensorflow_serving.apis import predict_pb2
+
+from serving.client import Client, predict_request
+from serving.command import UserError
+from serving.tools import recording, rows
+from serving.tools.load_worker import Pool
+
+_MOST_ROWS_READ = 4096
+_MOST_BYTES = 128 << 20
+_EACH = 8
+
+
+def parse_sizes(text: str) -> dict[int, float]:
+    """Rows -> weight, of "1,200:2,1500:0.5".
+
+    Raises:
+        UserError: it is something else.
+    """
+    found = {}
+    for part in text.split(","):
+        size, colon, weight = part.partition(":")
+        try:
+            number, share = int(size), float(weight) if colon else 1.0
+        except ValueError:
+            number = share = 0
+        if number < 1 or not 0 < share < float("inf") or number in found:
+            raise UserError(
+                "--sizes must be ROWS or ROWS:WEIGHT, both positive, each size once, "
+                f"with commas between. Received: {text!r}"
+            )
+        found[number] = share
+    return found
+
+
+def recorded_pool(paths: Sequence[str], model: str) -> Pool:
+    """Recorded requests, as many as fit in memory, each as likely as any other.
+
+    Args:
+        paths: files of PredictionLog.
+        model: asked instead of the recorded ones, in its newest version.
+
+    Raises:
+        UserError: there are none.
+    """
+    messages, sizes, total = [], [], 0
+    for log in recording.read_requests(paths):
+        request = log.request
+        request.model_spec.name = model
+        request.model_spec.ClearField("version_choice")
+        messages.append(request.SerializeToString())
+        sizes.append(request_rows(request))
+        total += len(messages[-1])
+        if total > _MOST_BYTES:
+            break
+    if not messages:
+        raise UserError(f"There are no Predict requests in {', '.join(paths)}.")
+    return _pool(messages, sizes, [1.0] * len(messages))
+
+
+def sized_pool(
+    client: Client,
+    model: str,
+    signature: str,
+    sizes: Mapping[int, float],
+    *,
+    examples: str | None = None,
+    parquet: str | None = None,
+    outputs: Sequence[str] = (),
+    seed: int = 0,
+) -> Pool:
+    """Requests of each of `sizes`, of rows drawn from a file or made up.
+
+    Args:
+        client: of the server, which says what the signature takes.
+        model: its name.
+        signature: its key.
+        sizes: rows -> weight.
+        examples: files of tf.Examples.
+        parquet: files with the inputs as columns.
+        outputs: those asked for; none for all.
+        seed: of the draw.
+
+    Raises:
+        UserError: the signature is not there, or the rows do not fit.
+    """
+    signatures = client.signatures(model)
+    if signature not in signatures:
+        raise UserError(
+            f"--signature {signature!r} must be one of {sorted(signatures)} of the "
+            "model."
+        )
+    spec, rng = signatures[signature], np.random.default_rng(seed)
+    source: rows.Inputs | None = None
+    if examples is not None:
+        alias = rows.example_input(signature, spec)
+        found = rows.example_batches(rows.match_files(examples), alias, _MOST_ROWS_READ)
+        source = next(found, None)
+    elif parquet is not None:
+        found = rows.parquet_batches(rows.match_files(parquet), spec, _MOST_ROWS_READ)
+        source = next((inputs for inputs, _ in found), None)
+    if source is None and (examples, parquet) != (None, None):
+        raise UserError(f"There are no rows in {examples or parquet}.")
+    messages, of_size, weights = [], [], []
+    for size, weight in sizes.items():
+        made, total = [], 0
+        for _ in range(_EACH):
+            if source is None:
+                inputs = rows.made_rows(spec, size, rng)
+            else:
+                count = len(next(iter(source.values())))
+                chosen = rng.integers(0, count, size)
+                inputs = {name: array[chosen] for name, array in source.items()}
+            request = predict_request(
+                model, inputs, signature=signature, outputs=outputs
+            )
+            made.append(request.SerializeToString())
+            total += len(made[-1])
+            if total > _MOST_BYTES / len(sizes):
+                break
+        messages += made
+        of_size += [size] * len(made)
+        weights += [weight / len(made)] * len(made)
+    return _pool(messages, of_size, weights)
+
+
+def try_out(client: Client, pool: Pool) -> None:
+    """Sends one request of each size, the smallest first.
+
+    A load test of requests that the server refuses would measure its refusals.
+
+    Raises:
+        CallError: the server's answer to the first that fails.
+    """
+    numbers = range(len(pool.messages))
+    key = pool.rows.__getitem__
+    for _, same in itertools.groupby(sorted(numbers, key=key), key=key):
+        message = pool.messages[next(same)]
+        client.send(predict_pb2.PredictRequest.FromString(message))
+
+
+def request_rows(request: predict_pb2.PredictRequest) -> int:
+    """The examples in a request: the largest first dimension of its inputs."""
+    return max(
+        (
+            proto.tensor_shape.dim[0].size
+            for proto in request.inputs.values()
+            if proto.tensor_shape.dim
+        ),
+        default=1,
+    )
+
+
+def _pool(messages, sizes, weights) -> Pool:
+    probabilities = np.array(weights, np.float64)
+    return Pool(
+        messages=messages,
+        rows=np.array(sizes),
+        probabilities=probabilities / probabilities.sum(),
+    )

@@ -1,0 +1,261 @@
+"""Edges with raw ids -> a graph folder, in two passes over the files.
+
+The first pass counts entities and relations, the second looks their rows up. Memory
+grows with the number of entities, not with that of the edges.
+"""
+
+import contextlib
+import dataclasses
+import posixpath
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from recap_tf.core import files
+from recap_tf.core.command import UserError
+from recap_tf.core.row_files import nearest
+from twhin_tf.conversion.raw_edges import BLOCK_ROWS, RawEdges
+from twhin_tf.conversion.raw_parts import read_parts
+from twhin_tf.conversion.raw_splits import SplitRule
+from twhin_tf.conversion.raw_types import Sides, TypeRule
+from twhin_tf.graph.config_file import write_config
+from twhin_tf.graph.edge_buckets import EdgeBuckets, bucket_count
+from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.entities import (
+    Entities,
+    fingerprint,
+    vocabulary_path,
+    write_entities,
+)
+from twhin_tf.graph.entity_counts import EntityCounts
+from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph
+from twhin_tf.graph.hashing import hashed_edges
+
+_MOST_ROWS = 2**31 - 1  # edges are read as int32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """What to make of the edges.
+
+    Args:
+        types: finds the node types.
+        splits: deals out the edges.
+        inverse: give every relation an inverse.
+        min_count: leave out entities with fewer training edges, and their edges.
+        drop_duplicates: keep one of equal edges.
+        seed: of the order of the edges.
+    """
+
+    types: TypeRule
+    splits: SplitRule
+    inverse: bool = True
+    min_count: int = 0
+    drop_duplicates: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.min_count < 0:
+            raise UserError(
+                f"--min-count must not be negative. Received: {self.min_count}"
+            )
+        if self.seed < 0:
+            raise UserError(f"--seed must not be negative. Received: {self.seed}")
+
+
+@dataclasses.dataclass
+class _Counted:
+    """What the first pass found."""
+
+    entities: dict[str, EntityCounts]
+    relations: Counter[str]
+    sides: dict[str, Sides]
+    edges: Counter[str]
+
+
+@dataclasses.dataclass
+class _Tally:
+    """What became of a split's edges."""
+
+    kept: int = 0
+    rare: int = 0
+    repeated: int = 0
+
+
+def convert(
+    edges: RawEdges,
+    conversion: Conversion,
+    folder: str,
+    *,
+    replace: bool = False,
+    echo: Callable[[str], None] = print,
+) -> Graph:
+    """Makes the graph folder, all of it or nothing.
+
+    Args:
+        edges: the edges.
+        conversion: what to make of them.
+        folder: where; it must not exist unless it is to be replaced.
+        replace: put it in the place of an existing one.
+        echo: takes lines that say what was found.
+
+    Raises:
+        UserError: the edges or the settings do not allow it.
+    """
+    counted = _count(edges, conversion)
+    _check_listed(conversion.types, list(counted.relations))
+    with files.new_folder(folder, replace=replace) as aside:
+        ids, types = _write_vocabularies(aside, counted, conversion, echo)
+        relations = _relations(counted, conversion)
+        splits = {name: counted.edges[name] for name in conversion.splits.names}
+        graph = Graph(folder=aside, types=types, relations=relations, splits=splits)
+        number = {relation.name: i for i, relation in enumerate(relations)}
+        tallies = _write_splits(graph, edges, conversion, counted, ids, number)
+        kept = {name: tally.kept for name, tally in tallies.items() if tally.kept}
+        graph = dataclasses.replace(graph, splits=kept)
+        _report(graph, counted, tallies, conversion, echo)
+        write_config(graph)
+        # Last: where a folder is renamed file by file, this one says it is complete.
+        write_graph(graph)
+    return graph
+
+
+def _check_listed(types: TypeRule, relations: list[str]) -> None:
+    for name in types.listed_relations():
+        if name not in relations:
+            raise UserError(
+                f"--types lists relation {name!r}, which no edge has. "
+                f"{nearest(name, relations)}"
+            )
+
+
+def _count(edges: RawEdges, conversion: Conversion) -> _Counted:
+    found = _Counted({}, Counter(), {}, Counter())
+    names = conversion.splits.names
+    for part in read_parts(
+        edges, conversion.types, conversion.splits, BLOCK_ROWS, "counting"
+    ):
+        in_training = part.splits == 0
+        in_relation = np.bincount(part.codes[in_training], minlength=len(part.names))
+        for name, sides, count in zip(
+            part.names, part.sides, in_relation.tolist(), strict=True
+        ):
+            found.relations[name] += count
+            found.sides[name] = sides
+        for split, count in enumerate(np.bincount(part.splits, minlength=len(names))):
+            found.edges[names[split]] += int(count)
+        for name, column, rows in part.nodes():
+            if name not in found.entities:
+                integer = conversion.types.integer(name, edges.integer)
+                found.entities[name] = EntityCounts(integer=integer)
+            mine, counted = (column, in_training)
+            if rows is not None:
+                mine, counted = column.take(pa.array(rows)), in_training[rows]
+            found.entities[name].add(mine, counted)
+    if not found.edges[names[0]]:
+        raise UserError(
+            "There must be at least one training edge. Received: "
+            f"{sum(found.edges.values())} edges, none of them for training"
+        )
+    return found
+
+
+def _write_vocabularies(folder, counted: _Counted, conversion: Conversion, echo):
+    ids, types = {}, {}
+    # By name: the order of the edges does not matter.
+    for name, counts in sorted(counted.entities.items()):
+        ids[name], degrees = counts.ordered(conversion.min_count)
+        if not len(degrees):
+            raise UserError(
+                f"--min-count {conversion.min_count} leaves no entity of type {name!r}."
+            )
+        if len(degrees) > _MOST_ROWS:
+            raise UserError(
+                f"A table must have at most {_MOST_ROWS:,} rows. Received: "
+                f"{len(degrees):,} entities of type {name!r}"
+            )
+        path = vocabulary_path(folder, name)
+        tf.io.gfile.makedirs(posixpath.dirname(path))
+        write_entities(path, Entities(ids=ids[name], counts=degrees))
+        types[name] = NodeType(
+            name=name,
+            rows=len(degrees),
+            vocabulary=path,
+            fingerprint=fingerprint(ids[name]),
+        )
+        unseen = int((degrees == 0).sum())
+        note = f", {unseen:,} of them in held-out edges only" if unseen else ""
+        echo(f"type {name}: {len(degrees):,} entities{note}")
+    return ids, types
+
+
+def _relations(counted: _Counted, conversion: Conversion) -> list[Relation]:
+    ordered = sorted(counted.relations, key=lambda n: (-counted.relations[n], n))
+    relations = [
+        Relation(name=name, lhs=counted.sides[name][0], rhs=counted.sides[name][1])
+        for name in ordered
+    ]
+    return with_inverses(relations) if conversion.inverse else relations
+
+
+def _write_splits(graph, edges, conversion, counted, ids, number) -> dict[str, _Tally]:
+    names = conversion.splits.names
+    tallies = {name: _Tally() for name in names}
+    # To look up a block costs as much as the vocabulary is large: blocks grow with it.
+    rows = max(BLOCK_ROWS, *(len(own) // 2 for own in ids.values()))
+    buckets = {
+        name: EdgeBuckets(
+            posixpath.join(graph.folder, f".buckets-{name}"),
+            bucket_count(counted.edges[name]),
+            conversion.seed,
+        )
+        for name in names
+    }
+    with contextlib.ExitStack() as stack:
+        for own in buckets.values():
+            stack.enter_context(own)
+        for part in read_parts(
+            edges, conversion.types, conversion.splits, rows, "looking up"
+        ):
+            looked_up = part.edges(ids, number)
+            known = (looked_up >= 0).all(axis=1)
+            for split, name in enumerate(names):
+                mine = part.splits == split
+                kept = looked_up[mine & known]
+                tallies[name].rare += int(mine.sum()) - len(kept)
+                buckets[name].add(kept, hashed_edges(kept))
+        for name in names:
+            read = buckets[name].read("drop" if conversion.drop_duplicates else "count")
+            for i, (kept, repeated) in enumerate(read):
+                if len(kept):
+                    write_edges(graph, name, i, kept)
+                tallies[name].kept += len(kept)
+                tallies[name].repeated += repeated
+    if not tallies[names[0]].kept:
+        raise UserError(f"--min-count {conversion.min_count} leaves no training edge.")
+    return tallies
+
+
+def _report(graph, counted, tallies, conversion, echo) -> None:
+    base = [r for r in graph.relations if r.inverse_of is None]
+    for relation in base[:20]:
+        echo(
+            f"relation {relation.name} ({relation.lhs} -> {relation.rhs}): "
+            f"{counted.relations[relation.name]:,} training edges"
+        )
+    if len(base) > 20:
+        echo(f"... {len(base) - 20} further relations")
+    unseen = sum(not count for count in counted.relations.values())
+    if unseen:
+        echo(f"{unseen} relations occur in held-out edges only")
+    for name, tally in tallies.items():
+        notes = ""
+        if tally.rare:
+            notes += f", {tally.rare:,} left out for rare entities"
+        if tally.repeated:
+            what = "left out" if conversion.drop_duplicates else "kept"
+            notes += f", {tally.repeated:,} repeated ones {what}"
+        echo(f"{name}: {tally.kept:,} edges{notes}")

@@ -1,0 +1,58 @@
+"""Files for TensorBoard's projector: `tensorboard --logdir DIR`."""
+
+import posixpath
+from collections.abc import Mapping
+
+import numpy as np
+from google.protobuf import text_format
+from tensorboard.plugins.projector import ProjectorConfig
+
+from recap_tf.core import files
+from twhin_tf.exporting.vectors import file_stem
+from twhin_tf.graph.entities import Entities
+
+_ESCAPES = str.maketrans({"\t": " ", "\n": " ", "\r": " "})
+
+
+def write_projector(
+    folder: str, vectors: Mapping[str, np.ndarray], entities: Mapping[str, Entities]
+) -> list[str]:
+    """Writes projector_config.pbtxt, and TYPE_vectors.tsv, TYPE_metadata.tsv per type.
+
+    Args:
+        folder: where to.
+        vectors: type -> the vectors of its first rows, (n, dim).
+        entities: type -> its nodes.
+
+    Returns:
+        The paths.
+    """
+    config, paths = ProjectorConfig(), []
+    for name, own in vectors.items():
+        shown = config.embeddings.add()
+        shown.tensor_name = name
+        shown.tensor_path = f"{file_stem(name)}_vectors.tsv"
+        shown.metadata_path = f"{file_stem(name)}_metadata.tsv"
+        rows = ("\t".join(f"{number:.6g}" for number in row) for row in own.tolist())
+        texts = {shown.tensor_path: "\n".join(rows) + "\n"}
+        texts[shown.metadata_path] = _metadata(entities[name], len(own))
+        for path, text in texts.items():
+            paths.append(posixpath.join(folder, path))
+            files.write_text(paths[-1], text)
+    paths.append(posixpath.join(folder, "projector_config.pbtxt"))
+    files.write_text(paths[-1], text_format.MessageToString(config))
+    return paths
+
+
+def _metadata(entities: Entities, count: int) -> str:
+    """entity, edges and community; a single column has no header line."""
+    ids = [str(one).translate(_ESCAPES) for one in entities.ids[:count].to_pylist()]
+    columns = {"entity": ids}
+    if entities.counts is not None:
+        columns["edges"] = entities.counts[:count].tolist()
+    if entities.communities is not None:
+        columns["community"] = entities.communities[:count].tolist()
+    lines = ["\t".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+    if len(columns) > 1:
+        lines.insert(0, "\t".join(columns))
+    return "\n".join(lines) + "\n"
