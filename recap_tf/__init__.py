@@ -1,40 +1,23 @@
 """A heavy ranker: scores one post for one viewer, once per kind of engagement.
 
-Read in this order; no module imports one below it:
+The rooms in reading order; none imports one below it:
 
-    schema              what one record holds
-    labels              the tasks, and how each data set was sampled
-    record_files        which files a data set consists of, and whether they are whole
-    preprocess, input   record files -> batches of (features, labels, weights)
-    fields              the named parts of a network's input
-    features            the preprocessors: raw columns -> one dense vector
-    mlp, mask_net, dcn, dlrm    networks, each a backbone, a tower or an expert
-    mmoe, ple           mixtures of experts: a vector of its own for each task
-    embeddings, large_embeddings, position_debias    ids -> vectors
-    score, calibrators  probabilities -> the final score; post-hoc calibration maps
-    vector_join         vectors of entities -> the records that name them
-    model               features -> one logit per task
-    pointwise_loss, pairwise_loss, losses    logits, labels, weights -> task losses
-    task_balancing, grad_norm, pcgrad        task losses -> gradients
-    validation_sets, slices, metric_choice   what to evaluate, on which examples
-    evaluation, evaluation_report            how good the model is
-    calibration, early_stopping, best_checkpoint, continuous_evaluation
-                        what follows from an evaluation
-    settings            what a config file says, as one object per command
-    building            settings -> a model that is not trained yet
-    training_input, training_step, training    settings -> checkpoints
-    serving_inputs, warmup_requests, serving_signatures    what a served model answers
-    serving_variants, variant_comparison     its smaller forms, and what they change
-    serving_model       a trained model -> a SavedModel
-    train, evaluate, calibrate, export, synthetic, convert, inspect, engagement_edges,
-    join_vectors        the commands
+    core        what the graph embeddings share: settings, tables, optimizers, the loop
+    data        record files -> batches of (features, labels, weights)
+    metrics     labels and predictions -> numbers with standard errors
+    model       features -> one logit per task, and the calibrators after it
+    losses      logits, labels, weights -> gradients, balanced over tasks
+    evaluation  how good a model is, on which sets, and what follows from it
+    synthesis   data that is made up, with a hidden model
+    settings    what a config file says, as one object per command
+    training    settings -> checkpoints
+    exporting   a trained model -> SavedModels
+    conversion  parquet and CSV files -> records and a config
+    inspection  what records hold
+    report      an evaluation -> one HTML page
 
-Beside them: record_checks, record_probe and read_errors say what is wrong with data;
-`synthesis` makes data up, `conversion` makes records of tables, `inspection` looks at
-records, `report` makes a page of an evaluation. Commands are leaves: nothing imports
-them.
-
-What the graph embeddings share with the ranker lives in `recap_tf.core`.
+A verb beside them is a command: it has its work in the room of the same stem (train ->
+training), and nothing imports it.
 """
 
 import contextlib

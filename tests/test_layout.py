@@ -1,7 +1,8 @@
-"""The direction of imports, and that every config loads."""
+"""The rooms: their order, the direction of imports, their size; every config loads."""
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -10,141 +11,152 @@ from recap_tf.core.config import gin_config
 from twhin_tf import settings as twhin_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = ["recap_tf", "recap_tf.core", "twhin_tf", "serving"]
 COMMANDS = {
-    "train",
-    "evaluate",
-    "calibrate",
-    "export",
-    "synthetic",
-    "convert",
-    "engagement_edges",
-    "join_vectors",
-    "inspect",
+    "recap_tf": {
+        "calibrate",
+        "convert",
+        "engagement_edges",
+        "evaluate",
+        "export",
+        "inspect",
+        "join_vectors",
+        "synthetic",
+        "train",
+    },
+    "recap_tf.core": set(),
+    "twhin_tf": {"evaluate", "export", "synthetic", "train", "vocabulary"},
+    "serving": {"compare", "deploy", "loadtest", "score", "server"},
 }
-TWHIN_COMMANDS = {"vocabulary", "synthetic", "train", "evaluate", "export"}
-# No module imports one of a later group.
-TWHIN_ORDER = [
-    ["graph", "hashing", "edge_buckets", "partition_order"],
-    ["entities", "entity_counts", "edge_files", "raw_edges", "graph_config"],
-    ["raw_types", "raw_splits", "community_model"],
-    ["raw_parts"],
-    ["conversion", "synthetic_graph", "packing"],
-    ["edges", "partitions"],
-    ["grouped_product", "node_tables", "partitioned_edges"],
-    ["partition_files"],
-    ["partition_buffer"],
-    ["operators", "comparators", "negatives", "losses"],
-    ["warm_start", "lookups"],
-    ["model"],
-    ["disk_tables"],
-    ["known_edges", "neighbours", "product_quantization", "vectors"],
-    ["query_groups", "inverted_file", "projector", "plot"],
-    ["link_prediction"],
-    ["popularity", "retrieval"],
-    ["evaluation", "exporting"],
-    ["settings"],
-    ["building", "training_step", "tpu_step"],
-    ["partitioned_checkpoints"],
-    ["trained"],
-    ["old_vectors"],
-    ["training"],
-    ["partitioned_training", "cluster_training", "tpu_training"],
-    ["after_training"],
-]
-ORDER = [
-    ["schema", "record_writer"],
-    ["labels", "record_files", "preprocess"],
-    ["input", "record_checks"],
-    ["serving_inputs", "warmup_requests"],
-    ["fields"],
-    [
-        "features",
-        "mlp",
-        "mask_net",
-        "embeddings",
-        "dcn",
-        "dlrm",
-        "mmoe",
-        "position_debias",
-    ],
-    ["ple", "large_embeddings"],
-    ["score", "calibrators", "vector_join"],
-    ["model"],
-    ["pointwise_loss", "pairwise_loss", "task_balancing"],
-    ["grad_norm", "pcgrad"],
-    ["metric_choice", "slices"],
-    ["losses", "validation_sets", "evaluation_report"],
-    ["evaluation_input", "measurements", "evaluation_log", "best_checkpoint"],
-    ["evaluation", "calibration_report"],
-    ["calibration", "continuous_evaluation"],
-    ["early_stopping"],
-    ["settings", "training_step", "training_input"],
-    ["building"],
-    ["training", "serving_signatures", "serving_variants"],
-    ["serving_model", "variant_comparison"],
-]
+MOST_LINES = 350
+MOST_MODULES = 20
+
+
+def _modules() -> dict[str, pathlib.Path]:
+    """Dotted name -> file, of every module of the packages."""
+    modules = {}
+    for package in ("recap_tf", "twhin_tf", "serving"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            modules[".".join(parts).removesuffix(".__init__")] = path
+    return modules
+
+
+MODULES = _modules()
 
 
 def _imports(path: pathlib.Path) -> set[str]:
-    found = set()
+    """The modules of ours that the file imports anywhere in it."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            assert node.level == 0, f"{path} has a relative import."
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                names.add(whole if whole in MODULES else node.module)
+    return names & set(MODULES)
 
 
-def _modules(folder: str) -> list[pathlib.Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+IMPORTS = {name: _imports(path) - {name} for name, path in MODULES.items()}
 
 
-def test_core_imports_nothing_of_the_packages():
-    for path in _modules("recap_tf/core"):
-        for name in _imports(path):
-            outside = name.startswith(("recap_tf", "twhin_tf", "serving"))
-            assert not outside or name.startswith("recap_tf.core"), (path, name)
-            assert name != "recap_tf", path
+def _rooms(package: str) -> list[str]:
+    """The rooms in the order of the package's docstring, commands left out."""
+    text = ast.get_docstring(ast.parse(MODULES[package].read_text()))
+    return re.findall(r"^    (\w+) +\S", text, re.MULTILINE)
 
 
-def test_the_packages_do_not_import_each_other():
-    for path in _modules("twhin_tf"):
-        for name in _imports(path):
-            assert not name.startswith("serving")
-            assert not name.startswith("recap_tf.") or name.startswith("recap_tf.core")
-    for path in _modules("serving"):
-        assert not any(n.startswith(("recap_tf", "twhin_tf")) for n in _imports(path))
-    for path in _modules("recap_tf"):
-        assert not any(n.startswith(("twhin_tf", "serving.")) for n in _imports(path))
+def _room(module: str, package: str) -> str:
+    """The room of `package` that holds the module; "" for the package itself."""
+    return module.removeprefix(package).removeprefix(".").split(".")[0]
+
+
+def _inside(package: str) -> dict[str, set[str]]:
+    """Module of the package -> those of the package that it imports."""
+    inside = {name for name in MODULES if f"{name}.".startswith(f"{package}.")}
+    return {name: IMPORTS[name] & inside for name in inside}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_docstring_names_every_room_once(package):
+    rooms = _rooms(package)
+    existing = {_room(name, package) for name in _inside(package)} - {""}
+    assert len(rooms) == len(set(rooms))
+    assert set(rooms) | COMMANDS[package] == existing
+    assert not set(rooms) & COMMANDS[package]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_room_imports_one_below_it(package):
+    place = {room: number for number, room in enumerate(_rooms(package))}
+    for name, imported in _inside(package).items():
+        here = place.get(_room(name, package), len(place))
+        for other in imported - {package}:
+            room = _room(other, package)
+            if room != _room(name, package):
+                assert place.get(room, len(place) + 1) < here, (name, other)
 
 
 def test_nothing_imports_a_command():
-    for package, commands in (("recap_tf", COMMANDS), ("twhin_tf", TWHIN_COMMANDS)):
-        for path in _modules(package):
-            for command in commands:
-                assert f"{package}.{command}" not in _imports(path), (path, command)
+    commands = {f"{p}.{name}" for p, names in COMMANDS.items() for name in names}
+    for name, imported in IMPORTS.items():
+        assert not imported & commands, name
 
 
-@pytest.mark.parametrize(
-    "package, order", [("recap_tf", ORDER), ("twhin_tf", TWHIN_ORDER)]
-)
-def test_imports_go_one_way(package, order):
-    group = {name: i for i, names in enumerate(order) for name in names}
-    for name, own in group.items():
-        path = ROOT / package / f"{name}.py"
-        assert path.exists()
-        for other, theirs in group.items():
-            if theirs > own:
-                assert f"{package}.{other}" not in _imports(path), (name, other)
+def test_the_packages_do_not_import_each_other():
+    for name, imported in IMPORTS.items():
+        package = name.split(".")[0]
+        for other in imported:
+            if other.split(".")[0] != package:
+                # Whoever imports recap_tf.core has recap_tf's choice of Keras, too.
+                shared = other == "recap_tf" or other.startswith("recap_tf.core")
+                assert package == "twhin_tf" and shared, (name, other)
+    for name in MODULES:
+        if name.startswith("recap_tf.core"):
+            outside = {m for m in IMPORTS[name] if not m.startswith("recap_tf.core")}
+            assert not outside, (name, outside)
+
+
+def test_no_circle():
+    open_, closed = [], set()
+
+    def visit(name: str) -> None:
+        assert name not in open_, " -> ".join([*open_[open_.index(name) :], name])
+        if name not in closed:
+            open_.append(name)
+            for other in sorted(IMPORTS[name]):
+                visit(other)
+            open_.pop()
+            closed.add(name)
+
+    for name in MODULES:
+        visit(name)
+
+
+def test_files_and_rooms_stay_small():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in MODULES.values()
+        if (lines := len(path.read_text().splitlines())) > MOST_LINES
+    }
+    assert not long
+    folders = {path.parent for path in MODULES.values()}
+    crowded = {
+        str(folder.relative_to(ROOT)): count
+        for folder in folders
+        if (count := len(list(folder.glob("[!_]*.py")))) > MOST_MODULES
+    }
+    assert not crowded
 
 
 @pytest.mark.parametrize(
     "name", sorted(p.name for p in (ROOT / "configs").glob("*.gin"))
 )
 def test_every_config_loads(name):
-    own = twhin_settings if name.startswith("twhin") else settings
-    gin_config.load(str(ROOT / "configs" / name), roots=own.ROOTS)
+    roots = (twhin_settings if name.startswith("twhin") else settings).ROOTS
+    gin_config.load(str(ROOT / "configs" / name), roots=roots)
     assert gin_config.operative()
 
 

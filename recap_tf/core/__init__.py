@@ -1,1 +1,16 @@
-"""What the ranker and the graph embeddings share; imports nothing of either."""
+"""What the ranker and the graph embeddings share; it imports neither.
+
+The rooms in reading order; none imports one below it:
+
+    command        errors of users, exit codes
+    files          paths on any file system
+    text_table     columns of text
+    model_versions numbered folders
+    row_files      parquet and CSV files -> chunks of rows
+    made_data      folders of data that is made up
+    config         gin files, checked
+    storage        tables of vectors in memory
+    optimizers     of groups of weights, and of single rows of tables
+    embeddings     one table spec: ids -> rows -> vectors
+    training       checkpoints, the loop, strategies, clusters
+"""

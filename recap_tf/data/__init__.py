@@ -1,0 +1,1 @@
+"""Record files -> batches of (features, labels, weights); what is wrong with them."""

@@ -1,0 +1,1 @@
+"""A trained ranker -> SavedModels, their signatures, variants and warm-up requests."""

@@ -1,0 +1,1 @@
+"""Logits, labels and weights -> losses -> gradients, balanced over tasks."""

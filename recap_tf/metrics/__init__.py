@@ -1,0 +1,1 @@
+"""Metrics over pooled or grouped rows, each with its standard error; a file each."""

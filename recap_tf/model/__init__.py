@@ -1,0 +1,1 @@
+"""Features -> one logit per task: preprocessors, networks, embeddings, calibrators."""

@@ -1,0 +1,1 @@
+"""Settings -> checkpoints: builds a ranker, feeds it, updates it."""

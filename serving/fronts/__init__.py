@@ -1,0 +1,1 @@
+"""gRPC, HTTP and JSON in front of the calls, and the server's command line."""

@@ -1,0 +1,1 @@
+"""Loads SavedModels, chooses their versions, and runs them in batches."""

@@ -1,0 +1,1 @@
+"""Work of the commands beside the server: scoring, load, comparing, deploying."""

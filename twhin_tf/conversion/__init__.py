@@ -1,0 +1,1 @@
+"""Edges with any ids -> a graph folder: types, splits, vocabularies."""

@@ -1,0 +1,1 @@
+"""Ranks of held-out edges, beside ranking by popularity."""

@@ -1,0 +1,1 @@
+"""A trained model -> vectors, plots, projector files, retrieval SavedModels."""

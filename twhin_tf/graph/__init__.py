@@ -1,0 +1,1 @@
+"""What a folder of edges holds, and batches of its edges."""

@@ -1,0 +1,1 @@
+"""Edges -> scores -> loss: tables of nodes, operators, negatives."""

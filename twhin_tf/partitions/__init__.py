@@ -1,0 +1,1 @@
+"""Tables larger than memory: partitions on disk and what of them is in memory."""

@@ -1,0 +1,1 @@
+"""Graph folders that are made up, whose best reachable MRR is known."""

@@ -1,0 +1,1 @@
+"""Settings -> checkpoints, on one device, partitions, parameter servers or a TPU."""

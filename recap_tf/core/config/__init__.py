@@ -1,0 +1,1 @@
+"""Gin files, checked: names, types, and whether anything reads a setting."""

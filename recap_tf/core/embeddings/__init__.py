@@ -1,0 +1,1 @@
+"""One table spec for every embedding: ids -> rows -> vectors, on a host or a TPU."""

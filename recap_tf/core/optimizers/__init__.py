@@ -1,0 +1,1 @@
+"""Optimizers of groups of weights and of single rows, with schedules."""

@@ -1,0 +1,1 @@
+"""What a run of training needs: checkpoints, the loop, strategies, clusters."""

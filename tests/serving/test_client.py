@@ -19,7 +19,7 @@ from serving.client import CallError, Client, predict_request, read_tensor
 from serving.command import UserError
 from serving.connection import Connection
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 Code = grpc.StatusCode
 X = np.array([[1, 2, 3], [0, 0, 1]], np.float32)
 

@@ -27,7 +27,7 @@ from recap_tf.synthesis.record_sets import (
 )
 from recap_tf.training.made_sets import reached_lines
 
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+CONFIGS = pathlib.Path(__file__).parents[3] / "configs"
 TASKS = ["log.is_liked", "log.is_shared"]
 NATURAL = {"log.is_liked": 0.1, "log.is_shared": 0.03}
 SAMPLED = {"log.is_liked": (1.0, 0.25), "log.is_shared": (0.9, 0.03)}

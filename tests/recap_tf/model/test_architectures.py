@@ -21,7 +21,7 @@ from recap_tf.model.preprocessors import Log1pAbs
 from recap_tf.model.ranking_model import RankingModel, create_ranking_model
 from recap_tf.model.small_embeddings import SmallEmbeddings
 
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+CONFIGS = pathlib.Path(__file__).parents[3] / "configs"
 VARIANTS = sorted(path.stem for path in (CONFIGS / "architectures").glob("*.gin"))
 TASKS = ["a.like", "a.reply"]
 SPECS = {

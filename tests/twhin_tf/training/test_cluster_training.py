@@ -27,7 +27,7 @@ from twhin_tf.model.warm_start import WarmStart
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training.cluster_training import ClusterTrainer
 
-TINY = pathlib.Path(__file__).parents[1] / "configs" / "twhin_tiny.gin"
+TINY = pathlib.Path(__file__).parents[3] / "configs" / "twhin_tiny.gin"
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1"], "ps": ["c:1"]}
 
 

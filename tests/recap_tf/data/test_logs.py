@@ -16,7 +16,7 @@ from recap_tf.data.preprocess_steps import DownsampleNegatives
 from recap_tf.data.record_batches import Mode, Records, read_batches
 from recap_tf.data.record_writer import serialize_examples
 
-CONFIG = str(pathlib.Path(__file__).parents[1] / "configs" / "recap_logs.gin")
+CONFIG = str(pathlib.Path(__file__).parents[3] / "configs" / "recap_logs.gin")
 TASKS = [f"recap.engagement.is_{what}" for what in ("favorited", "replied")]
 TIMES = ["meta.served_ms", "meta.impressed_ms", "meta.favorited_ms", "meta.replied_ms"]
 DISCRETE = "home_recap_2022_discrete__segdense_vals"

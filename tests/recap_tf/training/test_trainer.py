@@ -22,7 +22,7 @@ from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.training.building import build_model
 from recap_tf.training.trainer import Trainer
 
-TINY = str(pathlib.Path(__file__).parents[1] / "configs" / "recap_tiny.gin")
+TINY = str(pathlib.Path(__file__).parents[3] / "configs" / "recap_tiny.gin")
 TASK = "recap.engagement.is_favorited"
 
 

@@ -21,7 +21,7 @@ from recap_tf.model.ranking_model import RankingModel
 from recap_tf.model.small_embeddings import SmallEmbeddings
 from recap_tf.training.training_step import TrainingStep
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[3]
 TASKS = ["a", "b"]
 L2 = 0.1
 

@@ -256,7 +256,7 @@ def test_memory_does_not_grow_with_the_edges(tmp_path):
         check=True,
         capture_output=True,
         text=True,
-        cwd=pathlib.Path(__file__).parents[1],
+        cwd=pathlib.Path(__file__).parents[3],
     )
     peaks = dict(re.findall(r"^(small|large) (\d+)$", run.stdout, re.MULTILINE))
     # KB; the large set's million edges take 24 MB as numbers, more as texts.
