@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from recap_tf.core.command import run_command
+from recap_tf.core.command import run_command, say
 from recap_tf.data.explained_errors import explained
 from recap_tf.evaluation.calibration_report import format_comparisons
 from recap_tf.evaluation.calibrator_fitting import (
@@ -35,14 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             ranker.validation_sets,
             CalibrateSettings(),
             EvaluateSettings().batch_size,
-            _say,
+            say,
         )
     write_calibrators(path, calibrators, comparisons)
     print(f"Calibrators of {path}, before -> after:\n{format_comparisons(comparisons)}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

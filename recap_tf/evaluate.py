@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from recap_tf.core import files
-from recap_tf.core.command import UserError, run_command
+from recap_tf.core.command import UserError, run_command, say
 from recap_tf.core.training import checkpoints
 from recap_tf.data.explained_errors import explained
 from recap_tf.evaluation.evaluation_report import Report, as_json, format_table
@@ -114,7 +114,7 @@ def _follow(arguments: argparse.Namespace) -> None:
         Evaluator(model, ranker.validation_sets, settings),
         ranker.validation_sets,
         settings.timeout_seconds,
-        _say,
+        say,
         show,
     )
     data = [named.records for named in ranker.validation_sets]
@@ -122,18 +122,14 @@ def _follow(arguments: argparse.Namespace) -> None:
         try:
             follower.run()
         except KeyboardInterrupt:
-            _say("\nThe same command goes on with the sets that are not yet done.")
+            say("\nThe same command goes on with the sets that are not yet done.")
             raise
-    _say(f"The training below {save_dir} is finished; all of it is evaluated.")
+    say(f"The training below {save_dir} is finished; all of it is evaluated.")
 
 
 def _write_json(path: str | None, step: int, report: Report) -> None:
     if path:
         files.write_text(path, json.dumps(as_json(step, report), indent=1) + "\n")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from recap_tf import settings
 from recap_tf.core import files
-from recap_tf.core.command import UserError, run_command
+from recap_tf.core.command import UserError, run_command, say
 from recap_tf.core.config import gin_config
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import catch_signals
@@ -59,29 +59,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     in_force = gin_config.operative()
     manifest = None
     if ranker.synthetic_data is not None:
-        _say(f"Data: made up, in {ranker.synthetic_data.folder}.")
-        manifest = make_synthetic_data(ranker, ranker.synthetic_data, _say)
+        say(f"Data: made up, in {ranker.synthetic_data.folder}.")
+        manifest = make_synthetic_data(ranker, ranker.synthetic_data, say)
     data = [ranker.train_data, *(named.records for named in ranker.validation_sets)]
     with explained(data, ranker.tasks):
         for warning in record_probe.probe(ranker.train_data, ranker.tasks):
-            _say(f"warning: {warning}")
+            say(f"warning: {warning}")
         trainer = Trainer(ranker, train, evaluate, in_force, eager=arguments.debug)
-        _say(f"{trainer.model.count_params():,} weights, {len(ranker.tasks)} tasks.")
-        with catch_signals(_say) as stop:
+        say(f"{trainer.model.count_params():,} weights, {len(ranker.tasks)} tasks.")
+        with catch_signals(say) as stop:
             outcome = trainer.run(stop)
     if outcome.interrupted:
-        _say(
+        say(
             f"Stopped after step {outcome.step} of {train.steps}; saved in "
             f"{outcome.checkpoint}. The same command goes on from there."
         )
         return
     if outcome.report is None:
-        _say(
+        say(
             f"{train.save_dir} is finished at step {outcome.step}; nothing to do. To "
             "train on, raise recap.train.steps; to start anew, change its save_dir."
         )
         if train.calibrate and not has_calibrators(outcome.checkpoint):
-            _say(f"{outcome.checkpoint} has no calibrators: use recap_tf.calibrate.")
+            say(f"{outcome.checkpoint} has no calibrators: use recap_tf.calibrate.")
         return
     if calibrate is not None:
         with explained(data, ranker.tasks):
@@ -110,7 +110,7 @@ def _calibrated(
     sets = ranker.validation_sets
     try:
         calibrators, comparisons = fit_calibrators(
-            model, sets, calibrate, evaluate.batch_size, _say
+            model, sets, calibrate, evaluate.batch_size, say
         )
     except UserError as error:
         raise UserError(
@@ -123,10 +123,6 @@ def _calibrated(
     # Anew: the trainer's evaluator has the model without them in its graph.
     report = Evaluator(model, sets, evaluate).evaluate()
     return dataclasses.replace(outcome, report=report)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

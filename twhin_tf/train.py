@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import twhin_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
-from recap_tf.core.command import run_command
+from recap_tf.core.command import run_command, say
 from recap_tf.core.config import gin_config
 from recap_tf.core.training.cluster import read_task, serve
 from recap_tf.core.training.stopping import catch_signals
@@ -23,7 +23,7 @@ from twhin_tf.training.cluster_training import ClusterTrainer
 from twhin_tf.training.partitioned_training import PartitionedTrainer, peak_megabytes
 from twhin_tf.training.tpu_training import TpuTrainer
 from twhin_tf.training.trained import load_model
-from twhin_tf.training.trainer import Trainer, say
+from twhin_tf.training.trainer import Trainer
 
 
 def main(argv: Sequence[str] | None = None) -> None:

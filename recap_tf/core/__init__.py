@@ -2,7 +2,8 @@
 
 The rooms in reading order; none imports one below it:
 
-    command        errors of users, exit codes
+    checks         of single values
+    command        errors of users, exit codes, what is said on the way
     files          paths on any file system
     text_table     columns of text
     model_versions numbered folders

@@ -32,6 +32,11 @@ class UserError(ValueError):
     """What the user asked for cannot be done. The message is one clear line."""
 
 
+def say(text: str) -> None:
+    """Tells the user on stderr, without mixing with results on stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def run_command(main: Callable[[Sequence[str] | None], None]) -> int:
     """Runs `main()`; returns the process's exit code.
 

@@ -1,7 +1,6 @@
 """Trains a ranker: builds it, feeds it, saves it, and says how it does."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Mapping
 
@@ -9,6 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core import files
+from recap_tf.core.command import say
 from recap_tf.core.training import checkpoints, loop
 from recap_tf.core.training.logs import Logs
 from recap_tf.core.training.stopping import Stop
@@ -79,7 +79,7 @@ class Trainer:
         self._best_keeper: BestKeeper | None = None
         if settings.keep_best is not None:
             self._best_keeper = BestKeeper(
-                "recap.train.keep_best", settings.keep_best, settings.save_dir, _say
+                "recap.train.keep_best", settings.keep_best, settings.save_dir, say
             )
             self._best_keeper.check_reported(
                 reported_tasks(ranker), evaluate.which_metrics
@@ -163,10 +163,10 @@ class Trainer:
         elif settings.initial_checkpoint_dir is not None:
             start = checkpoints.choose_checkpoint(settings.initial_checkpoint_dir)
             checkpoints.restore_model(start, self.model)
-            _say(f"Starting from the weights of {start}.")
+            say(f"Starting from the weights of {start}.")
         elif self.model.large_embeddings is not None:
             for name, share in self.model.large_embeddings.load_pretrained().items():
-                _say(f"Table {name}: {share:.1%} of its rows start from a snapshot.")
+                say(f"Table {name}: {share:.1%} of its rows start from a snapshot.")
         iterator = self._input.start(
             self._done(),
             lambda one: self._checkpoints.restore_position(resumed, one),
@@ -220,7 +220,7 @@ class Trainer:
 
     def _wait_for_evaluator(self, last: str, stop: Stop) -> Outcome:
         """How the run ended, once the evaluator has seen the checkpoint in `last`."""
-        _say(f"Waiting for recap_tf.evaluate --follow to evaluate {last}.")
+        say(f"Waiting for recap_tf.evaluate --follow to evaluate {last}.")
         done = evaluation_marks.wait_until_marked(
             self._settings.save_dir,
             last,
@@ -295,7 +295,7 @@ class Trainer:
     def _judge(self, step: int) -> bool:
         """Evaluates; True if training is to end here."""
         report = self._evaluate(step)
-        _say(f"\nStep {step}\n{format_table(report)}")
+        say(f"\nStep {step}\n{format_table(report)}")
         rule = self._settings.early_stopping
         if rule is None:
             return False
@@ -305,7 +305,7 @@ class Trainer:
             self._checkpoints.wait()
             self._checkpoints.write_best(dataclasses.asdict(self._best))
         if end:
-            _say(
+            say(
                 f"Stopping at step {step}: {rule.metric} on {rule.validation_set} was "
                 f"best at step {self._best.step}, {self._best.value:.5f}."
             )
@@ -335,9 +335,5 @@ class Trainer:
         self._best = early_stopping.best_from(metadata["best"])
         if self._best is not None:
             self._checkpoints.write_best(metadata["best"])
-        _say(f"Going on from {path}.")
+        say(f"Going on from {path}.")
         return metadata["finished"]
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from recap_tf.core.command import UserError
+from recap_tf.core.command import UserError, say
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.cluster import WORKER, is_lost_server, read_task
 from recap_tf.core.training.shard import Shard
@@ -24,7 +24,7 @@ from recap_tf.core.training.worker_steps import WorkerSteps
 from twhin_tf.graph.edge_batches import edges_per_epoch, read_edge_batches
 from twhin_tf.model.negatives import AllNodes
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training.trainer import Outcome, Trainer, say
+from twhin_tf.training.trainer import Outcome, Trainer
 
 
 class ClusterTrainer(Trainer):

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from recap_tf.core.command import UserError
+from recap_tf.core.command import UserError, say
 from recap_tf.core.optimizers.grouped import Optimizer
 from recap_tf.core.training import checkpoints, loop
 from twhin_tf.graph.graph import read_graph
@@ -33,7 +33,7 @@ from twhin_tf.training.partitioned_checkpoints import (
     claim,
     read_partitions_state,
 )
-from twhin_tf.training.trainer import Trainer, say
+from twhin_tf.training.trainer import Trainer
 
 _SECONDS_BETWEEN_LINES = 10
 _FOLDER = "partitions"

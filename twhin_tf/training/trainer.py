@@ -1,7 +1,6 @@
 """Trains graph embeddings: builds them, feeds them, saves them, and logs."""
 
 import dataclasses
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,6 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core import files
+from recap_tf.core.command import say
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
 from recap_tf.core.training import checkpoints, loop
 from recap_tf.core.training.logs import Logs
@@ -236,8 +236,3 @@ class Trainer:
             },
             texts=texts,
         )
-
-
-def say(text: str) -> None:
-    """Tells the user, without mixing with results on stdout."""
-    print(text, file=sys.stderr, flush=True)
