@@ -410,7 +410,8 @@ def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
 KILLER = """
 import os, signal, sys
 import recap_tf.train
-from recap_tf.core import files, loop
+from recap_tf.core import files
+from recap_tf.core.training import loop
 where, at = sys.argv[1], int(sys.argv[2])
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 if where == "step":

@@ -230,10 +230,12 @@ def test_large_sets_are_spread_over_files(tmp_path, monkeypatch):
 
 MEMORY = """
 import pathlib, sys
-from recap_tf.core import tables
-from twhin_tf import conversion, edge_buckets, vocabulary
+from recap_tf.core import row_files
+from twhin_tf.conversion import conversion
+from twhin_tf.graph import edge_buckets
+from twhin_tf import vocabulary
 
-tables.CHUNK_ROWS, conversion.BLOCK_ROWS = 5_000, 20_000
+row_files.CHUNK_ROWS, conversion.BLOCK_ROWS = 5_000, 20_000
 edge_buckets.EDGES_PER_BUCKET = 20_000
 for name in ("small", "large"):
     path = f"{sys.argv[1]}/{name}"

@@ -17,14 +17,14 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-from recap_tf.core.row_optimizers import LazyAdam
-from recap_tf.core.stopping import Stop
-from twhin_tf.losses import SoftmaxLoss
-from twhin_tf.negatives import GlobalNegatives
-from twhin_tf.node_tables import NodeTable
+from recap_tf.core.optimizers.row_optimizers import LazyAdam
+from recap_tf.core.training.stopping import Stop
+from twhin_tf.model.losses import SoftmaxLoss
+from twhin_tf.model.negatives import GlobalNegatives
+from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training import Trainer
-from twhin_tf.warm_start import WarmStart
+from twhin_tf.training.trainer import Trainer
+from twhin_tf.model.warm_start import WarmStart
 graph, save_dir, storage = sys.argv[1:]
 warm = WarmStart(checkpoint=save_dir, graph=graph, drift=0.01)
 losses = []

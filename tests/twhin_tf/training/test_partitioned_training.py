@@ -339,14 +339,14 @@ def test_a_run_does_not_go_on_from_a_cut_off_file(graph, tmp_path):
 
 MEASURED = """
 import json, sys
-from recap_tf.core.stopping import Stop
+from recap_tf.core.training.stopping import Stop
 from recap_tf.core.command import UserError
-from twhin_tf.negatives import GlobalNegatives
-from twhin_tf.node_tables import NodeTable
-from twhin_tf.partitioned_training import PartitionedTrainer, peak_megabytes
-from twhin_tf.partitions import Partitions
+from twhin_tf.model.negatives import GlobalNegatives
+from twhin_tf.model.node_tables import NodeTable
+from twhin_tf.training.partitioned_training import PartitionedTrainer, peak_megabytes
+from twhin_tf.partitions.partition_layout import Partitions
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training import Trainer
+from twhin_tf.training.trainer import Trainer
 graph, save_dir, limit = sys.argv[1:]
 limit = float(limit)
 parts = Partitions(memory_limit_mb=limit) if limit else None

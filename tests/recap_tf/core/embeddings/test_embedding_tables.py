@@ -308,11 +308,11 @@ import recap_tf, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-from recap_tf.core.embedding_tables import EmbeddingTables
-from recap_tf.core.table_spec import TableSpec
-from recap_tf.core.open_vocabulary import OpenVocabulary
-from recap_tf.core.row_optimizers import *
-from recap_tf.core.strategy import make_strategy
+from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
+from recap_tf.core.embeddings.table_spec import TableSpec
+from recap_tf.core.embeddings.open_vocabulary import OpenVocabulary
+from recap_tf.core.optimizers.row_optimizers import *
+from recap_tf.core.training.strategy import make_strategy
 
 ids = tf.constant([[0, 1], [1, 1], [3, 0], [4, 1]], tf.int64)
 for make in (SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL):
