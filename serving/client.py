@@ -31,7 +31,8 @@ from tensorflow_serving.apis import (
 
 from serving import tensors, wire
 from serving.connection import Connection
-from serving.errors import Code, ServingError
+from serving.errors import ServingError
+from serving.status_codes import Code
 
 
 class CallError(ServingError):
@@ -66,7 +67,7 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Signature:
+class SignatureSpec:
     """What a served model can be asked: alias -> dtype and shape, None where any."""
 
     method: str
@@ -181,7 +182,7 @@ class Client:
 
     def signatures(
         self, model: str, *, version: int | None = None, label: str | None = None
-    ) -> dict[str, Signature]:
+    ) -> dict[str, SignatureSpec]:
         """What a model can be asked, key -> signature. Raises CallError."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_model_spec(model, version=version, label=label),
@@ -192,7 +193,7 @@ class Client:
         found = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(found)
         return {
-            key: Signature(
+            key: SignatureSpec(
                 one.method_name,
                 {alias: _tensor_spec(alias, i) for alias, i in one.inputs.items()},
                 {alias: _tensor_spec(alias, i) for alias, i in one.outputs.items()},

@@ -20,9 +20,9 @@ from serving.client import Client
 from serving.command import UserError, run_command
 from serving.files import write_text
 from serving.tools import load_report, request_pool, rows
-from serving.tools.capacity import Limits, find_capacity
-from serving.tools.load import Load, run_load
-from serving.tools.load_worker import Pool
+from serving.tools.capacity import LoadLimits, find_capacity
+from serving.tools.load import OfferedLoad, run_load
+from serving.tools.load_worker import RequestPool
 from serving.tools.memory_log import MemoryLog
 
 _DEFAULT_CAPACITY_P99_MS = 250.0
@@ -31,10 +31,10 @@ _DEFAULT_CAPACITY_P99_MS = 250.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 1: a limit was not kept."""
     arguments = _parser().parse_args(argv)
-    load = Load(
+    load = OfferedLoad(
         **{
             field.name: getattr(arguments, field.name)
-            for field in dataclasses.fields(Load)
+            for field in dataclasses.fields(OfferedLoad)
         }
     )
     _check(arguments, load)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with memory or contextlib.nullcontext():
         outcome = run_load(server, pool, load)
     report |= load_report.as_json(outcome, memory or None)
-    limits = Limits(p99_ms=arguments.p99_ms, error_share=arguments.error_share)
+    limits = LoadLimits(p99_ms=arguments.p99_ms, error_share=arguments.error_share)
     missed = limits.missed(outcome)
     if arguments.growth_mb is not None and memory.growth() > arguments.growth_mb:
         missed.append(
@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(arguments, load: Load) -> None:
+def _check(arguments, load: OfferedLoad) -> None:
     if arguments.find_capacity and load.rate is None:
         raise UserError("--find-capacity needs --rate, the first one to try.")
     if arguments.growth_mb is not None and not arguments.server_pid:
@@ -188,7 +188,7 @@ def _check(arguments, load: Load) -> None:
         )
 
 
-def _pool(client: Client, arguments) -> Pool:
+def _pool(client: Client, arguments) -> RequestPool:
     if arguments.requests is not None:
         paths = rows.match_files(arguments.requests)
         return request_pool.recorded_pool(paths, arguments.model)
@@ -205,8 +205,8 @@ def _pool(client: Client, arguments) -> Pool:
     )
 
 
-def _find_capacity(server, pool: Pool, load: Load, arguments) -> dict:
-    limits = Limits(
+def _find_capacity(server, pool: RequestPool, load: OfferedLoad, arguments) -> dict:
+    limits = LoadLimits(
         p99_ms=arguments.p99_ms or _DEFAULT_CAPACITY_P99_MS,
         error_share=arguments.error_share,
     )
@@ -220,7 +220,7 @@ def _find_capacity(server, pool: Pool, load: Load, arguments) -> dict:
             warmup_seconds=min(load.warmup_seconds, arguments.step_seconds / 2),
         )
         outcome = run_load(server, pool, step)
-        good = limits.stands(outcome)
+        good = limits.are_kept(outcome)
         steps.append(
             {
                 "rate": rate,
@@ -248,7 +248,7 @@ def _find_capacity(server, pool: Pool, load: Load, arguments) -> dict:
     }
 
 
-def _bytes_by_rows(pool: Pool) -> dict[str, float]:
+def _bytes_by_rows(pool: RequestPool) -> dict[str, float]:
     """Mean size of a request, by the examples in it."""
     sizes = [len(message) for message in pool.messages]
     return {

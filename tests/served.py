@@ -29,7 +29,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.fronts.flags import Flags
-from serving.server import Server
+from serving.model_server import Server
 
 ROOT = pathlib.Path(__file__).parents[1]
 Code = grpc.StatusCode

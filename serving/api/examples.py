@@ -14,11 +14,12 @@ from tensorflow_serving.apis import (
 
 from serving import tensors
 from serving.api.predict import DEFAULT_SIGNATURE, answer_spec
-from serving.errors import Code, ServingError, invalid
-from serving.limits import Limits
-from serving.models.models import Models
+from serving.errors import ServingError, invalid
+from serving.memory_limits import MemoryLimits
+from serving.models.catalog import Catalog
 from serving.models.saved_model import SavedModel
 from serving.models.signatures import Signature
+from serving.status_codes import Code
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -26,14 +27,14 @@ _CLASSES, _SCORES, _VALUES = "classes", "scores", "outputs"
 
 
 def classify(
-    models: Models,
+    catalog: Catalog,
     request: classification_pb2.ClassificationRequest,
-    limits: Limits,
+    limits: MemoryLimits,
 ) -> classification_pb2.ClassificationResponse:
     """Answers a ClassificationRequest; raises ServingError as TF Serving does."""
     _check_spec(request)
     response = classification_pb2.ClassificationResponse()
-    with models.using(request.model_spec) as (model, version):
+    with catalog.using(request.model_spec) as (model, version):
         signature = _signature(model, request.model_spec, CLASSIFY)
         with serialized_examples(request.input, limits) as serialized:
             response.result.CopyFrom(run_classify(model, signature, serialized))
@@ -42,12 +43,12 @@ def classify(
 
 
 def regress(
-    models: Models, request: regression_pb2.RegressionRequest, limits: Limits
+    catalog: Catalog, request: regression_pb2.RegressionRequest, limits: MemoryLimits
 ) -> regression_pb2.RegressionResponse:
     """Answers a RegressionRequest; raises ServingError as TF Serving does."""
     _check_spec(request)
     response = regression_pb2.RegressionResponse()
-    with models.using(request.model_spec) as (model, version):
+    with catalog.using(request.model_spec) as (model, version):
         signature = _signature(model, request.model_spec, REGRESS)
         with serialized_examples(request.input, limits) as serialized:
             response.result.CopyFrom(run_regress(model, signature, serialized))
@@ -56,7 +57,7 @@ def regress(
 
 
 def multi_inference(
-    models: Models, request: inference_pb2.MultiInferenceRequest, limits: Limits
+    catalog: Catalog, request: inference_pb2.MultiInferenceRequest, limits: MemoryLimits
 ) -> inference_pb2.MultiInferenceResponse:
     """Answers a MultiInferenceRequest: several signatures on the same examples."""
     if not request.tasks:
@@ -80,7 +81,7 @@ def multi_inference(
     _check_spec(request.tasks[0])
     response = inference_pb2.MultiInferenceResponse()
     with (
-        models.using(request.tasks[0].model_spec) as (model, version),
+        catalog.using(request.tasks[0].model_spec) as (model, version),
         serialized_examples(request.input, limits) as serialized,
     ):
         for task in request.tasks:
@@ -97,7 +98,9 @@ def multi_inference(
 
 
 @contextlib.contextmanager
-def serialized_examples(given: input_pb2.Input, limits: Limits) -> Iterator[np.ndarray]:
+def serialized_examples(
+    given: input_pb2.Input, limits: MemoryLimits
+) -> Iterator[np.ndarray]:
     """The examples as a model takes them, (batch,) bytes.
 
     A context is put in front of each example: the parsed two are merged.

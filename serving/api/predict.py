@@ -8,8 +8,8 @@ from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving import tensors
 from serving.errors import invalid
-from serving.limits import Limits
-from serving.models.models import Models
+from serving.memory_limits import MemoryLimits
+from serving.models.catalog import Catalog
 from serving.models.saved_model import SavedModel
 from serving.models.signatures import Signature
 
@@ -17,18 +17,18 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    models: Models,
+    catalog: Catalog,
     request: predict_pb2.PredictRequest,
     *,
     as_content: bool = False,
-    limits: Limits,
+    limits: MemoryLimits,
     contents: Mapping[str, memoryview] = types.MappingProxyType({}),
     fill: Callable[[Signature], None] | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest.
 
     Args:
-        models: what is served.
+        catalog: of the models that are served.
         request: the request.
         as_content: outputs in `tensor_content` instead of typed fields.
         limits: on the memory that requests take.
@@ -42,7 +42,7 @@ def predict(
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     key = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    with models.using(request.model_spec) as (model, version):
+    with catalog.using(request.model_spec) as (model, version):
         if fill is not None:
             fill(model.signature(key))
         outputs = run_predict(model, request, limits, contents)
@@ -56,7 +56,7 @@ def predict(
 def run_predict(
     model: SavedModel,
     request: predict_pb2.PredictRequest,
-    limits: Limits,
+    limits: MemoryLimits,
     contents: Mapping[str, memoryview] = types.MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """What `model` computes for a request, output's alias -> array; as `predict`."""

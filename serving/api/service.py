@@ -9,10 +9,12 @@ from google.protobuf import message
 from tensorflow_serving.apis import model_pb2
 
 from serving.api import examples, metadata, predict
-from serving.errors import Code, ServingError, proper_error
-from serving.limits import Limits
-from serving.models.models import Models
+from serving.errors import ServingError, proper_error
+from serving.memory_limits import MemoryLimits
+from serving.models.catalog import Catalog
+from serving.models.lifecycle import Lifecycle
 from serving.monitoring import Monitoring
+from serving.status_codes import Code
 
 _INFERENCE = {"Predict", "Classify", "Regress", "MultiInference"}
 _STATUSES = {code: code.name for code in Code}  # An enum's name is a call.
@@ -22,7 +24,8 @@ class Service:
     """Answers requests of every kind.
 
     Args:
-        models: what is served.
+        catalog: of the models that are served.
+        lifecycle: of the same; takes new configs.
         monitoring: counts and times.
         as_content: outputs in `tensor_content` instead of typed fields.
         limits: on the memory that requests take.
@@ -31,35 +34,36 @@ class Service:
 
     def __init__(
         self,
-        models: Models,
+        catalog: Catalog,
+        lifecycle: Lifecycle,
         monitoring: Monitoring,
         *,
         as_content: bool,
-        limits: Limits,
+        limits: MemoryLimits,
         most_requests: int,
     ):
-        self.models = models
+        self.catalog = catalog
         self.monitoring = monitoring
         self.limits = limits
         self._places = threading.BoundedSemaphore(most_requests)
         self._most_requests = most_requests
         self._answers: dict[str, Callable[..., message.Message]] = {
             "Predict": lambda request, **more: predict.predict(
-                models, request, as_content=as_content, limits=limits, **more
+                catalog, request, as_content=as_content, limits=limits, **more
             ),
-            "Classify": lambda request: examples.classify(models, request, limits),
-            "Regress": lambda request: examples.regress(models, request, limits),
+            "Classify": lambda request: examples.classify(catalog, request, limits),
+            "Regress": lambda request: examples.regress(catalog, request, limits),
             "MultiInference": lambda request: examples.multi_inference(
-                models, request, limits
+                catalog, request, limits
             ),
             "GetModelMetadata": lambda request: metadata.get_model_metadata(
-                models, request
+                catalog, request
             ),
             "GetModelStatus": lambda request: metadata.get_model_status(
-                models, request
+                catalog, request
             ),
             "HandleReloadConfigRequest": lambda request: metadata.reload_config(
-                models, request
+                lifecycle, request
             ),
         }
 
@@ -152,7 +156,7 @@ class Call:
 
     def _labels(self, status: Code) -> tuple[str, str]:
         # Whatever a client sends must not become a label: each takes memory for good.
-        if self.spec is None or not self._service.models.knows(self.spec.name):
+        if self.spec is None or not self._service.catalog.knows(self.spec.name):
             return "", ""
         name = self.spec.name
         if self._api not in _INFERENCE or status is not Code.OK:

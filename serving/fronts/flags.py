@@ -117,14 +117,38 @@ class Flags:
         channel_arguments(self.grpc_channel_arguments)
 
 
-def parse_flags(argv: Sequence[str] | None, version: str) -> Flags:
-    """The flags of a command line; unknown or malformed ones end the process."""
+class _PrintVersion(argparse.Action):
+    """Prints the version and ends the process.
+
+    Argparse's own action wants the text beforehand, and TensorFlow, which knows it,
+    takes seconds to import.
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, *_) -> None:
+        import tensorflow as tf
+
+        print(f"TensorFlow ModelServer API on TensorFlow Library: {tf.__version__}")
+        parser.exit()
+
+
+def parse_flags(argv: Sequence[str] | None) -> Flags:
+    """The flags of a command line; unknown or malformed ones end the process.
+
+    Raises:
+        ValueError: a flag's value is out of bounds, or flags do not go together.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
         description="Serves SavedModels over TF Serving's gRPC and REST APIs.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument(
+        "--version",
+        action=_PrintVersion,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="show program's version number and exit",
+    )
     types = typing.get_type_hints(Flags)
     for field in dataclasses.fields(Flags):
         kind = types[field.name]

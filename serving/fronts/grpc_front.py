@@ -7,7 +7,6 @@ import socket
 from collections.abc import Sequence
 
 import grpc
-import tensorflow as tf
 from google.protobuf import message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
@@ -22,8 +21,9 @@ from tensorflow_serving.apis import (
 
 from serving import wire
 from serving.api.service import Service
-from serving.errors import Code, ServingError, invalid, proper_errors
+from serving.errors import ServingError, invalid, proper_errors
 from serving.fronts.event_loop import EventLoop, until_quiet
+from serving.status_codes import Code
 
 _PREDICTION = "tensorflow.serving.PredictionService"
 _MODEL = "tensorflow.serving.ModelService"
@@ -265,8 +265,3 @@ def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
         config.custom_ca.encode() or None,
         require_client_auth=config.client_verify,
     )
-
-
-def version_text() -> str:
-    """What --version prints."""
-    return f"TensorFlow ModelServer API on TensorFlow Library: {tf.__version__}"

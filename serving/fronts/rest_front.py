@@ -18,11 +18,12 @@ from tensorflow_serving.apis import (
 )
 
 from serving.api.service import Call, Service
-from serving.errors import HTTP, Code, ServingError, invalid, proper_errors
-from serving.fronts import rest_codec
+from serving.errors import ServingError, invalid, proper_errors
+from serving.fronts import json_answers, json_requests
 from serving.fronts.event_loop import EventLoop, until_quiet
 from serving.fronts.http_connections import HttpConnections
 from serving.models.signatures import Signature
+from serving.status_codes import HTTP, Code
 
 _MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"
@@ -151,7 +152,7 @@ class RestFront:
             error = ServingError(Code.DEADLINE_EXCEEDED, "Timed out")
         except ServingError as caught:
             error = caught
-        return self._respond(HTTP[error.code], rest_codec.error_json(error.message))
+        return self._respond(HTTP[error.code], json_answers.error_json(error.message))
 
     async def _answered(self, request: web.Request) -> bytes:
         with proper_errors():
@@ -203,47 +204,47 @@ class RestFront:
         request = predict_pb2.PredictRequest(model_spec=spec)
         with self._service.call("Predict", "REST") as call:
             call.spec = request.model_spec
-            given = rest_codec.parse(body)
-            request.model_spec.signature_name = rest_codec.signature_name(given)
-            rows = rest_codec.is_rows(given)
+            given = json_requests.parse(body)
+            request.model_spec.signature_name = json_requests.signature_name(given)
+            rows = json_requests.is_rows(given)
 
             # The types that JSON lacks stand in the signature.
             def fill(signature: Signature) -> None:
                 nonlocal given
-                rest_codec.fill_predict(request, given, signature)
+                json_requests.fill_predict(request, given, signature)
                 given = None  # It takes many times the request's memory.
 
-            return rest_codec.predict_json(call.answer(request, fill=fill), rows=rows)
+            return json_answers.predict_json(call.answer(request, fill=fill), rows=rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = classification_pb2.ClassificationRequest(model_spec=spec)
         with self._service.call("Classify", "REST") as call:
             self._fill_examples(call, request, body)
-            return rest_codec.classify_json(call.answer(request))
+            return json_answers.classify_json(call.answer(request))
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = regression_pb2.RegressionRequest(model_spec=spec)
         with self._service.call("Regress", "REST") as call:
             self._fill_examples(call, request, body)
-            return rest_codec.regress_json(call.answer(request))
+            return json_answers.regress_json(call.answer(request))
 
     def _fill_examples(self, call: Call, request, body: bytes) -> None:
         call.spec = request.model_spec
-        given = rest_codec.parse(body)
-        request.model_spec.signature_name = rest_codec.signature_name(given)
-        rest_codec.fill_examples(request, given)
+        given = json_requests.parse(body)
+        request.model_spec.signature_name = json_requests.signature_name(given)
+        json_requests.fill_examples(request, given)
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
         with self._service.call("GetModelMetadata", "REST") as call:
-            return rest_codec.metadata_json(call.answer(request))
+            return json_answers.metadata_json(call.answer(request))
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
         with self._service.call("GetModelStatus", "REST") as call:
-            return rest_codec.status_json(call.answer(request))
+            return json_answers.status_json(call.answer(request))
 
     def _respond(
         self, status: int, body: bytes, kind: str = "application/json"

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection
 
 import tensorflow as tf
 
-from serving import memory
-from serving.models.batching import Batching
+from serving import freed_memory
+from serving.models.batching_settings import Batching
 from serving.models.program import Program
 from serving.models.saved_model import SavedModel, load_saved_model
 from serving.models.version_files import VersionFiles
@@ -53,7 +53,7 @@ class Loader:
         Raises:
             ServingError: it cannot be loaded, or does not answer what it must.
         """
-        with memory.uncollected():
+        with freed_memory.uncollected():
             files = VersionFiles(path, self._tags)
             model = self._move_in(name, files)
             try:
@@ -79,7 +79,7 @@ class Loader:
         """Gives a version's memory back. No run of it may be under way."""
         if self._needs(name, model):
             model.vacate()
-            memory.trim()
+            freed_memory.trim()
             self._keep(name, model)
         else:
             _close(model)
@@ -138,4 +138,4 @@ class Loader:
 
 def _close(model: SavedModel) -> None:
     model.close()
-    memory.give_memory_back()
+    freed_memory.give_memory_back()

@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from serving.errors import tensorflow_errors
-from serving.models.batching import Batching, Tickets, batched
+from serving.models.batching import Tickets, batched
+from serving.models.batching_settings import Batching
 from serving.models.signatures import Signature, is_batchable, padded, read_signature
+from serving.tensorflow_errors import tensorflow_errors
 
 _MOST_SHAPES = 16
 """Different inner shapes of one signature that get a batch queue of their own."""

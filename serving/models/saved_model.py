@@ -14,13 +14,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from serving.errors import Code, ServingError, tensorflow_error, tensorflow_errors
-from serving.models.batching import Batching, Tickets
+from serving.errors import ServingError
+from serving.models.batching import Tickets
+from serving.models.batching_settings import Batching
 from serving.models.priority import run_behind_requests
 from serving.models.program import Computation, Program, import_program
 from serving.models.signatures import Signature, check_fits, check_rows
 from serving.models.version_files import VersionFiles
 from serving.monitoring import ModelRuns, Monitoring
+from serving.status_codes import Code
+from serving.tensorflow_errors import tensorflow_error, tensorflow_errors
 
 v1 = tf.compat.v1
 

@@ -8,8 +8,10 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from serving.errors import Code, ServingError, tensorflow_errors
+from serving.errors import ServingError
 from serving.models import same_graph
+from serving.status_codes import Code
+from serving.tensorflow_errors import tensorflow_errors
 
 
 class VersionFiles:

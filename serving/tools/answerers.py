@@ -12,17 +12,18 @@ from serving.api.predict import run_predict
 from serving.client import Client, read_prediction
 from serving.command import UserError
 from serving.connection import Connection
-from serving.errors import Code, ServingError
-from serving.limits import Limits
+from serving.errors import ServingError
+from serving.memory_limits import MemoryLimits
 from serving.models.saved_model import load_saved_model
 from serving.models.version_files import VersionFiles
+from serving.status_codes import Code
 
 FORMS = (
     "grpc://HOST:PORT/MODEL[/versions/N or /labels/L], a SavedModel's folder, logged"
 )
 
 # The requests are the user's own.
-_NO_LIMITS = Limits(tensor_bytes=sys.maxsize, memory_bytes=sys.maxsize)
+_NO_LIMITS = MemoryLimits(tensor_bytes=sys.maxsize, memory_bytes=sys.maxsize)
 
 _URL = re.compile(
     r"grpc://(?P<server>[^/]+)/(?P<model>[^/]+)"

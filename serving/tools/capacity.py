@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Callable
 
 from serving.command import UserError
-from serving.tools.load import Outcome
+from serving.tools.load import LoadOutcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class LoadLimits:
     """What a server has to hold to.
 
     Args:
@@ -22,7 +22,7 @@ class Limits:
     error_share: float = 0.0
     answered_share: float = 0.95
 
-    def missed(self, outcome: Outcome) -> list[str]:
+    def missed(self, outcome: LoadOutcome) -> list[str]:
         """A line for each limit that `outcome` does not keep."""
         found = []
         failed = 1 - float(outcome.answered.mean())
@@ -35,7 +35,7 @@ class Limits:
             found.append(f"p99 is {p99:.1f} ms, more than {self.p99_ms:g} ms")
         return found
 
-    def stands(self, outcome: Outcome) -> bool:
+    def are_kept(self, outcome: LoadOutcome) -> bool:
         """Whether the server keeps up: no limit is missed and nothing piles up."""
         answered = outcome.throughput()[0] * outcome.load.seconds
         # The three: of few requests, those under way at the end are a large share.

@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from serving.command import UserError
 from serving.errors import ServingError
 from serving.fronts import text_configs
-from serving.models.batching import Batching
+from serving.models.batching_settings import Batching
 
 GRPC_PORT, REST_PORT = 8500, 8501
 CONFIG_FOLDER = "/config"

@@ -23,7 +23,7 @@ import numpy as np
 
 from serving.command import UserError
 from serving.connection import Connection
-from serving.tools.load_worker import NOT_SENT, Pool, Sent, Share
+from serving.tools.load_worker import NOT_SENT, ProcessShare, RequestPool, SentRequests
 
 PERCENTILES = (50, 90, 95, 99, 99.9)
 
@@ -36,7 +36,7 @@ _LATE_SECONDS = 0.001
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Load:
+class OfferedLoad:
     """How much is sent, and for how long.
 
     Args:
@@ -81,11 +81,11 @@ class Load:
                 f"{self.warmup_seconds}"
             )
 
-    def shares(self) -> list[Share]:
+    def shares(self) -> list[ProcessShare]:
         """What each process does; Poisson times of all of them are Poisson again."""
         whole, rest = divmod(self.callers, self.processes)
         return [
-            Share(
+            ProcessShare(
                 rate=None if self.rate is None else self.rate / self.processes,
                 callers=whole + (i < rest),
                 seconds=self.warmup_seconds + self.seconds,
@@ -98,7 +98,7 @@ class Load:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class LoadOutcome:
     """What became of the requests of a load test, warm-up left out.
 
     Args:
@@ -114,7 +114,7 @@ class Outcome:
         carried_over: rows of those of them that were answered after the start.
     """
 
-    load: Load
+    load: OfferedLoad
     intended: np.ndarray
     latency: np.ndarray
     lag: np.ndarray
@@ -172,7 +172,7 @@ class Outcome:
         return self.load.rate is not None and self.lag_ms() > late
 
 
-def run_load(server: Connection, pool: Pool, load: Load) -> Outcome:
+def run_load(server: Connection, pool: RequestPool, load: OfferedLoad) -> LoadOutcome:
     """Puts `load` on a server.
 
     Raises:
@@ -236,7 +236,9 @@ def _said_if_ended() -> Iterator[None]:
         raise UserError("A process of the load test has ended by itself.") from error
 
 
-def _outcome(load: Load, pool: Pool, found: Sequence[Sent]) -> Outcome:
+def _outcome(
+    load: OfferedLoad, pool: RequestPool, found: Sequence[SentRequests]
+) -> LoadOutcome:
     def all_of(name: str) -> np.ndarray:
         return np.concatenate([getattr(one, name) for one in found])
 
@@ -251,7 +253,7 @@ def _outcome(load: Load, pool: Pool, found: Sequence[Sent]) -> Outcome:
     carried_over = (
         (intended < 0) & (codes == "OK") & (ends >= 0) & (ends < load.seconds)
     )
-    return Outcome(
+    return LoadOutcome(
         load,
         intended[counted],
         latency[counted],

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection as Pipe
 import grpc
 import numpy as np
 
-from serving.memory import keep_freed_memory
+from serving.freed_memory import keep_freed_memory
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NOT_SENT = -1
@@ -24,7 +24,7 @@ _CONNECT_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pool:
+class RequestPool:
     """The requests that a load test draws from.
 
     Args:
@@ -39,7 +39,7 @@ class Pool:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Share:
+class ProcessShare:
     """What one process does.
 
     Args:
@@ -60,7 +60,7 @@ class Share:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sent:
+class SentRequests:
     """What became of the requests; times in seconds, one element per request.
 
     Args:
@@ -90,7 +90,7 @@ def run_process(pipe_number: int) -> None:
     """The whole process, talking to its parent through that file descriptor.
 
     Gets (server, pool, share), connects, sends None, gets the time of the common
-    start, and sends a `Sent` at the end; or text, if it cannot connect.
+    start, and sends a `SentRequests` at the end; or text, if it cannot connect.
     """
     # The sender must not wait 5 ms for the thread that takes the answers.
     sys.setswitchinterval(0.0002)
@@ -111,7 +111,7 @@ def run_process(pipe_number: int) -> None:
 
 
 class _Sender:
-    def __init__(self, channels, pool: Pool, share: Share):
+    def __init__(self, channels, pool: RequestPool, share: ProcessShare):
         self._calls = [
             # The bytes as they are: serializing here would cost the server's time.
             one.unary_unary(
@@ -132,7 +132,7 @@ class _Sender:
         self._under_way = 0
         self._changed = threading.Condition()
 
-    def run(self, start: float) -> Sent:
+    def run(self, start: float) -> SentRequests:
         _sleep_until(start)
         cpu, began = time.process_time(), time.monotonic()
         if self._share.rate is not None:
@@ -146,7 +146,7 @@ class _Sender:
         columns = list(zip(*self._notes, strict=True)) or [()] * 5
         kinds = (float, float, float, int, int)
         arrays = [np.array(c, k) for c, k in zip(columns, kinds, strict=True)]
-        return Sent(*arrays, cpu)
+        return SentRequests(*arrays, cpu)
 
     def _send_at_times(self, start: float) -> None:
         times = poisson_times(self._share.rate, self._share.seconds, self._rng)

@@ -9,7 +9,7 @@ from tensorflow_serving.apis import predict_pb2
 from serving.client import Client, predict_request
 from serving.command import UserError
 from serving.tools import recording, rows
-from serving.tools.load_worker import Pool
+from serving.tools.load_worker import RequestPool
 
 _MOST_ROWS_READ = 4096
 _MOST_BYTES = 128 << 20
@@ -38,7 +38,7 @@ def parse_sizes(text: str) -> dict[int, float]:
     return found
 
 
-def recorded_pool(paths: Sequence[str], model: str) -> Pool:
+def recorded_pool(paths: Sequence[str], model: str) -> RequestPool:
     """Recorded requests, as many as fit in memory, each as likely as any other.
 
     Args:
@@ -73,7 +73,7 @@ def sized_pool(
     parquet: str | None = None,
     outputs: Sequence[str] = (),
     seed: int = 0,
-) -> Pool:
+) -> RequestPool:
     """Requests of each of `sizes`, of rows drawn from a file or made up.
 
     Args:
@@ -129,7 +129,7 @@ def sized_pool(
     return _pool(messages, of_size, weights)
 
 
-def try_out(client: Client, pool: Pool) -> None:
+def try_out(client: Client, pool: RequestPool) -> None:
     """Sends one request of each size, the smallest first.
 
     A load test of requests that the server refuses would measure its refusals.
@@ -156,9 +156,9 @@ def request_rows(request: predict_pb2.PredictRequest) -> int:
     )
 
 
-def _pool(messages, sizes, weights) -> Pool:
+def _pool(messages, sizes, weights) -> RequestPool:
     probabilities = np.array(weights, np.float64)
-    return Pool(
+    return RequestPool(
         messages=messages,
         rows=np.array(sizes),
         probabilities=probabilities / probabilities.sum(),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from serving.client import Signature
+from serving.client import SignatureSpec
 from serving.command import UserError
 
 Inputs = Mapping[str, np.ndarray]
@@ -20,7 +20,7 @@ _GZIP = b"\x1f\x8b"
 _LENGTH = "_length"
 
 
-def example_input(key: str, signature: Signature) -> str:
+def example_input(key: str, signature: SignatureSpec) -> str:
     """The alias of the one input that takes serialized tf.Examples.
 
     Raises:
@@ -85,7 +85,7 @@ def example_batches(
 
 
 def parquet_batches(
-    paths: Sequence[str], signature: Signature, size: int
+    paths: Sequence[str], signature: SignatureSpec, size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], pa.RecordBatch]]:
     """Rows of parquet files as a signature's inputs, and as they stand in the file.
 
@@ -131,7 +131,7 @@ def parquet_rows(paths: Sequence[str]) -> int:
 
 
 def made_rows(
-    signature: Signature, rows: int, rng: np.random.Generator
+    signature: SignatureSpec, rows: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Inputs of the right types and shapes, random but for that.
 

@@ -41,7 +41,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.client import Client
-from serving.memory import keep_freed_memory
+from serving.freed_memory import keep_freed_memory
 from serving.models.saved_model import load_saved_model
 from serving.models.version_files import VersionFiles
 from serving.tools.capacity import find_capacity

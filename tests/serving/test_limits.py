@@ -217,7 +217,7 @@ def test_one_that_is_alone_is_read_whatever_it_takes(base):
 
 def _known(server, spec):
     with contextlib.suppress(ServingError):
-        return server.models.statuses(spec)[0]
+        return server.catalog.statuses(spec)[0]
 
 
 def test_warm_up_does_not_wait_for_the_traffics_memory(base, tmp_path):

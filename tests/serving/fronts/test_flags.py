@@ -81,14 +81,14 @@ def test_names_and_defaults_are_those_of_tensorflow_model_server():
         "enable_grpc_healthcheck_service": False,
         "saved_model_tags": "serve",
     }
-    flags = vars(parse_flags(["--model_base_path=/m"], "1"))
+    flags = vars(parse_flags(["--model_base_path=/m"]))
     assert expected.items() <= flags.items()
     assert flags["host"] == "localhost"
 
 
 def test_a_flag_without_a_value_is_true():
     given = ["--model_base_path=/m", "--enable_batching", "--enable_model_warmup=false"]
-    flags = parse_flags(given, "1")
+    flags = parse_flags(given)
     assert (flags.enable_batching, flags.enable_model_warmup) == (True, False)
 
 

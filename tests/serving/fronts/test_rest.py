@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 from served import example, free_port, rest, running, save, save_any
 
-from serving import errors
+from serving.errors import ServingError
+from serving.status_codes import Code
 
 PREDICT = "/v1/models/m:predict"
 
@@ -53,7 +54,7 @@ def server(base):
 )
 def test_every_status_has_its_http_code(server, monkeypatch, code, status):
     def fail(_):
-        raise errors.ServingError(errors.Code[code], "as told")
+        raise ServingError(Code[code], "as told")
 
     monkeypatch.setitem(server.service._answers, "GetModelStatus", fail)
     assert rest(server, "GET", "/v1/models/m") == (status, {"error": "as told"})

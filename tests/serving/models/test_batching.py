@@ -19,7 +19,7 @@ from served import (
 
 from serving.errors import ServingError
 from serving.fronts.text_configs import BatchingParameters
-from serving.models.batching import Batching, from_parameters
+from serving.models.batching_settings import Batching, from_parameters
 
 PREDICT = "/v1/models/m:predict"
 PAGE = "/monitoring/prometheus/metrics"

@@ -21,7 +21,10 @@ from served import (
 from tensorflow_serving.apis import model_management_pb2, model_pb2
 
 from serving import server as command
-from serving.models import models
+from serving.models import lifecycle, served_model
+from serving.models.catalog import Catalog
+from serving.models.lifecycle import Lifecycle
+from serving.models.served_model import ModelConfig
 
 LOADING, AVAILABLE, END = 20, 30, 50
 ROW = {"instances": [[1, 2, 3]]}
@@ -275,13 +278,14 @@ def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
             go_on.wait(30)
         return {1: f"{path}/1"} if path == "/new" else {2: f"{path}/2"}
 
-    monkeypatch.setattr(models, "find_versions", find)
-    served = models.Models(_Loads())
-    served.configure([models.ModelConfig(name="m", base_path="/old")])
+    monkeypatch.setattr(lifecycle, "find_versions", find)
+    catalog = Catalog()
+    served = Lifecycle(catalog, _Loads())
+    served.configure([ModelConfig(name="m", base_path="/old")])
     poll = threading.Thread(target=served.poll, name="poll")
     poll.start()
     reading.wait(30)
-    new = models.ModelConfig(name="m", base_path="/new")
+    new = ModelConfig(name="m", base_path="/new")
     reload = threading.Thread(target=served.configure, args=([new],))
     reload.start()
     # It ends and version 2 is gone by then, unless it waits for the poll.
@@ -291,7 +295,7 @@ def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
     reload.join()
 
     def there() -> list[int]:
-        found = served.statuses(model_pb2.ModelSpec(name="m"))
+        found = catalog.statuses(model_pb2.ModelSpec(name="m"))
         return [one.version for one in found if one.state != END]
 
     wait_for(lambda: there() == [1], seconds=10)
@@ -300,15 +304,16 @@ def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
 
 def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch):
     found = {}
-    monkeypatch.setattr(models, "_MOST_ENDED", 2)
-    monkeypatch.setattr(models, "find_versions", lambda _: dict(found))
-    served = models.Models(_Loads())
+    monkeypatch.setattr(served_model, "_MOST_ENDED", 2)
+    monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(found))
+    catalog = Catalog()
+    served = Lifecycle(catalog, _Loads())
 
     def there() -> dict[int, int]:
-        known = served.statuses(model_pb2.ModelSpec(name="m"))
+        known = catalog.statuses(model_pb2.ModelSpec(name="m"))
         return {one.version: one.state for one in known}
 
-    config = [models.ModelConfig(name="m", base_path="/m")]
+    config = [ModelConfig(name="m", base_path="/m")]
     for number in range(1, 7):
         found[number] = f"/m/{number}"
         served.configure(config)
@@ -320,19 +325,20 @@ def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch)
 
 def test_a_session_is_made_ahead_when_no_old_version_may_leave_its_own(monkeypatch):
     found, ahead = {1: "/m/1"}, []
-    monkeypatch.setattr(models, "find_versions", lambda _: dict(found))
+    monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(found))
     loads = _Loads()
     loads.load = lambda name, path: path
     loads.prepare = lambda name, model: ahead.append(model)
-    served = models.Models(loads)
-    config = [models.ModelConfig(name="m", base_path="/m")]
+    catalog = Catalog()
+    served = Lifecycle(catalog, loads)
+    config = [ModelConfig(name="m", base_path="/m")]
     served.configure(config)
     wait_for(lambda: ahead == ["/m/1"])
     spec = model_pb2.ModelSpec(name="m")
-    with served.using(spec):
+    with catalog.using(spec):
         found[2] = "/m/2"
         served.configure(config)
-        with served.using(spec) as (model, _):
+        with catalog.using(spec) as (model, _):
             assert model == "/m/2"
         assert ahead == ["/m/1"]
     # It may have been of another graph.
@@ -346,14 +352,15 @@ class _SlowLoads:
     def __init__(self, monkeypatch):
         self.found, self.loaded = {}, []
         self._doors = {number: threading.Event() for number in range(1, 9)}
-        monkeypatch.setattr(models, "find_versions", lambda _: dict(self.found))
-        self.served = models.Models(_Loads(self._load))
+        monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(self.found))
+        self.catalog = Catalog()
+        self.served = Lifecycle(self.catalog, _Loads(self._load))
 
     def add(self, number: int, *, wait: bool = False) -> None:
         self.found[number] = f"/m/{number}"
         if wait:
             self.let_go(number)
-            self.served.configure([models.ModelConfig(name="m", base_path="/m")])
+            self.served.configure([ModelConfig(name="m", base_path="/m")])
         else:
             self.served.poll()
 
@@ -361,7 +368,7 @@ class _SlowLoads:
         self._doors[number].set()
 
     def there(self) -> dict[int, int]:
-        known = self.served.statuses(model_pb2.ModelSpec(name="m"))
+        known = self.catalog.statuses(model_pb2.ModelSpec(name="m"))
         return {one.version: one.state for one in known}
 
     def _load(self, name, path):

@@ -147,7 +147,7 @@ def test_a_graph_without_variables(stub):
 
 
 def test_a_keras_export(stub, server):
-    signature = server.models._models["keras"].versions[7]._model.signatures
+    signature = server.catalog.models["keras"].versions[7]._model.signatures
     assert "serving_default" in signature
     ((alias, _),) = signature["serving_default"].inputs.items()
     response = stub.Predict(_ask("keras", **{alias: [[1.0, 1.0]]}))

@@ -20,11 +20,12 @@ from served import (
     wait_for,
 )
 
-from serving.errors import Code, ServingError
-from serving.fronts import rest_codec
+from serving.errors import ServingError
+from serving.fronts import json_requests
 from serving.models import loader
 from serving.models.loader import Loader
-from serving.models.versions import Version
+from serving.models.versions import ModelVersion
+from serving.status_codes import Code
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
 
@@ -239,7 +240,7 @@ def test_a_version_that_goes_answers_the_json_that_it_was_read_for(base, monkeyp
     save(base / "1", 1.0)
     save(base.parent / "2", 2.0)
     with running(model_base_path=str(base)) as server:
-        fill = rest_codec.fill_predict
+        fill = json_requests.fill_predict
 
         def fill_while_it_goes(*arguments):
             fill(*arguments)
@@ -248,7 +249,7 @@ def test_a_version_that_goes_answers_the_json_that_it_was_read_for(base, monkeyp
                 lambda: states(server.grpc.ports[0]) == {1: UNLOADING, 2: AVAILABLE}
             )
 
-        monkeypatch.setattr(rest_codec, "fill_predict", fill_while_it_goes)
+        monkeypatch.setattr(json_requests, "fill_predict", fill_while_it_goes)
         status, found = rest(server, "POST", "/v1/models/m:predict", ROW)
         assert (status, found["predictions"][0]["y"]) == (200, 6.0)
 
@@ -297,7 +298,7 @@ def test_a_version_that_goes_while_it_is_looked_up_is_looked_up_again(
     save(base / "1", 1.0)
     save(base.parent / "2", 2.0)
     with running(model_base_path=str(base)) as server:
-        take = Version.take
+        take = ModelVersion.take
 
         def go_first(version):
             if version.number == 1:
@@ -305,7 +306,7 @@ def test_a_version_that_goes_while_it_is_looked_up_is_looked_up_again(
                 wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: AVAILABLE})
             return take(version)
 
-        monkeypatch.setattr(Version, "take", go_first)
+        monkeypatch.setattr(ModelVersion, "take", go_first)
         assert _predict(server) == 12.0
 
 

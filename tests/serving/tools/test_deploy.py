@@ -19,8 +19,8 @@ from serving.client import Client
 from serving.command import UserError
 from serving.fronts import text_configs
 from serving.fronts.flags import parse_flags
-from serving.models.batching import from_parameters
-from serving.server import Server
+from serving.model_server import Server
+from serving.models.batching_settings import from_parameters
 from serving.tools import manifests
 from serving.tools.deployment import Deployment
 
@@ -136,7 +136,7 @@ def test_the_config_files_are_what_the_server_reads(deployment):
 def test_every_flag_is_one_of_the_servers(deployment):
     for argument in deployment.server_flags():
         assert argument.split("=")[0].removeprefix("--") not in _OWN_FLAGS
-    flags = parse_flags(deployment.server_flags(), "1")
+    flags = parse_flags(deployment.server_flags())
     assert flags.enable_batching == deployment.batching
     assert flags.tensorflow_intra_op_parallelism == deployment.cpu
 
@@ -240,7 +240,7 @@ def deployed(served_model, tmp_path_factory):
             one.bind(("localhost", 0))
             ports.append(one.getsockname()[1])
     flags = dataclasses.replace(
-        parse_flags(arguments, "1"), port=ports[0], rest_api_port=ports[1]
+        parse_flags(arguments), port=ports[0], rest_api_port=ports[1]
     )
     server = Server(flags)
     server.start()

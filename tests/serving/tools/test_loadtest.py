@@ -14,8 +14,8 @@ from serving import loadtest
 from serving.client import Client, predict_request
 from serving.command import UserError
 from serving.tools import load_report, request_pool
-from serving.tools.capacity import Limits, find_capacity
-from serving.tools.load import Load
+from serving.tools.capacity import LoadLimits, find_capacity
+from serving.tools.load import OfferedLoad
 from serving.tools.memory_log import MemoryLog, resident_bytes
 from serving.tools.recording import Recorder
 
@@ -65,28 +65,31 @@ def test_the_clients_lag_is_that_at_the_99th_percentile():
 
 
 def test_every_process_has_times_of_its_own():
-    shares = [*Load(rate=6.0, processes=3).shares(), *Load(rate=6.0, seed=1).shares()]
+    shares = [
+        *OfferedLoad(rate=6.0, processes=3).shares(),
+        *OfferedLoad(rate=6.0, seed=1).shares(),
+    ]
     assert len({share.seed for share in shares}) == 5
     assert [share.rate for share in shares] == [2.0, 2.0, 2.0, 3.0, 3.0]
-    shares = Load(callers=5, processes=3).shares()
+    shares = OfferedLoad(callers=5, processes=3).shares()
     assert [share.callers for share in shares] == [2, 2, 1]
 
 
 def test_limits():
     outcome = made_outcome([10] * 9 + [50], ["OK"] * 9 + ["INTERNAL"])
-    assert Limits(p99_ms=10.5, error_share=0.1).missed(outcome) == []
-    (line,) = Limits(p99_ms=10.5).missed(outcome)
+    assert LoadLimits(p99_ms=10.5, error_share=0.1).missed(outcome) == []
+    (line,) = LoadLimits(p99_ms=10.5).missed(outcome)
     assert line == "10.0000% of the requests failed, more than 0.0000%"
-    (line,) = Limits(p99_ms=9, error_share=0.2).missed(outcome)
+    (line,) = LoadLimits(p99_ms=9, error_share=0.2).missed(outcome)
     assert line == "p99 is 10.0 ms, more than 9 ms"
 
 
 def test_a_server_stands_what_it_keeps_up_with():
-    assert Limits().stands(made_outcome([10] * 10))
+    assert LoadLimits().are_kept(made_outcome([10] * 10))
     late = made_outcome([10] * 80 + [1200] * 20)
-    assert not Limits().stands(late)
-    assert Limits(answered_share=0.8).stands(late)
-    assert Limits().stands(made_outcome([10] + [1200] * 3))
+    assert not LoadLimits().are_kept(late)
+    assert LoadLimits(answered_share=0.8).are_kept(late)
+    assert LoadLimits().are_kept(made_outcome([10] + [1200] * 3))
 
 
 @pytest.mark.parametrize("true", [3.0, 97.0, 100.0, 750.0])
@@ -154,7 +157,7 @@ def test_sizes_that_are_refused(text):
 )
 def test_loads_that_are_refused(settings, text):
     with pytest.raises(UserError, match=text):
-        Load(**settings)
+        OfferedLoad(**settings)
 
 
 def test_requests_are_drawn_from_files_or_made_up(small_server, tmp_path):

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from serving.errors import Code, ServingError
+from serving.errors import ServingError
+from serving.status_codes import Code
 
 
-class Limits:
+class MemoryLimits:
     """How much memory requests may take: each tensor, and all of them together.
 
     Args:
@@ -95,7 +96,7 @@ class Limits:
 
 
 class _Held:
-    def __init__(self, limits: Limits, amount: int):
+    def __init__(self, limits: MemoryLimits, amount: int):
         self._limits, self._amount = limits, amount
 
     def __enter__(self) -> None:
