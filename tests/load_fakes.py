@@ -11,8 +11,9 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.client import predict_request
 from serving.connection import Connection
-from serving.tools.load import LoadOutcome, OfferedLoad
+from serving.tools.load_outcome import LoadOutcome
 from serving.tools.load_worker import RequestPool
+from serving.tools.offered_load import OfferedLoad
 
 
 class Fake:

@@ -1,10 +1,10 @@
-"""The highest rate that a server stands."""
+"""The capacity of a server: the highest rate at which it keeps its limits."""
 
 import dataclasses
 from collections.abc import Callable
 
 from serving.command import UserError
-from serving.tools.load import LoadOutcome
+from serving.tools.load_outcome import LoadOutcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ def find_capacity(
             rate /= 2
             if rate < first / 100:
                 raise UserError(
-                    f"The server does not stand {rate * 2:g} requests/s: give a lower "
-                    "--rate to begin with, or other limits."
+                    f"The server does not keep its limits at {rate * 2:g} requests/s: "
+                    "give a lower --rate to begin with, or other limits."
                 )
             if measure(rate):
                 low = rate

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from serving.files import replacing
-from serving.tools.load import LoadOutcome
+from serving.tools.load_outcome import LoadOutcome
 from serving.tools.memory_log import MemoryLog
 
 _BARS = 60

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 
 from serving.freed_memory import keep_freed_memory
+from serving.tools.offered_load import ProcessShare
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NOT_SENT = -1
@@ -36,27 +37,6 @@ class RequestPool:
     messages: list[bytes]
     rows: np.ndarray
     probabilities: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ProcessShare:
-    """What one process does.
-
-    Args:
-        rate: requests per second, at Poisson times; None for a closed loop.
-        callers: of the closed loop: each sends when the one before is answered.
-        seconds: how long requests are sent.
-        timeout_seconds: deadline of a request, counted from its intended time.
-        channels: connections to the server.
-        seed: of the times and of the choice of requests.
-    """
-
-    rate: float | None
-    callers: int
-    seconds: float
-    timeout_seconds: float
-    channels: int
-    seed: int
 
 
 @dataclasses.dataclass(frozen=True)

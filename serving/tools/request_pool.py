@@ -16,28 +16,6 @@ _MOST_BYTES = 128 << 20
 _EACH = 8
 
 
-def parse_sizes(text: str) -> dict[int, float]:
-    """Rows -> weight, of "1,200:2,1500:0.5".
-
-    Raises:
-        UserError: it is something else.
-    """
-    found = {}
-    for part in text.split(","):
-        size, colon, weight = part.partition(":")
-        try:
-            number, share = int(size), float(weight) if colon else 1.0
-        except ValueError:
-            number = share = 0
-        if number < 1 or not 0 < share < float("inf") or number in found:
-            raise UserError(
-                "--sizes must be ROWS or ROWS:WEIGHT, both positive, each size once, "
-                f"with commas between. Received: {text!r}"
-            )
-        found[number] = share
-    return found
-
-
 def recorded_pool(paths: Sequence[str], model: str) -> RequestPool:
     """Recorded requests, as many as fit in memory, each as likely as any other.
 

@@ -302,12 +302,12 @@ def open_loop_capacity(stubs, asked, seconds: float) -> float:
     the server needs them.
     """
 
-    def stands(rate: float) -> bool:
+    def is_within_limits(rate: float) -> bool:
         _, p99, failed = arrivals(stubs, asked, rate, seconds, lambda: None)
         print(f"  {rate:.0f}/s: p99 {p99 * 1e3:.0f} ms, {failed}", flush=True)
         return p99 * 1e3 <= CAPACITY_P99_MS and failed == NO_FAILURES
 
-    return find_capacity(stands, 300.0, precision=0.1)
+    return find_capacity(is_within_limits, 300.0, precision=0.1)
 
 
 def show_overhead(of: str, took: dict[str, float]) -> None:

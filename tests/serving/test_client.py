@@ -1,11 +1,9 @@
 """The client against our server, and against one that fails as it is told to."""
 
 import concurrent.futures
-import os
 import pathlib
 import pickle
 import subprocess
-import sys
 import threading
 import time
 
@@ -318,29 +316,3 @@ def test_a_missing_certificate_is_named(tmp_path):
 def test_settings_that_are_refused(settings, text):
     with pytest.raises(ValueError, match=text):
         Client("localhost:1", **settings)
-
-
-_FAULTS = """
-import resource, sys
-from serving.command import run_command
-
-def main(_):
-    bytearray(40 << 20)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        bytearray(b"x") * (40 << 20)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-run_command(main)
-"""
-
-
-def test_commands_use_freed_memory_again():
-    done = subprocess.run(
-        [sys.executable, "-c", _FAULTS],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    # Each of the ten has ten thousand pages.
-    assert int(done.stdout) < 30_000, done.stderr

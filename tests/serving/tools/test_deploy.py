@@ -21,7 +21,7 @@ from serving.fronts import text_configs
 from serving.fronts.flags import parse_flags
 from serving.model_server import Server
 from serving.models.batching_settings import from_parameters
-from serving.tools import manifests
+from serving.tools import deployment_files, manifests, server_configs
 from serving.tools.deployment import Deployment
 
 # What of the compose specification these files use.
@@ -104,7 +104,7 @@ def deployment(request):
 
 
 def _parsed(deployment) -> tuple:
-    files = deploy.files(deployment)
+    files = deployment_files.files(deployment)
     return (
         yaml.safe_load(files["docker-compose.yaml"]),
         {
@@ -115,7 +115,7 @@ def _parsed(deployment) -> tuple:
 
 
 def test_the_config_files_are_what_the_server_reads(deployment):
-    files = deploy.files(deployment)
+    files = deployment_files.files(deployment)
     config = text_format.Parse(files["models.config"], text_configs.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert model.name == deployment.served_name
@@ -168,7 +168,7 @@ def test_the_kubernetes_objects(deployment):
     expected = None if deployment.base_path else deployment.claim or "ranker"
     assert claim.get("claimName") == expected
     data = objects["ConfigMap ranker"]["data"]
-    assert data == deployment.config_files()
+    assert data == server_configs.config_files(deployment)
     assert ("PodDisruptionBudget ranker" in objects) == (deployment.replicas > 1)
     # Either the Deployment or the autoscaler says how many there are.
     scaled = "HorizontalPodAutoscaler ranker" in objects
@@ -210,7 +210,7 @@ def test_the_command_writes_them_and_says_how(tmp_path, capsys):
     settings = Deployment(
         name="ranker", batching=True, memory="8Gi", models_folder="/a b"
     )
-    for name, text in deploy.files(settings).items():
+    for name, text in deployment_files.files(settings).items():
         assert (out / name).read_text() == text
     assert (out / "batching.config").exists()
     # The command at the head of each file makes it again.
@@ -228,7 +228,7 @@ def deployed(served_model, tmp_path_factory):
     """Our server, started by the files as written, but for folders and ports."""
     folder = tmp_path_factory.mktemp("deployed")
     deployment = Deployment(name="small", batching=True)
-    for name, text in deploy.files(deployment).items():
+    for name, text in deployment_files.files(deployment).items():
         (folder / name).write_text(text.replace("/models/small", str(served_model)))
     arguments = [
         argument.replace("/config/", f"{folder}/")
@@ -308,7 +308,7 @@ def test_all_signatures_answer_unless_batching_is_asked_for():
     # does not load a version with recorded requests of such a signature.
     deployment = Deployment(name="ranker")
     assert not any("batching" in flag for flag in deployment.server_flags())
-    assert "batching.config" not in deployment.config_files()
+    assert "batching.config" not in server_configs.config_files(deployment)
 
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):

@@ -15,8 +15,8 @@ from serving.client import Client, predict_request
 from serving.command import UserError
 from serving.tools import load_report, request_pool
 from serving.tools.capacity import LoadLimits, find_capacity
-from serving.tools.load import OfferedLoad
 from serving.tools.memory_log import MemoryLog, resident_bytes
+from serving.tools.offered_load import OfferedLoad, parse_sizes
 from serving.tools.recording import Recorder
 
 
@@ -84,7 +84,7 @@ def test_limits():
     assert line == "p99 is 10.0 ms, more than 9 ms"
 
 
-def test_a_server_stands_what_it_keeps_up_with():
+def test_limits_are_kept_where_the_server_keeps_up():
     assert LoadLimits().are_kept(made_outcome([10] * 10))
     late = made_outcome([10] * 80 + [1200] * 20)
     assert not LoadLimits().are_kept(late)
@@ -96,18 +96,20 @@ def test_a_server_stands_what_it_keeps_up_with():
 def test_capacity_is_found(true):
     asked = []
 
-    def stands(rate):
+    def is_within_limits(rate):
         asked.append(rate)
         return rate <= true
 
-    found = find_capacity(stands, 100.0)
+    found = find_capacity(is_within_limits, 100.0)
     assert 0.94 * true <= found <= true
     assert len(asked) < 16
     assert found in asked
 
 
 def test_capacity_that_is_nothing_is_said():
-    with pytest.raises(UserError, match=r"does not stand .* requests/s: give a lower"):
+    with pytest.raises(
+        UserError, match=r"does not keep its limits at .* requests/s: give a lower"
+    ):
         find_capacity(lambda rate: False, 100.0)
 
 
@@ -134,13 +136,13 @@ def test_memory_is_followed():
     [("5", {5: 1.0}), ("1:3,1500:0.5,7", {1: 3.0, 1500: 0.5, 7: 1.0})],
 )
 def test_sizes(text, found):
-    assert request_pool.parse_sizes(text) == found
+    assert parse_sizes(text) == found
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "a", "1:0", "1:-1", "1,1", "1:inf"])
 def test_sizes_that_are_refused(text):
     with pytest.raises(UserError, match=r"--sizes must be ROWS or ROWS:WEIGHT.*Rec"):
-        request_pool.parse_sizes(text)
+        parse_sizes(text)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +230,7 @@ def test_the_command(small_server, tmp_path, capsys):
 
 
 def test_the_command_finds_the_capacity(tmp_path, capsys):
-    # One thread that takes 20 ms stands less than 50 requests/s.
+    # One thread that takes 20 ms answers less than 50 requests/s.
     with Fake(lambda number: time.sleep(0.02), threads=1) as fake:
         with Recorder(str(tmp_path / "log")) as log:
             log.write(predict_request("m", {"x": np.zeros([1, 1])}))
@@ -253,7 +255,10 @@ def test_the_command_finds_the_capacity(tmp_path, capsys):
     assert 0 < capacity < 80
     assert report["load"]["rate"] == capacity / 2
     assert code in (0, 1)
-    assert {step["stands"] for step in report["capacity"]["steps"]} == {True, False}
+    assert {step["within_limits"] for step in report["capacity"]["steps"]} == {
+        True,
+        False,
+    }
 
 
 @pytest.mark.parametrize(
