@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -190,15 +191,15 @@ class Client:
         )
         what = f"GetModelMetadata of model {model!r}"
         response = self._call(self._predictions.GetModelMetadata, request, what)
-        found = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(found)
+        definitions = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(definitions)
         return {
             key: SignatureSpec(
-                one.method_name,
-                {alias: _tensor_spec(alias, i) for alias, i in one.inputs.items()},
-                {alias: _tensor_spec(alias, i) for alias, i in one.outputs.items()},
+                definition.method_name,
+                _tensor_specs(definition.inputs),
+                _tensor_specs(definition.outputs),
             )
-            for key, one in found.signature_def.items()
+            for key, definition in definitions.signature_def.items()
             # The file's own bookkeeping.
             if key != "__saved_model_init_op"
         }
@@ -212,7 +213,8 @@ class Client:
         response = self._call(self._models.GetModelStatus, request, what)
         names = get_model_status_pb2.ModelVersionStatus.State
         return {
-            one.version: names.Name(one.state) for one in response.model_version_status
+            status.version: names.Name(status.state)
+            for status in response.model_version_status
         }
 
     def _call(
@@ -338,7 +340,12 @@ def _model_spec(
     return spec
 
 
-def _tensor_spec(alias: str, info) -> tf.TensorSpec:
-    return tf.TensorSpec(
-        tensors.shape_of(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), alias
-    )
+def _tensor_specs(
+    infos: Mapping[str, meta_graph_pb2.TensorInfo],
+) -> dict[str, tf.TensorSpec]:
+    return {
+        alias: tf.TensorSpec(
+            tensors.shape_of(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), alias
+        )
+        for alias, info in infos.items()
+    }

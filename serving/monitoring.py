@@ -79,11 +79,14 @@ class Histogram(_Family):
 
     def observe(self, value: float, *labels: str) -> None:
         with self._lock:
-            found = self._values.get(labels)
-            if found is None:
-                found = self._values[labels] = [[0] * (len(self._buckets) + 1), 0.0]
-            found[0][bisect.bisect_left(self._buckets, value)] += 1
-            found[1] += value
+            counts_and_sum = self._values.get(labels)
+            if counts_and_sum is None:
+                counts_and_sum = self._values[labels] = [
+                    [0] * (len(self._buckets) + 1),
+                    0.0,
+                ]
+            counts_and_sum[0][bisect.bisect_left(self._buckets, value)] += 1
+            counts_and_sum[1] += value
 
     def _lines(self, labels, value):
         counts, total = value
@@ -158,7 +161,7 @@ class Monitoring:
 
     def page(self) -> str:
         """All of it in the text format of Prometheus, version 0.0.4."""
-        families = [one for one in vars(self).values() if isinstance(one, _Family)]
+        families = [f for f in vars(self).values() if isinstance(f, _Family)]
         lines = [line for family in families for line in family.page()]
         return "\n".join(lines) + "\n"
 

@@ -114,7 +114,7 @@ def declared(alias: str, proto: tensor_pb2.TensorProto) -> Declared:
     count = math.prod(shape)
     if kind is not _TEXT:
         return Declared(kind, shape, count, count * kind.size)
-    lengths = [len(one) for one in proto.string_val]
+    lengths = [len(value) for value in proto.string_val]
     repeated = max(0, count - len(lengths)) * (lengths[-1] if lengths else 0)
     amount = sum(lengths) + repeated + len(proto.tensor_content)
     return Declared(kind, shape, count, count * STRING_BYTES + amount)
@@ -195,11 +195,11 @@ def _strings(content: bytes, count: int) -> list[bytes]:
         lengths.append(length)
     if at + sum(lengths) != len(content):
         raise ValueError("the strings' lengths do not add up")
-    found = []
+    strings = []
     for length in lengths:
-        found.append(content[at : at + length])
+        strings.append(content[at : at + length])
         at += length
-    return found
+    return strings
 
 
 def _from_values(values, head: Declared) -> np.ndarray:

@@ -89,11 +89,11 @@ def multi_inference(
             result = response.results.add()
             answer_spec(result.model_spec, task.model_spec, version, signature.key)
             if task.method_name == CLASSIFY:
-                found = run_classify(model, signature, serialized)
-                result.classification_result.CopyFrom(found)
+                classes = run_classify(model, signature, serialized)
+                result.classification_result.CopyFrom(classes)
             else:
-                found = run_regress(model, signature, serialized)
-                result.regression_result.CopyFrom(found)
+                values = run_regress(model, signature, serialized)
+                result.regression_result.CopyFrom(values)
     return response
 
 
@@ -117,12 +117,14 @@ def serialized_examples(
         context = given.example_list_with_context.context.SerializeToString()
     if not listed:
         raise invalid("Input is empty.")
-    found = [one.SerializeToString() for one in listed]
-    amount = sum(map(len, found)) + len(found) * (len(context) + tensors.STRING_BYTES)
-    limits.check_tensor("examples", [len(found)], amount)
+    examples = [example.SerializeToString() for example in listed]
+    amount = sum(map(len, examples)) + len(examples) * (
+        len(context) + tensors.STRING_BYTES
+    )
+    limits.check_tensor("examples", [len(examples)], amount)
     with limits.memory(amount):
-        array = np.empty(len(found), object)
-        array[:] = [context + one for one in found] if context else found
+        array = np.empty(len(examples), object)
+        array[:] = [context + e for e in examples] if context else examples
         yield array
 
 
@@ -137,14 +139,14 @@ def run_classify(
             f"Expected classification signature outputs to contain at least one of "
             f'"{_CLASSES}" or "{_SCORES}". Signature was: {signature.key}',
         )
-    found = _run(model, signature, serialized, outputs)
-    for name, array in found.items():
+    arrays = _run(model, signature, serialized, outputs)
+    for name, array in arrays.items():
         if array.ndim != 2 or len(array) != len(serialized):
             raise invalid(
                 f"Tensor output {name} must be [batch size, classes]; has shape "
                 f"{list(array.shape)} for {len(serialized)} examples"
             )
-    classes, scores = found.get(_CLASSES), found.get(_SCORES)
+    classes, scores = arrays.get(_CLASSES), arrays.get(_SCORES)
     if classes is not None:
         _check_dtype("classes", classes, tf.string)
     if scores is not None:
@@ -159,12 +161,12 @@ def run_classify(
     for i in range(len(serialized)):
         row = result.classifications.add()
         for j in range(width):
-            one = row.classes.add()
+            added = row.classes.add()
             if classes is not None:
                 # A label is text; strings of a model may be any bytes.
-                one.label = classes[i, j].decode("utf-8", "replace")
+                added.label = classes[i, j].decode("utf-8", "replace")
             if scores is not None:
-                one.score = scores[i, j]
+                added.score = scores[i, j]
     return result
 
 
@@ -203,12 +205,12 @@ def _run(model, signature: Signature, serialized, outputs) -> dict[str, np.ndarr
 
 
 def _check_dtype(what: str, array: np.ndarray, wanted: tf.DType) -> None:
-    own, expected = (
+    received, expected = (
         tensors.dtype_name(dtype.as_datatype_enum)
         for dtype in (tensors.dtype_of_array(array), wanted)
     )
-    if own != expected:
-        raise invalid(f"Expected {what} Tensor of {expected}. Got: {own}")
+    if received != expected:
+        raise invalid(f"Expected {what} Tensor of {expected}. Got: {received}")
 
 
 def _signature(model: SavedModel, spec, method: str) -> Signature:

@@ -29,11 +29,11 @@ def get_model_metadata(
             raise invalid(f"Metadata field {field} is not supported")
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     with catalog.using(request.model_spec) as (model, version):
-        found = get_model_metadata_pb2.SignatureDefMap()
+        definitions = get_model_metadata_pb2.SignatureDefMap()
         for key, signature in model.signatures.items():
-            found.signature_def[key].CopyFrom(signature.definition)
+            definitions.signature_def[key].CopyFrom(signature.definition)
     answer_spec(response.model_spec, request.model_spec, version, "")
-    response.metadata[SIGNATURE_DEF].Pack(found)
+    response.metadata[SIGNATURE_DEF].Pack(definitions)
     return response
 
 

@@ -129,12 +129,12 @@ def wanted_outputs(signature: Signature, chosen: Sequence[str]) -> list[str]:
 
 
 def answer_spec(
-    own: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int, signature: str
+    spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int, signature: str
 ) -> None:
     """Fills a response's model_spec: the version that answered, the signature used."""
-    own.name = asked.name
-    own.version.value = version
-    own.signature_name = signature
+    spec.name = asked.name
+    spec.version.value = version
+    spec.signature_name = signature
 
 
 def _set(names: Iterable[str]) -> str:

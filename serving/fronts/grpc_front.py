@@ -237,16 +237,16 @@ def _why_not(address: str, *, encrypted: bool) -> str:
     path = address.removeprefix("unix:")
     try:
         if path != address:
-            with socket.socket(socket.AF_UNIX) as one:
-                one.bind(path)
+            with socket.socket(socket.AF_UNIX) as tried:
+                tried.bind(path)
             os.unlink(path)
         else:
             host, _, port = address.rpartition(":")
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-            for family, kind, protocol, _, own in found:
-                with socket.socket(family, kind, protocol) as one:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    one.bind(own)
+            places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            for family, kind, protocol, _, place in places:
+                with socket.socket(family, kind, protocol) as tried:
+                    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    tried.bind(place)
     except OSError as error:
         return error.strerror or str(error)
     if encrypted:

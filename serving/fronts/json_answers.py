@@ -30,8 +30,8 @@ def predict_json(response: predict_pb2.PredictResponse, *, rows: bool) -> bytes:
     values = {alias: _jsonable(alias, array) for alias, array in outputs.items()}
     single = len(values) == 1
     if not rows:
-        found = next(iter(values.values())) if single else values
-        return _dump({"outputs": found})
+        columns = next(iter(values.values())) if single else values
+        return _dump({"outputs": columns})
     sizes = {alias: array.shape[:1] for alias, array in outputs.items()}
     if len(set(sizes.values())) != 1 or () in sizes.values():
         raise invalid(
@@ -51,7 +51,7 @@ def classify_json(response: classification_pb2.ClassificationResponse) -> bytes:
     return _dump(
         {
             "results": [
-                [[one.label, _short(one.score)] for one in row.classes]
+                [[c.label, _short(c.score)] for c in row.classes]
                 for row in response.result.classifications
             ]
         }
@@ -68,22 +68,22 @@ def status_json(response: get_model_status_pb2.GetModelStatusResponse) -> bytes:
         {
             "model_version_status": [
                 {
-                    "version": str(one.version),
-                    "state": names.Name(one.state),
+                    "version": str(status.version),
+                    "state": names.Name(status.state),
                     "status": {
-                        "error_code": code_of(one.status.error_code).name,
-                        "error_message": one.status.error_message,
+                        "error_code": code_of(status.status.error_code).name,
+                        "error_message": status.status.error_message,
                     },
                 }
-                for one in response.model_version_status
+                for status in response.model_version_status
             ]
         }
     )
 
 
 def metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes:
-    found = get_model_metadata_pb2.SignatureDefMap()
-    response.metadata["signature_def"].Unpack(found)
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(definitions)
     spec = response.model_spec
     described = {
         "name": spec.name,
@@ -93,7 +93,7 @@ def metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> 
     return _dump(
         {
             "model_spec": described,
-            "metadata": {"signature_def": _with_defaults_printed(found)},
+            "metadata": {"signature_def": _with_defaults_printed(definitions)},
         }
     )
 

@@ -25,15 +25,15 @@ _SURROGATE = rb"\ud"
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`; NaN and Infinity may stand in it as bare words."""
     try:
-        found = json.loads(body)
+        value = json.loads(body)
         if _SURROGATE in body.lower():
             # Half of a pair is no character: no name or string could hold it.
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise invalid("JSON Value: the request is not an object")
-    return found
+    return value
 
 
 def signature_name(body: Mapping[str, Any]) -> str:
@@ -86,8 +86,8 @@ def fill_examples(
         _fill_example(target.context, body["context"])
     else:
         target = request.input.example_list
-    for one in listed:
-        _fill_example(target.examples.add(), one)
+    for example in listed:
+        _fill_example(target.examples.add(), example)
 
 
 def _rows(body, signature: Signature) -> dict[str, list]:
@@ -132,7 +132,7 @@ def _array(alias: str, values: Any, endpoint: Endpoint) -> np.ndarray:
     flat, shape = _flat(alias, values)
     if endpoint.dtype == tf.string:
         array = np.empty(len(flat), object)
-        array[:] = [_bytes(alias, one) for one in flat]
+        array[:] = [_bytes(alias, value) for value in flat]
         return array.reshape(shape)
     expected = tensors.dtype_name(endpoint.dtype.as_datatype_enum)
     if endpoint.dtype == tf.bool:
@@ -142,17 +142,18 @@ def _array(alias: str, values: Any, endpoint: Endpoint) -> np.ndarray:
     else:
         allowed = {int, float}
     if not set(map(type, flat)) <= allowed:
-        wrong = next(one for one in flat if type(one) not in allowed)
+        wrong = next(value for value in flat if type(value) not in allowed)
         raise invalid(f"input {alias}: expected {expected}, received {_shown(wrong)}")
+    numpy = endpoint.dtype.as_numpy_dtype
     try:
         with np.errstate(over="ignore"):
             if endpoint.dtype.is_integer or endpoint.dtype == tf.bool:
-                found = np.array(flat, endpoint.dtype.as_numpy_dtype)
+                array = np.array(flat, numpy)
             else:
-                found = np.array(flat, np.float64).astype(endpoint.dtype.as_numpy_dtype)
+                array = np.array(flat, np.float64).astype(numpy)
     except OverflowError as error:
         raise invalid(f"input {alias}: a value does not fit {expected}") from error
-    return found.reshape(shape)
+    return array.reshape(shape)
 
 
 def _flat(alias: str, values: Any) -> tuple[list, list[int]]:
@@ -201,17 +202,17 @@ def _fill_example(example: tf.train.Example, given: Any) -> None:
     for name, value in given.items():
         values = value if isinstance(value, list) else [value]
         feature = example.features.feature[name]
-        kinds = {type(one) for one in values}
+        kinds = set(map(type, values))
         if not values:
             continue  # Of no kind: as good as left out, whatever the model takes.
         if kinds <= {str, dict}:
-            feature.bytes_list.value.extend(_bytes(name, one) for one in values)
+            feature.bytes_list.value.extend(_bytes(name, v) for v in values)
         elif kinds == {int}:
-            if not all(one in _INT64 for one in values):
+            if not all(v in _INT64 for v in values):
                 raise invalid(f"feature {name}: a value does not fit DT_INT64")
             feature.int64_list.value.extend(values)
         elif kinds <= {int, float}:
-            feature.float_list.value.extend(_float32(name, one) for one in values)
+            feature.float_list.value.extend(_float32(name, v) for v in values)
         else:
             raise invalid(
                 f"feature {name}: expected numbers or strings, received {_shown(value)}"

@@ -189,13 +189,13 @@ class RestFront:
 
     def _route(self, request: web.Request) -> Callable[[bytes], bytes]:
         verb, path = request.method, request.path
-        if verb == "POST" and (found := _CALL.fullmatch(path)):
-            call = getattr(self, f"_{found['method']}")
-            return lambda body: call(_spec(found), body)
-        if verb == "GET" and (found := _METADATA.fullmatch(path)):
-            return lambda _: self._metadata(_spec(found))
-        if verb == "GET" and (found := _STATUS.fullmatch(path)):
-            return lambda _: self._status(_spec(found))
+        if verb == "POST" and (match := _CALL.fullmatch(path)):
+            call = getattr(self, f"_{match['method']}")
+            return lambda body: call(_spec(match), body)
+        if verb == "GET" and (match := _METADATA.fullmatch(path)):
+            return lambda _: self._metadata(_spec(match))
+        if verb == "GET" and (match := _STATUS.fullmatch(path)):
+            return lambda _: self._status(_spec(match))
         if not path.startswith("/v1"):
             raise ServingError(Code.NOT_FOUND, f"Not found: {path}")
         raise invalid(f"Malformed request: {verb} {path}")
@@ -270,13 +270,13 @@ def _quiet_logger() -> logging.Logger:
     return logger
 
 
-def _spec(found: re.Match) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=found["name"])
-    if found["version"]:
-        number = int(found["version"])
+def _spec(match: re.Match) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=match["name"])
+    if match["version"]:
+        number = int(match["version"])
         if number > _INT64_MAX:
-            raise invalid(f"Version {found['version']} is too large")
+            raise invalid(f"Version {match['version']} is too large")
         spec.version.value = number
-    elif found["label"]:
-        spec.version_label = found["label"]
+    elif match["label"]:
+        spec.version_label = match["label"]
     return spec

@@ -84,8 +84,8 @@ def batched(
     number = next(_numbers)
     inputs = [*inputs, tickets]
     signature = [
-        tf.TensorSpec(one.shape, one.dtype, f"input_{i}")
-        for i, one in enumerate(inputs)
+        tf.TensorSpec(tensor.shape, tensor.dtype, f"input_{i}")
+        for i, tensor in enumerate(inputs)
     ]
 
     def body(*tensors):

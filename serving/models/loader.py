@@ -73,18 +73,18 @@ class Loader:
         if self._ahead and self._needs(name, model):
             vacant = SavedModel(model.program, self._config, self._runs(name))
             vacant.get_ready(model)
-            self._keep(name, vacant)
+            self._leave_vacant(name, vacant)
 
     def unload(self, name: str, model: SavedModel) -> None:
         """Gives a version's memory back. No run of it may be under way."""
         if self._needs(name, model):
             model.vacate()
             freed_memory.trim()
-            self._keep(name, model)
+            self._leave_vacant(name, model)
         else:
             _close(model)
 
-    def _keep(self, name: str, vacant: SavedModel) -> None:
+    def _leave_vacant(self, name: str, vacant: SavedModel) -> None:
         """For the next version; closes it if there is one already."""
         with self._lock:
             needed = self._needs(name, vacant)
@@ -109,10 +109,10 @@ class Loader:
 
     def _move_in(self, name: str, files: VersionFiles) -> SavedModel:
         files.check()
-        runs, mine = self._runs(name), files.fingerprint
+        runs, wanted = self._runs(name), files.fingerprint
         with self._lock:
             fingerprint, program = self._newest.get(name, (None, None))
-            known = mine is not None and mine == fingerprint
+            known = wanted is not None and wanted == fingerprint
             vacant = self._vacant.pop(name, None) if known else None
         if not known:
             return load_saved_model(files, self._config, self._batching, runs)
@@ -120,7 +120,7 @@ class Loader:
         try:
             model.fill(files)
         except BaseException:
-            self._keep(name, model)
+            self._leave_vacant(name, model)
             raise
         return model
 

@@ -88,28 +88,28 @@ class Program:
             if key != _INITIALIZE
         }
         self._batching = batching
-        self._made: dict[tuple, Computation] = {}
+        self._computations: dict[tuple, Computation] = {}
         self._lock = threading.Lock()
 
     def plain(self, signature: Signature, outputs: Sequence[str]) -> Computation:
         """Computes at least `outputs`, aliases, of one request."""
         wanted = tuple(sorted(outputs))
         key = signature.key, "plain", wanted
-        if (made := self._made.get(key)) is not None:
-            return made
+        if (computation := self._computations.get(key)) is not None:
+            return computation
         with self._lock:
             # Each set stays in memory, and clients choose them.
             if self._count(signature, "plain") >= _MOST_CHOICES:
                 wanted = tuple(sorted(signature.outputs))
                 key = signature.key, "plain", wanted
-            made = self._made.get(key)
-            if made is None:
-                made = self._made[key] = Computation(
+            computation = self._computations.get(key)
+            if computation is None:
+                computation = self._computations[key] = Computation(
                     tuple(signature.inputs[name].tensor for name in _names(signature)),
                     tuple(signature.outputs[name].tensor for name in wanted),
                     outputs=wanted,
                 )
-            return made
+            return computation
 
     def fits_batches(self, signature: Signature) -> bool:
         """Whether its requests are put together."""
@@ -135,19 +135,21 @@ class Program:
         # not fail the others: each shape has a queue of its own.
         inner = tuple(array.shape[1:] for array in arrays)
         key = signature.key, "batched", inner
-        if (made := self._made.get(key)) is not None:
-            return made
+        if (computation := self._computations.get(key)) is not None:
+            return computation
         with self._lock:
-            if key in self._made:
-                return self._made[key]
+            if key in self._computations:
+                return self._computations[key]
             if self._count(signature, "batched") >= _MOST_SHAPES:
                 return None
             with tensorflow_errors():
-                made = self._made[key] = self._make_batched(signature, inner)
-            return made
+                computation = self._computations[key] = self._make_batched(
+                    signature, inner
+                )
+            return computation
 
     def _count(self, signature: Signature, kind: str) -> int:
-        return sum(key[:2] == (signature.key, kind) for key in self._made)
+        return sum(key[:2] == (signature.key, kind) for key in self._computations)
 
     def _make_batched(self, signature: Signature, inner) -> Computation:
         names, aliases = _names(signature), sorted(signature.outputs)
@@ -175,8 +177,8 @@ class Program:
             tickets = v1.placeholder(tf.float64, (None, Tickets.IN))
             computed = batched(compute, placeholders, tickets, self._batching)
         return Computation(
-            tuple(one.name for one in [*placeholders, tickets]),
-            tuple(one.name for one in computed),
+            tuple(tensor.name for tensor in [*placeholders, tickets]),
+            tuple(tensor.name for tensor in computed),
             outputs=tuple(aliases),
         )
 
@@ -187,13 +189,13 @@ def import_program(
     """The program of a graph that `same_graph.is_refillable`."""
     with tf.Graph().as_default() as graph:
         v1.train.import_meta_graph(meta_graph)
-        variables = [
+        handles = [
             op.outputs[0] for op in graph.get_operations() if op.type == "VarHandleOp"
         ]
         vacate = tf.group(
             *(
-                tf.raw_ops.DestroyResourceOp(resource=one, ignore_lookup_error=True)
-                for one in variables
+                tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
+                for handle in handles
             )
         )
     saver = meta_graph.saver_def

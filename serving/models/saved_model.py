@@ -135,8 +135,8 @@ class SavedModel:
                 raise
             raise proper from error
         self._runs.ran(signature.method, time.perf_counter() - started)
-        found = dict(zip(computation.outputs, computed, strict=True))
-        return {name: np.asarray(found[name]) for name in outputs}
+        by_alias = dict(zip(computation.outputs, computed, strict=True))
+        return {name: np.asarray(by_alias[name]) for name in outputs}
 
     @staticmethod
     def _run_plain(call: Callable, signature: str, given: Sequence) -> list:
@@ -153,18 +153,18 @@ class SavedModel:
         return computed
 
     def _call(self, computation: Computation) -> Callable:
-        found = self._callables.get(computation)
-        if found is None:
+        call = self._callables.get(computation)
+        if call is None:
             with self._lock, tensorflow_errors():
-                found = self._callables.get(computation)
-                if found is None:
+                call = self._callables.get(computation)
+                if call is None:
                     # Session.make_callable with feeds is Session.run in disguise:
                     # three times the time for one example.
-                    found = self._session._make_callable_from_options(
+                    call = self._session._make_callable_from_options(
                         computation.options
                     )
-                    self._callables[computation] = found
-        return found
+                    self._callables[computation] = call
+        return call
 
 
 def load_saved_model(

@@ -31,9 +31,9 @@ class VersionFiles:
     @property
     def meta_graph(self) -> meta_graph_pb2.MetaGraphDef | None:
         """What is loaded; None if there is none of the tags, or no file to read."""
-        for one in self._model.meta_graphs:
-            if set(one.meta_info_def.tags) == self.tags:
-                return one
+        for meta_graph in self._model.meta_graphs:
+            if set(meta_graph.meta_info_def.tags) == self.tags:
+                return meta_graph
         return None
 
     @functools.cached_property
@@ -54,7 +54,7 @@ class VersionFiles:
             ServingError: NOT_FOUND, there are none, or what TensorFlow says of the
                 index; DATA_LOSS, they are too short.
         """
-        if not any(one.HasField("saver_def") for one in self._model.meta_graphs):
+        if not any(graph.HasField("saver_def") for graph in self._model.meta_graphs):
             return
         with tensorflow_errors():
             index = tf.train.load_checkpoint(self.variables)
@@ -66,11 +66,11 @@ class VersionFiles:
                 for name, shape in index.get_variable_to_shape_map().items()
             )
             shards = tf.io.gfile.glob(f"{self.variables}.data-?????-of-?????")
-            found = sum(tf.io.gfile.stat(shard).length for shard in shards)
-        if found < expected:
+            size = sum(tf.io.gfile.stat(shard).length for shard in shards)
+        if size < expected:
             raise ServingError(
                 Code.DATA_LOSS,
-                f"{self.variables}.data-* have {found} bytes; expected at least "
+                f"{self.variables}.data-* have {size} bytes; expected at least "
                 f"{expected}",
             )
 

@@ -132,20 +132,20 @@ def find_versions(base_path: str) -> dict[int, str]:
         raise ServingError(
             Code.NOT_FOUND, f"Could not find base path {base_path} for servable"
         ) from error
-    found = {}
+    folders = {}
     for name in listed:
         name = name.rstrip("/")
         if name.isdecimal() and name.isascii() and int(name) <= _LARGEST:
-            found[int(name)] = f"{base_path.rstrip('/')}/{name}"
-    return found
+            folders[int(name)] = f"{base_path.rstrip('/')}/{name}"
+    return folders
 
 
-def choose_versions(found: Collection[int], policy: Policy) -> set[int]:
-    """The versions that `policy` serves of those found; the latest one by default."""
+def choose_versions(numbers: Collection[int], policy: Policy) -> set[int]:
+    """The versions of `numbers` that `policy` serves; the latest one by default."""
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
-        return set(found)
+        return set(numbers)
     if kind == "specific":
-        return set(policy.specific.versions) & set(found)
+        return set(policy.specific.versions) & set(numbers)
     count = policy.latest.num_versions or 1
-    return set(sorted(found)[-count:])
+    return set(sorted(numbers)[-count:])

@@ -24,16 +24,16 @@ class LoadLimits:
 
     def missed(self, outcome: LoadOutcome) -> list[str]:
         """A line for each limit that `outcome` does not keep."""
-        found = []
+        missed = []
         failed = 1 - float(outcome.answered.mean())
         if failed > self.error_share:
-            found.append(
+            missed.append(
                 f"{failed:.4%} of the requests failed, more than {self.error_share:.4%}"
             )
         p99 = outcome.percentiles().get("p99")
         if self.p99_ms is not None and p99 is not None and p99 > self.p99_ms:
-            found.append(f"p99 is {p99:.1f} ms, more than {self.p99_ms:g} ms")
-        return found
+            missed.append(f"p99 is {p99:.1f} ms, more than {self.p99_ms:g} ms")
+        return missed
 
     def are_kept(self, outcome: LoadOutcome) -> bool:
         """Whether the server keeps up: no limit is missed and nothing piles up."""

@@ -68,8 +68,8 @@ class OutputDifference:
         place = [int(i) for i in at]
         self._note(number, float(gap[at]), place, _value(left[at]), _value(right[at]))
         if is_number and gap.ndim in (1, 2) and len(gap) > 1:
-            for one, other in zip(_columns(left), _columns(right), strict=True):
-                self._compare_ranks(one, other)
+            for scores, others in zip(_columns(left), _columns(right), strict=True):
+                self._compare_ranks(scores, others)
 
     def _note(self, number: int, gap: float, place: list[int], left, right) -> None:
         if gap > self.largest or self.worst is None:
@@ -77,13 +77,13 @@ class OutputDifference:
             self.worst = (number, place, left, right)
 
     def _compare_ranks(self, left: np.ndarray, right: np.ndarray) -> None:
-        ours, theirs = ranks(left), ranks(right)
-        moves = np.abs(ours - theirs)
+        left_ranks, right_ranks = ranks(left), ranks(right)
+        moves = np.abs(left_ranks - right_ranks)
         self.ranked += len(moves)
         self.moved += int((moves > 0).sum())
         self.farthest = max(self.farthest, int(moves.max()))
         self.rankings += 1
-        self.other_first += not np.array_equal(ours == 0, theirs == 0)
+        self.other_first += not np.array_equal(left_ranks == 0, right_ranks == 0)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

@@ -73,8 +73,8 @@ class LoadOutcome:
         if not len(latency):
             return {}
         values = np.percentile(latency, PERCENTILES).tolist()
-        found = {f"p{p:g}": v for p, v in zip(PERCENTILES, values, strict=True)}
-        return found | {"mean": float(latency.mean()), "max": float(latency.max())}
+        latencies = {f"p{p:g}": v for p, v in zip(PERCENTILES, values, strict=True)}
+        return latencies | {"mean": float(latency.mean()), "max": float(latency.max())}
 
     def lag_ms(self) -> float:
         """How late the client was at the 99th percentile."""

@@ -65,17 +65,17 @@ def run_load(server: Connection, pool: RequestPool, load: OfferedLoad) -> LoadOu
 def _start_worker() -> tuple[subprocess.Popen, Pipe]:
     # Not multiprocessing's own processes: they import the command again, and
     # TensorFlow with it.
-    own, theirs = multiprocessing.Pipe()
-    number = theirs.fileno()
+    pipe, worker_end = multiprocessing.Pipe()
+    number = worker_end.fileno()
     package = pathlib.Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
-    with theirs:
+    with worker_end:
         worker = subprocess.Popen(
             [sys.executable, "-c", f"{_WORKER}({number})"],
             pass_fds=[number],
             env=os.environ | {"PYTHONPATH": path},
         )
-    return worker, own
+    return worker, pipe
 
 
 def _tell(pipe: Pipe, what) -> None:
@@ -97,10 +97,10 @@ def _said_if_ended() -> Iterator[None]:
 
 
 def _outcome(
-    load: OfferedLoad, pool: RequestPool, found: Sequence[SentRequests]
+    load: OfferedLoad, pool: RequestPool, sent: Sequence[SentRequests]
 ) -> LoadOutcome:
     def all_of(name: str) -> np.ndarray:
-        return np.concatenate([getattr(one, name) for one in found])
+        return np.concatenate([getattr(part, name) for part in sent])
 
     intended = all_of("intended") - load.warmup_seconds
     latency, rows = all_of("latency"), pool.rows[all_of("choice")]
@@ -120,7 +120,7 @@ def _outcome(
         all_of("lag")[counted],
         rows[counted],
         codes[counted],
-        [one.cpu_share for one in found],
+        [part.cpu_share for part in sent],
         codes[before],
         rows[carried_over],
     )

@@ -21,7 +21,7 @@ _BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#66727f"
 def as_json(outcome: LoadOutcome, memory: MemoryLog | None) -> dict[str, Any]:
     """All figures of a load test."""
     requests, examples = outcome.throughput()
-    found = {
+    report = {
         "load": dataclasses.asdict(outcome.load),
         "requests": len(outcome.intended),
         "offered_per_second": len(outcome.intended) / outcome.load.seconds,
@@ -41,13 +41,13 @@ def as_json(outcome: LoadOutcome, memory: MemoryLog | None) -> dict[str, Any]:
         },
     }
     if memory is not None:
-        found["memory"] = {
+        report["memory"] = {
             "pid": memory.pid,
             "growth_mb": memory.growth(),
             "seconds": memory.seconds,
             "megabytes": memory.megabytes,
         }
-    return found
+    return report
 
 
 def as_text(report: Mapping[str, Any]) -> str:
@@ -98,8 +98,8 @@ def as_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _latencies(found: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.2f}" for name, value in found.items()) or "none"
+def _latencies(by_name: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.2f}" for name, value in by_name.items()) or "none"
 
 
 def write_chart(path: str, outcome: LoadOutcome, memory: MemoryLog | None) -> None:

@@ -94,10 +94,10 @@ class _Sender:
     def __init__(self, channels, pool: RequestPool, share: ProcessShare):
         self._calls = [
             # The bytes as they are: serializing here would cost the server's time.
-            one.unary_unary(
+            channel.unary_unary(
                 PREDICT, request_serializer=None, response_deserializer=None
             )
-            for one in channels
+            for channel in channels
         ]
         self._pool, self._share = pool, share
         self._rng = np.random.default_rng(share.seed)

@@ -57,11 +57,11 @@ class MemoryLog:
 
     def _run(self) -> None:
         while True:
-            found = resident_bytes(self.pid)
-            if found is None:
+            resident = resident_bytes(self.pid)
+            if resident is None:
                 return
             self.seconds.append(time.monotonic() - self._started)
-            self.megabytes.append(found / 2**20)
+            self.megabytes.append(resident / 2**20)
             if self._ended.wait(self.every_seconds):
                 return
 

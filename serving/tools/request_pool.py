@@ -77,16 +77,18 @@ def sized_pool(
     source: rows.Inputs | None = None
     if examples is not None:
         alias = rows.example_input(signature, spec)
-        found = rows.example_batches(rows.match_files(examples), alias, _MOST_ROWS_READ)
-        source = next(found, None)
+        batches = rows.example_batches(
+            rows.match_files(examples), alias, _MOST_ROWS_READ
+        )
+        source = next(batches, None)
     elif parquet is not None:
-        found = rows.parquet_batches(rows.match_files(parquet), spec, _MOST_ROWS_READ)
-        source = next((inputs for inputs, _ in found), None)
+        pairs = rows.parquet_batches(rows.match_files(parquet), spec, _MOST_ROWS_READ)
+        source = next((inputs for inputs, _ in pairs), None)
     if source is None and (examples, parquet) != (None, None):
         raise UserError(f"There are no rows in {examples or parquet}.")
     messages, of_size, weights = [], [], []
     for size, weight in sizes.items():
-        made, total = [], 0
+        requests, total = [], 0
         for _ in range(_EACH):
             if source is None:
                 inputs = rows.made_rows(spec, size, rng)
@@ -97,13 +99,13 @@ def sized_pool(
             request = predict_request(
                 model, inputs, signature=signature, outputs=outputs
             )
-            made.append(request.SerializeToString())
-            total += len(made[-1])
+            requests.append(request.SerializeToString())
+            total += len(requests[-1])
             if total > _MOST_BYTES / len(sizes):
                 break
-        messages += made
-        of_size += [size] * len(made)
-        weights += [weight / len(made)] * len(made)
+        messages += requests
+        of_size += [size] * len(requests)
+        weights += [weight / len(requests)] * len(requests)
     return _pool(messages, of_size, weights)
 
 

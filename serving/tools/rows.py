@@ -79,8 +79,8 @@ def example_batches(
     paths: Sequence[str], alias: str, size: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Serialized examples, `size` at a time, under the name `alias`."""
-    found = records(paths)
-    while batch := list(itertools.islice(found, size)):
+    serialized = records(paths)
+    while batch := list(itertools.islice(serialized, size)):
         yield {alias: np.array(batch, object)}
 
 
@@ -141,7 +141,7 @@ def made_rows(
     Raises:
         UserError: an input takes strings, which cannot be made up.
     """
-    found = {}
+    inputs = {}
     for name, spec in signature.inputs.items():
         if spec.dtype == tf.string:
             raise UserError(
@@ -155,8 +155,8 @@ def made_rows(
         values = rng.random(shape)
         if not spec.dtype.is_floating:
             values = values < 0.5
-        found[name] = values.astype(spec.dtype.as_numpy_dtype)
-    return found
+        inputs[name] = values.astype(spec.dtype.as_numpy_dtype)
+    return inputs
 
 
 def _dense(where: str, column: pa.Array, spec: tf.TensorSpec) -> np.ndarray:

@@ -134,14 +134,14 @@ def _newest(client: Client, model: str) -> int:
 
 def _batches(arguments, paths, key, signature) -> Iterator[_Batch]:
     if arguments.parquet is not None:
-        found = rows.parquet_batches(paths, signature, arguments.batch)
-        for inputs, original in found:
+        pairs = rows.parquet_batches(paths, signature, arguments.batch)
+        for inputs, original in pairs:
             yield _Batch(len(original), original.nbytes, inputs, original)
     else:
         alias = rows.example_input(key, signature)
         for inputs in rows.example_batches(paths, alias, arguments.batch):
             # A record has 16 bytes of its own in the file.
-            total = sum(len(one) + 16 for one in inputs[alias])
+            total = sum(len(record) + 16 for record in inputs[alias])
             yield _Batch(len(inputs[alias]), total, inputs)
 
 
