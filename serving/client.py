@@ -57,9 +57,9 @@ class Prediction:
     """What a model answered.
 
     Args:
-        outputs: alias -> array; strings as bytes objects.
-        version: of the model, the one that answered.
-        signature: the one that was used.
+        outputs: alias -> array (rows, ...); strings as bytes objects.
+        version: the model's version that answered.
+        signature: the key of the signature that answered.
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -79,6 +79,16 @@ class SignatureSpec:
 class Client:
     """A connection to a server; any number of threads may use it.
 
+        with Client("localhost:8500") as client:
+            print(client.states("mine"))             # {1: "END", 2: "AVAILABLE"}
+            print(client.signatures("mine"))         # what it takes and gives
+            dense = np.zeros([200, 3], np.float32)   # one row per candidate
+            try:
+                answer = client.predict("mine", {"x": dense}, timeout_seconds=0.5)
+            except CallError as error:               # error.code, error.attempts
+                raise SystemExit(f"No scores: {error}")
+            answer.outputs["probabilities"]          # (200, tasks), of answer.version
+
     All calls go over one channel, which reconnects by itself. A call that ends with
     UNAVAILABLE (no connection yet, the server restarts, its queue is full) is made
     again after a random wait of at most first_wait * 2^attempt seconds, until it has
@@ -88,9 +98,9 @@ class Client:
     Args:
         server: a `Connection`, or HOST:PORT or unix:PATH for one in plain text.
         timeout_seconds: deadline of a call, all its attempts together.
-        attempts: how often a call is made at most.
-        first_wait_seconds: bound of the first wait.
-        most_wait_seconds: bound of any wait.
+        attempts: how often a call is made at most; 1 for no second try.
+        first_wait_seconds: the longest that the first wait can be.
+        most_wait_seconds: the longest that any wait can be.
     """
 
     def __init__(
@@ -147,12 +157,11 @@ class Client:
         """Computes a signature's outputs.
 
         Args:
-            model: its name on the server.
             inputs: alias -> array, of exactly the signature's dtype: 1.0 is float64.
-            signature: its key; empty for serving_default.
-            version: a certain one; else the newest, or the one that `label` names.
-            label: of a version.
-            outputs: aliases of those wanted; none for all.
+            signature: the signature's key; empty for serving_default.
+            version: a certain version; else the newest, or the one that `label` names.
+            label: a version's label, such as `stable`; not beside `version`.
+            outputs: aliases of the outputs wanted; none for all.
             timeout_seconds: deadline of this call instead of the client's.
 
         Raises:
@@ -205,7 +214,11 @@ class Client:
         }
 
     def states(self, model: str) -> dict[int, str]:
-        """Version -> START, LOADING, AVAILABLE, UNLOADING or END. Raises CallError."""
+        """The versions of a model -> START, LOADING, AVAILABLE, UNLOADING or END.
+
+        Raises:
+            CallError: the call failed.
+        """
         request = get_model_status_pb2.GetModelStatusRequest(
             model_spec=_model_spec(model)
         )
@@ -303,7 +316,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def read_prediction(response: predict_pb2.PredictResponse) -> Prediction:
-    """The arrays of a response."""
+    """The arrays of a response, and the version and signature that it is of."""
     return Prediction(
         {alias: read_tensor(proto) for alias, proto in response.outputs.items()},
         response.model_spec.version.value,

@@ -21,7 +21,7 @@ _DEFAULT_CAPACITY_P99_MS = 250.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 1: a limit was not kept."""
+    """Tests a server; exit code 1: a limit was not kept."""
     arguments = _parser().parse_args(argv)
     load = OfferedLoad(
         **{

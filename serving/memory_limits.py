@@ -1,4 +1,4 @@
-"""Bounds on what requests may take, so that none of them takes all there is."""
+"""Limits on the memory that requests take, so that none of them takes all there is."""
 
 import asyncio
 import concurrent.futures
@@ -15,7 +15,7 @@ class MemoryLimits:
     """How much memory requests may take: each tensor, and all of them together.
 
     Args:
-        tensor_bytes: a request with a tensor that takes more is refused.
+        tensor_bytes: size of the largest tensor whose request is not refused.
         memory_bytes: a request is refused if it and those that are being answered
             would take more. The message of one that is alone is always admitted; what
             it unpacks to comes on top.

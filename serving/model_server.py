@@ -30,7 +30,7 @@ class Server:
     """A running server; what `python -m serving.server` starts.
 
     Args:
-        flags: what to serve, and how.
+        flags: what to serve, where and how; checked.
 
     Raises:
         ServingError: a config file is bad, or an address is in use.

@@ -28,7 +28,7 @@ _SWITCH_SECONDS = 0.0001
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 2: the server could not start."""
+    """Serves until told to end; exit code 2: the server could not start."""
     try:
         flags = parse_flags(argv)
         # TensorFlow takes seconds to import: --help and wrong flags do not wait for it.

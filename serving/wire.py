@@ -15,7 +15,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2
 
 LARGE = 1 << 16
-"""Bytes of a tensor that are worth it."""
+"""Bytes of a tensor from which on it is worth it."""
 
 _INPUTS = predict_pb2.PredictRequest.INPUTS_FIELD_NUMBER
 _KEY, _VALUE = 1, 2  # Of an entry in a map.
@@ -146,7 +146,7 @@ def _fields(
 
 
 def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """Reads a varint: its value, and where it ends."""
     value = 0
     for i in range(_LONGEST_VARINT):
         if at + i >= end:
@@ -163,7 +163,7 @@ def _field(number: int, value: bytes) -> bytes:
 
 
 def _head(number: int, length: int) -> bytes:
-    """Of a field with so many bytes."""
+    """The bytes before the value of a field: its number, kind and length."""
     head = bytearray()
     for value in (number << 3 | _BYTES, length):
         while value > 0x7F:

@@ -131,7 +131,7 @@ def serialized_examples(
 def run_classify(
     model: SavedModel, signature: Signature, serialized: np.ndarray
 ) -> classification_pb2.ClassificationResult:
-    """Classes and scores of each example."""
+    """The classes and scores that the model gives each example."""
     outputs = [name for name in (_CLASSES, _SCORES) if name in signature.outputs]
     if not outputs:
         raise ServingError(
@@ -173,7 +173,7 @@ def run_classify(
 def run_regress(
     model: SavedModel, signature: Signature, serialized: np.ndarray
 ) -> regression_pb2.RegressionResult:
-    """The value of each example."""
+    """The value that the model gives each example."""
     if _VALUES not in signature.outputs:
         raise ServingError(
             Code.FAILED_PRECONDITION,

@@ -1,4 +1,4 @@
-"""GetModelMetadata, GetModelStatus and HandleReloadConfigRequest."""
+"""Calls about models: GetModelMetadata, GetModelStatus, HandleReloadConfigRequest."""
 
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,

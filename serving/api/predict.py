@@ -1,4 +1,4 @@
-"""Predict: named tensors in, named tensors out."""
+"""The call Predict: named tensors in, named tensors out."""
 
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,10 +28,9 @@ def predict(
     """Answers a PredictRequest.
 
     Args:
-        catalog: of the models that are served.
-        request: the request.
-        as_content: outputs in `tensor_content` instead of typed fields.
-        limits: on the memory that requests take.
+        catalog: looks up the model that the request names.
+        as_content: put outputs in `tensor_content` instead of typed fields.
+        limits: bounds on the memory that requests take.
         contents: alias -> `tensor_content` of those inputs that are without it.
         fill: puts the inputs into `request`, of the signature that it names; none if
             they are there.

@@ -24,12 +24,12 @@ class Service:
     """Answers requests of every kind.
 
     Args:
-        catalog: of the models that are served.
-        lifecycle: of the same; takes new configs.
-        monitoring: counts and times.
-        as_content: outputs in `tensor_content` instead of typed fields.
-        limits: on the memory that requests take.
-        most_requests: more at once are refused.
+        catalog: looks the models up that requests name.
+        lifecycle: takes the configs of reload requests.
+        monitoring: counts and times every call.
+        as_content: put outputs in `tensor_content` instead of typed fields.
+        limits: bounds on the memory that requests take.
+        most_requests: requests at once; more are refused.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Service:
         """A call of `api`, the name in the service's definition.
 
         Args:
-            api: the call's name.
+            api: "Predict", "Classify" and so on.
             entrypoint: "GRPC" or "REST".
         """
         return Call(self, api, entrypoint)
@@ -100,7 +100,6 @@ class Call:
     the response. Nothing but a `ServingError` gets out.
 
     Args:
-        service: whose it is.
         api: the call's name in the service's definition.
         entrypoint: "GRPC" or "REST".
     """

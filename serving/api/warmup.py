@@ -28,9 +28,9 @@ def warm_up(model: SavedModel, *, iterations: int, limits: MemoryLimits) -> int:
     """Runs the requests recorded with `model`; returns how many there are.
 
     Args:
-        model: a loaded version; its file is a TFRecord of PredictionLog.
-        iterations: times that each request is run.
-        limits: as for requests.
+        model: a loaded version, with a TFRecord of PredictionLog in its folder.
+        iterations: times that each request is run; at least 1.
+        limits: bounds on their memory, as for other requests.
 
     Raises:
         ServingError: a record cannot be read or answered, or there are too many; the

@@ -1,4 +1,4 @@
-"""The command line: the names and defaults of `tensorflow_model_server`, and limits."""
+"""The server's flags: names and defaults of `tensorflow_model_server`, and limits."""
 
 import argparse
 import dataclasses
@@ -35,7 +35,7 @@ def _flag(default, text: str):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What the server was told; one field per flag."""
+    """What the server was told: one field per flag, checked."""
 
     port: int = _flag(8500, "TCP port of gRPC; 0 for none")
     grpc_socket_path: str = _flag("", "unix socket of gRPC, beside the port")
@@ -167,7 +167,7 @@ def parse_flags(argv: Sequence[str] | None) -> Flags:
 
 
 def channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    """The pairs of --grpc_channel_arguments."""
+    """The (key, value) pairs of --grpc_channel_arguments; numbers become int."""
     pairs = []
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")

@@ -1,4 +1,4 @@
-"""The API over gRPC."""
+"""The gRPC front: the API's calls over gRPC, with health checks and TLS."""
 
 import asyncio
 import concurrent.futures
@@ -66,11 +66,11 @@ class GrpcFront:
     calls and sends nothing holds no thread.
 
     Args:
-        service: answers.
+        service: answers the calls.
         addresses: host:port or unix:path; all are listened on.
-        credentials: of TLS, for the host:port ones; none for plain text.
+        credentials: TLS for the host:port ones; None for plain text.
         threads: calls that are answered at once; more wait.
-        most_message_bytes: a larger request is refused.
+        most_message_bytes: size of the largest request that is not refused.
         most_calls: calls accepted, waiting ones included; more are refused.
         receive_seconds: longest time that a sender may take.
         health_service: also answer grpc.health.v1.Health.
@@ -233,7 +233,7 @@ class GrpcFront:
 
 
 def _why_not(address: str, *, encrypted: bool) -> str:
-    """Why nobody can listen on an address: gRPC itself only logs it."""
+    """The reason that nobody can listen on an address: gRPC itself only logs it."""
     path = address.removeprefix("unix:")
     try:
         if path != address:
@@ -255,7 +255,7 @@ def _why_not(address: str, *, encrypted: bool) -> str:
 
 
 def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
-    """What an SSLConfig says; see `text_configs`."""
+    """The credentials that an SSLConfig names; see `text_configs`."""
     if not config.server_key or not config.server_cert:
         raise invalid("--ssl_config_file must set server_key and server_cert")
     if config.client_verify and not config.custom_ca:

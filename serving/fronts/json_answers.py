@@ -22,7 +22,7 @@ from serving.status_codes import Code, code_of
 
 
 def predict_json(response: predict_pb2.PredictResponse, *, rows: bool) -> bytes:
-    """A response in the form of its request."""
+    """The JSON of a Predict response, in the form of its request: rows or columns."""
     outputs = {
         alias: tensors.from_proto(alias, proto)
         for alias, proto in response.outputs.items()

@@ -1,4 +1,4 @@
-"""The API over HTTP and JSON, and the page that Prometheus reads."""
+"""The REST front: the API's calls over HTTP and JSON, and Prometheus's page."""
 
 import asyncio
 import concurrent.futures
@@ -43,15 +43,15 @@ class RestFront:
     """An HTTP server in front of a `Service`, in a thread of its own.
 
     Args:
-        service: answers.
-        host, port: where it listens.
+        service: answers the calls.
+        host, port: the interface and port to listen on; port 0 for any free one.
         threads: calls that are answered at once; more wait.
         timeout_seconds: longest time for a call, from the end of its head on.
-        most_body_bytes: a larger request, unpacked, is refused.
-        most_connections: open at once; more are closed.
+        most_body_bytes: size, unpacked, of the largest request that is not refused.
+        most_connections: connections open at once; more are closed.
         receive_seconds: longest time that a sender may take.
         cors: tell browsers that pages of other hosts may call.
-        metrics_path: path of the Prometheus page; none for no page.
+        metrics_path: path of the Prometheus page; None for no page.
 
     Raises:
         ServingError: the port is in use.
@@ -264,7 +264,7 @@ class RestFront:
 
 
 def _quiet_logger() -> logging.Logger:
-    """aiohttp prints a traceback for every broken request; ours are printed by us."""
+    """A logger for aiohttp, which prints a traceback for every broken request."""
     logger = logging.getLogger("serving.fronts.rest_front")
     logger.setLevel(logging.CRITICAL)
     return logger

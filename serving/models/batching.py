@@ -1,4 +1,4 @@
-"""Requests of many callers through one run of the model: TensorFlow's batch op."""
+"""Batching: requests of many callers in one run of the model, by TensorFlow's op."""
 
 import itertools
 import threading

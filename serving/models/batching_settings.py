@@ -1,4 +1,4 @@
-"""How requests are put together: TF Serving's settings of batching, checked.
+"""Settings of batching, which puts requests together: TF Serving's, checked.
 
 Imports no TensorFlow: `serving.deploy` checks its flags by these settings.
 """

@@ -26,11 +26,11 @@ class Lifecycle:
     what has come and to unload what has gone.
 
     Args:
-        catalog: of the models; requests are looked up there.
+        catalog: gets the models; requests are looked up there.
         loader: makes models of folders, and gives their memory back.
         load_threads, unload_threads: versions loaded, and unloaded, at once.
         load_retries: further attempts to load a version.
-        retry_seconds: between them.
+        retry_seconds: time between two attempts.
         labels_for_unavailable: labels that are not in use may name versions that are
             not available.
     """
@@ -150,7 +150,7 @@ class Lifecycle:
 
 
 def _complain(model: ServedModel, problem: str) -> None:
-    """Says it once, not at every poll."""
+    """Says what is wrong with the model once, not at every poll."""
     if model.problem != problem:
         model.problem = problem
         say(problem)

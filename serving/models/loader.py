@@ -1,4 +1,4 @@
-"""Loads and unloads versions; those of one graph are made of it once."""
+"""The loader of versions: those of one graph share what is made of it."""
 
 import threading
 from collections.abc import Callable, Collection
@@ -23,11 +23,11 @@ class Loader:
 
     Args:
         warm_up: makes a model ready, or raises.
-        tags: of the meta graphs.
-        config: threads of the sessions.
+        tags: which meta graph of a SavedModel is loaded.
+        config: the sessions' numbers of threads.
         batching: puts requests together; none runs each by itself.
         runs: what the runs of the model of a name are counted as.
-        ahead: `prepare` does something.
+        ahead: make a session for the next version beforehand, in `prepare`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Loader:
             _close(model)
 
     def _leave_vacant(self, name: str, vacant: SavedModel) -> None:
-        """For the next version; closes it if there is one already."""
+        """Keeps the session for the next version; closes it if there is one already."""
         with self._lock:
             needed = self._needs(name, vacant)
             if needed:

@@ -26,8 +26,8 @@ class Computation:
     """What a session computes at once.
 
     Args:
-        feeds, fetches: tensors, by their names in the graph.
-        targets: ops that are run and give nothing.
+        feeds, fetches: names of tensors in the graph.
+        targets: names of ops that are run and give nothing.
         outputs: aliases of the first of the fetches.
         in_caller: its ops run in the thread that calls it, with that one's priority.
     """
@@ -53,9 +53,9 @@ class Refill:
     """How a session of the graph gets the variables of another version.
 
     Args:
-        restore: reads them; fed with the prefix of their files.
-        initialize: what is done after it, if anything.
-        vacate: gives their memory back.
+        restore: reads the variables; fed with the prefix of their files.
+        initialize: what is done after `restore`, if anything.
+        vacate: gives the variables' memory back.
     """
 
     restore: Computation
@@ -67,8 +67,8 @@ class Program:
     """A graph that sessions run: those of one version, or of several at once.
 
     Args:
-        graph: with the model in it.
-        signatures: key -> proto.
+        graph: has the model in it; batch ops are added.
+        signatures: key -> definition, as the file has them.
         batching: puts requests together; none runs each by itself.
         refill: None: a session of it serves one version and no other.
     """

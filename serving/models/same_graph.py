@@ -68,7 +68,7 @@ def is_refillable(meta_graph: meta_graph_pb2.MetaGraphDef) -> bool:
 
 
 def fingerprint(meta_graph: meta_graph_pb2.MetaGraphDef) -> bytes:
-    """Of the graph and its signatures: whatever is computed, but for variables.
+    """A hash of the graph and its signatures: of all but the variables' values.
 
     The same graph, made by another process, has other numbers at the end of its
     functions' names, and its functions in another order: neither counts.

@@ -32,10 +32,10 @@ class SavedModel:
     """A session over a program: it has the variables of one version, or of none.
 
     Args:
-        program: what it runs.
-        config: threads of the session.
+        program: the graph and its signatures, shared with other versions of it.
+        config: the session's numbers of threads.
         runs: counts runs and batches.
-        session: one that is filled already.
+        session: a session that has variables already; None for a new one.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ def load_saved_model(
     """Makes a version's graph, and a session that has its variables.
 
     Args:
-        files: of the version, checked.
-        config: threads of the session.
+        files: the version's files, checked.
+        config: the session's numbers of threads.
         batching: puts requests together; none runs each by itself.
         runs: counts runs and batches.
 
@@ -198,7 +198,7 @@ def load_saved_model(
 
 
 def _load_whole(files: VersionFiles, config, batching, runs) -> SavedModel:
-    """For graphs whose state is more than variables; or that cannot be loaded."""
+    """Loads graphs whose state is more than variables; or says why they cannot be."""
     graph = tf.Graph()
     session = v1.Session(graph=graph, config=_quick(config))
     try:

@@ -16,7 +16,7 @@ class ServedModel:
     All of it is read and changed under the lock of the `Catalog` that has the model.
 
     Args:
-        config: as the config has it by now.
+        config: the model's entry in the server's config, replaced when that changes.
     """
 
     def __init__(self, config: ModelConfig):
@@ -36,7 +36,7 @@ class ServedModel:
         )
 
     def drop(self) -> None:
-        """Wants none of its versions any more: the config has left the model out."""
+        """Notes that the config has left the model out: no version is wanted."""
         self.dropped, self.wanted = True, set()
 
     def forget_ended(self) -> None:

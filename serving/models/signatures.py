@@ -18,9 +18,8 @@ class Endpoint:
     """An input or output of a signature.
 
     Args:
-        tensor: its name in the graph.
-        dtype: of its values.
-        shape: sizes, None where any; None for an unknown rank.
+        tensor: the name in the graph, as `node:0`.
+        shape: sizes, None where any will do; None for an unknown rank.
     """
 
     tensor: str
@@ -33,11 +32,11 @@ class Signature:
     """What a model can be asked to compute.
 
     Args:
-        key: its name.
+        key: the name that requests give.
         method: "tensorflow/serving/predict", .../classify or .../regress.
         inputs, outputs: alias -> endpoint.
         defaults: alias -> value of inputs that a request may leave out.
-        definition: the proto, for metadata.
+        definition: the proto as it is in the file, for metadata.
     """
 
     key: str

@@ -19,7 +19,7 @@ class VersionFiles:
 
     Args:
         path: the version's folder.
-        tags: of the meta graph.
+        tags: which meta graph of the SavedModel is meant.
     """
 
     def __init__(self, path: str, tags: Collection[str] = ("serve",)):
@@ -30,7 +30,7 @@ class VersionFiles:
 
     @property
     def meta_graph(self) -> meta_graph_pb2.MetaGraphDef | None:
-        """What is loaded; None if there is none of the tags, or no file to read."""
+        """The meta graph of the tags; None if there is none, or no file to read."""
         for meta_graph in self._model.meta_graphs:
             if set(meta_graph.meta_info_def.tags) == self.tags:
                 return meta_graph
@@ -38,7 +38,7 @@ class VersionFiles:
 
     @functools.cached_property
     def fingerprint(self) -> bytes | None:
-        """The same for versions that differ in their variables only; None: unknown."""
+        """A hash, equal for versions that differ in variables only; None: unknown."""
         if self.meta_graph is None or not same_graph.is_refillable(self.meta_graph):
             return None
         return same_graph.fingerprint(self.meta_graph)
@@ -76,7 +76,7 @@ class VersionFiles:
 
 
 def _read(path: str) -> saved_model_pb2.SavedModel:
-    """The file; an empty message if it cannot be read: loading it says why."""
+    """The file's message; an empty one if it cannot be read: loading it says why."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return saved_model_pb2.SavedModel.FromString(file.read())

@@ -17,7 +17,6 @@ def assign_labels(
 
     Args:
         catalog: has a model for each of `configs`.
-        configs: of the models.
         for_unavailable: labels that are not in use may name versions that are not
             available.
 

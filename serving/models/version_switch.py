@@ -19,11 +19,11 @@ class VersionSwitch:
     to load leaves the old one serving.
 
     Args:
-        catalog: of the models; its lock guards all that is decided here.
+        catalog: has the models; its lock guards all that is decided here.
         loader: makes models of folders, and gives their memory back.
         load_threads, unload_threads: versions loaded, and unloaded, at once.
         load_retries: further attempts to load a version.
-        retry_seconds: between them.
+        retry_seconds: time between two attempts.
 
     Attributes:
         ended: set when no more versions are to come.
@@ -55,7 +55,7 @@ class VersionSwitch:
         self._loading.submit(self._load, model, version)
 
     def unload_unwanted(self) -> None:
-        """Starts unloading what is not wanted; gives up retries of the same."""
+        """Starts unloading what is not wanted, and gives up retries of the same."""
         with self._catalog.lock:
             for model in [*self._catalog.models.values(), *self._catalog.leaving]:
                 self._unload_unwanted(model)
@@ -163,7 +163,7 @@ class VersionSwitch:
         self._prepare(model)
 
     def _prepare(self, model: ServedModel) -> None:
-        """For the next version; unless one that goes may leave its session."""
+        """Makes the next version a session, unless one that goes may leave its own."""
         with self._catalog.lock:
             states = {version.state for version in model.versions.values()}
             available = model.available()

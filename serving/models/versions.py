@@ -1,4 +1,4 @@
-"""One version of a model: its states, its users, how it is loaded and unloaded."""
+"""Versions of a model: the states of one, its users, and which ones are served."""
 
 import dataclasses
 import enum
@@ -32,7 +32,7 @@ class VersionState(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """What GetModelStatus says of a version."""
+    """The status of a version as GetModelStatus tells it."""
 
     version: int
     state: VersionState
@@ -43,8 +43,8 @@ class ModelVersion:
     """One version of a model, from the moment it is wanted until it is gone.
 
     Args:
-        number: of the version.
-        path: its folder.
+        number: the name of its folder, at least 0.
+        path: the folder of its SavedModel.
     """
 
     def __init__(self, number: int, path: str):
@@ -118,7 +118,7 @@ class ModelVersion:
 
 
 def find_versions(base_path: str) -> dict[int, str]:
-    """Number -> folder, of all versions below `base_path`.
+    """The versions below `base_path`, number -> folder.
 
     A version is a folder named by an integer that an int64 holds; leading zeros are
     allowed. Anything else is passed over.

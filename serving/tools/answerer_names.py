@@ -24,9 +24,8 @@ class ServedName:
 
     Args:
         server: HOST:PORT.
-        model: its name there.
-        version: a certain one.
-        label: of the version; `version` is None then.
+        version: a certain version; None for the newest.
+        label: a version's label, instead of `version`.
     """
 
     server: str

@@ -27,7 +27,7 @@ class Answerer(abc.ABC):
 
     @abc.abstractmethod
     def outputs(self, log: prediction_log_pb2.PredictLog) -> dict[str, np.ndarray]:
-        """What it computes, alias -> array. Raises ServingError if it cannot."""
+        """The outputs it computes, alias -> array. Raises ServingError if it cannot."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -88,7 +88,7 @@ def open_answerer(
     Args:
         name: what `parse_answerer` made of a command's argument.
         tls: TLS files to reach a server with.
-        timeout_seconds: deadline of a call to it.
+        timeout_seconds: deadline of each call to a server.
 
     Raises:
         UserError: there is no such folder.

@@ -9,11 +9,11 @@ from serving.tools.load_outcome import LoadOutcome
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadLimits:
-    """What a server has to hold to.
+    """The limits that a server must keep under load.
 
     Args:
         p99_ms: latency at the 99th percentile; None for any.
-        error_share: requests that may fail, of all.
+        error_share: share of the requests that may fail, in [0, 1].
         answered_share: of the offered requests that must be answered while the load
             lasts, but for three: less, and they pile up. Of capacity alone.
     """

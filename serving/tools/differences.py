@@ -12,18 +12,18 @@ class OutputDifference:
     """Differences of one output, added up over requests.
 
     Args:
-        values: that were compared.
-        total: of their absolute differences; of numbers alone.
+        values: how many values were compared.
+        total: sum of their absolute differences; of numbers alone.
         largest: absolute difference; infinite if one side is not a number, or is of
             another shape or type.
         worst: (request, place in the array, left, right) of it.
-        unequal: values that differ at all.
+        unequal: how many values differ at all.
         ranked: rows, in requests of more than one, whose rank was compared; each
             column is a ranking of its own.
-        moved: of these, those whose rank differs.
-        farthest: ranks that a row moved by.
-        rankings: of requests, one per column.
-        other_first: of these, those with another row on top.
+        moved: how many of these have another rank.
+        farthest: the most ranks that a row moved by.
+        rankings: how many were compared, one per request and column.
+        other_first: how many of these have another row on top.
     """
 
     values: int = 0
@@ -87,7 +87,7 @@ class OutputDifference:
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """How many rows score higher than each, (rows,) -> (rows,).
+    """The rank of each row, how many score higher: (rows,) -> (rows,).
 
     Rows of the same score share a rank: which of them comes first says nothing.
     """

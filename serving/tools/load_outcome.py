@@ -18,15 +18,15 @@ class LoadOutcome:
     """What became of the requests of a load test, warm-up left out.
 
     Args:
-        load: what was asked for.
+        load: what was offered.
         intended: seconds from the start of what counts; one element per request, as
             in the arrays that follow.
         latency: seconds from then to the answer; NaN for those not sent.
         lag: seconds that the client sent them late.
-        rows: examples in them.
+        rows: examples in each request.
         codes: names of gRPC's codes, or NOT_SENT.
-        cpu_shares: of a core that each process took.
-        warmup_codes: of those before.
+        cpu_shares: the share of a core that each process took.
+        warmup_codes: codes of the requests of the warm-up.
         carried_over: rows of those of them that were answered after the start.
     """
 
@@ -46,7 +46,7 @@ class LoadOutcome:
         return self.codes == "OK"
 
     def errors(self) -> dict[str, int]:
-        """Code -> how many ended with it."""
+        """The requests that failed, code -> how many."""
         codes, counts = np.unique(self.codes[~self.answered], return_counts=True)
         return dict(zip(codes.tolist(), counts.tolist(), strict=True))
 
@@ -77,7 +77,7 @@ class LoadOutcome:
         return latencies | {"mean": float(latency.mean()), "max": float(latency.max())}
 
     def lag_ms(self) -> float:
-        """How late the client was at the 99th percentile."""
+        """The client's lag at the 99th percentile, in ms."""
         return float(np.percentile(self.lag, 99)) * 1e3 if len(self.lag) else 0.0
 
     def client_was_the_bottleneck(self) -> bool:

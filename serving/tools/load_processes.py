@@ -1,4 +1,4 @@
-"""Load on a server: several processes send requests, and their notes are put together.
+"""The processes that put load on a server, and their notes put together.
 
 Open loop: requests leave at Poisson times whatever the server does, and latency counts
 from the intended time. A server that stalls for a second so shows the second in every

@@ -1,4 +1,4 @@
-"""What a load test found, as JSON, as text and as a chart."""
+"""The report of a load test, as JSON, as text and as a chart."""
 
 import dataclasses
 from collections.abc import Mapping

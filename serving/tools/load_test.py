@@ -29,7 +29,6 @@ def run_test(
     """Puts load on a server, and prints and writes what that showed.
 
     Args:
-        server: the one that is tested.
         load: what it is offered; with `arguments.find_capacity` at another rate.
         sizes: rows -> weight, of the requests; None for the recorded ones.
         arguments: of `serving.loadtest`.
@@ -140,7 +139,7 @@ def _find_capacity(
 
 
 def _bytes_by_rows(pool: RequestPool) -> dict[str, float]:
-    """Mean size of a request, by the examples in it."""
+    """The mean bytes of a request, by the examples in it."""
     sizes = [len(message) for message in pool.messages]
     return {
         str(count): sum(s for s, r in zip(sizes, pool.rows, strict=True) if r == count)

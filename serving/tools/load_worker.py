@@ -30,8 +30,8 @@ class RequestPool:
 
     Args:
         messages: serialized PredictRequests.
-        rows: examples in each of them.
-        probabilities: of each of them to be sent next; they add up to 1.
+        rows: examples in each of them, (messages,).
+        probabilities: of each of them to be sent next, (messages,); their sum is 1.
     """
 
     messages: list[bytes]
@@ -44,12 +44,12 @@ class SentRequests:
     """What became of the requests; times in seconds, one element per request.
 
     Args:
-        intended: when it was to be sent, from the start.
-        lag: how much later it was sent.
+        intended: when it was to be sent, counted from the start.
+        lag: how much later than that it was sent.
         latency: from the intended time to the answer; NaN if it was not sent.
-        choice: which of the pool's requests.
-        code: of gRPC, as a number, or NOT_SENT.
-        cpu_share: of one core that the process took.
+        choice: its place among the pool's messages.
+        code: gRPC's code as a number, or NOT_SENT.
+        cpu_share: the share of one core that the process took.
     """
 
     intended: np.ndarray
@@ -61,7 +61,7 @@ class SentRequests:
 
 
 def poisson_times(rate: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Times in [0, seconds) of arrivals that know nothing of each other."""
+    """The times in [0, seconds) of arrivals that know nothing of each other."""
     # Given their number, the times are uniform.
     return np.sort(rng.random(rng.poisson(rate * seconds)) * seconds)
 

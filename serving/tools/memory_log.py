@@ -1,4 +1,4 @@
-"""How much memory a process takes, over time."""
+"""A log of the memory that a process takes, over time."""
 
 import threading
 import time
@@ -15,8 +15,8 @@ class MemoryLog:
     """Notes a process's resident memory every so often, within a `with` block.
 
     Args:
-        pid: of the process; on this machine.
-        every_seconds: how often.
+        pid: a process of this machine.
+        every_seconds: time between two looks.
 
     Raises:
         UserError: there is no such process.

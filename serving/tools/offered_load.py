@@ -10,14 +10,14 @@ from serving.command import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessShare:
-    """What one process does.
+    """The share of a load that one process sends.
 
     Args:
         rate: requests per second, at Poisson times; None for a closed loop.
         callers: of the closed loop: each sends when the one before is answered.
         seconds: how long requests are sent.
         timeout_seconds: deadline of a request, counted from its intended time.
-        channels: connections to the server.
+        channels: connections to the server; at least 1.
         seed: of the times and of the choice of requests.
     """
 
@@ -31,17 +31,17 @@ class ProcessShare:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OfferedLoad:
-    """How much is sent, and for how long.
+    """The load that is offered: how much is sent, and for how long.
 
     Args:
         rate: requests per second; None for a closed loop.
-        callers: of the closed loop, all processes together.
-        seconds: that count.
-        warmup_seconds: before them, at the same rate.
-        timeout_seconds: deadline of a request.
-        processes: that send.
+        callers: of the closed loop, all processes together; 0 for none.
+        seconds: time that counts.
+        warmup_seconds: time before that, at the same rate.
+        timeout_seconds: deadline of a request, counted from its intended time.
+        processes: how many send.
         channels: connections of each process.
-        seed: of times and choices.
+        seed: of the times and of the choice of requests.
     """
 
     rate: float | None = None
@@ -76,7 +76,7 @@ class OfferedLoad:
             )
 
     def shares(self) -> list[ProcessShare]:
-        """What each process does; Poisson times of all of them are Poisson again."""
+        """The share of each process; Poisson times of all of them are Poisson again."""
         whole, rest = divmod(self.callers, self.processes)
         return [
             ProcessShare(
@@ -92,7 +92,7 @@ class OfferedLoad:
 
 
 def parse_sizes(text: str) -> dict[int, float]:
-    """Rows -> weight, of "1,200:2,1500:0.5".
+    """The sizes of requests, rows -> weight, of text such as "1,200:2,1500:0.5".
 
     Raises:
         UserError: it is something else.

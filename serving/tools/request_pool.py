@@ -20,8 +20,8 @@ def recorded_pool(paths: Sequence[str], model: str) -> RequestPool:
     """Recorded requests, as many as fit in memory, each as likely as any other.
 
     Args:
-        paths: files of PredictionLog.
-        model: asked instead of the recorded ones, in its newest version.
+        paths: TFRecord files of PredictionLog.
+        model: the name to ask instead of the recorded ones, in its newest version.
 
     Raises:
         UserError: there are none.
@@ -55,14 +55,12 @@ def sized_pool(
     """Requests of each of `sizes`, of rows drawn from a file or made up.
 
     Args:
-        client: of the server, which says what the signature takes.
-        model: its name.
-        signature: its key.
-        sizes: rows -> weight.
-        examples: files of tf.Examples.
-        parquet: files with the inputs as columns.
-        outputs: those asked for; none for all.
-        seed: of the draw.
+        client: asks the server what the signature takes.
+        sizes: rows of a request -> weight; weights need not add up to 1.
+        examples: pattern of TFRecord files of tf.Examples to draw from.
+        parquet: pattern of files with the inputs as columns, instead.
+        outputs: aliases asked for; none for all.
+        seed: of the draw of rows.
 
     Raises:
         UserError: the signature is not there, or the rows do not fit.

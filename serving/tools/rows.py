@@ -1,4 +1,4 @@
-"""What a request holds: rows of record files, of parquet files, or made up.
+"""Rows, which requests are filled with: of record files, of parquet files, or made up.
 
 Inputs of a request are a dict, a signature's alias -> array (rows, ...).
 """
@@ -126,7 +126,7 @@ def parquet_batches(
 
 
 def parquet_rows(paths: Sequence[str]) -> int:
-    """How many rows the files have."""
+    """The number of rows of parquet files."""
     return sum(pq.read_metadata(path).num_rows for path in paths)
 
 

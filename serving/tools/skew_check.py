@@ -32,7 +32,7 @@ def check_skew(
     """Replays requests against both sides, and prints and writes the differences.
 
     Args:
-        sides: names of the two answerers.
+        sides: what `parse_answerer` made of the two arguments.
         tls: TLS files to reach servers with.
         tolerances: output -> largest difference of a value; that of "" is for all
             others.
