@@ -80,11 +80,11 @@ def test_answers_in_tensor_content_are_read(values):
 
 
 def _varint(number: int) -> bytes:
-    found = b""
+    encoded = b""
     while number > 0x7F:
-        found += bytes([number & 0x7F | 0x80])
+        encoded += bytes([number & 0x7F | 0x80])
         number >>= 7
-    return found + bytes([number])
+    return encoded + bytes([number])
 
 
 def test_signatures_and_states(client):
@@ -186,7 +186,7 @@ def test_waits_are_random_and_their_bound_doubles(monkeypatch):
         with Client(f"localhost:{failing.port}", attempts=8) as client:
             client.predict("m", {})
         assert len(failing.calls) == 8
-    assert bounds == [(0, one) for one in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0)]
+    assert bounds == [(0, bound) for bound in (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0)]
 
 
 def test_the_deadline_bounds_all_attempts_together():

@@ -67,10 +67,10 @@ def test_a_bad_flag_is_one_line(base, capsys, arguments, message):
         'server_key: "k" server_cert: "c" client_verify: true'
     )
     given = [f"--model_base_path={base}", f"--port={free_port()}"]
-    for one in arguments:
+    for flag in arguments:
         for name in ("BAD", "EMPTY", "VERIFY"):
-            one = one.replace(f"={name}", f"={base.parent / name}")
-        given.append(one)
+            flag = flag.replace(f"={name}", f"={base.parent / name}")
+        given.append(flag)
     assert command.main(given) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
@@ -93,7 +93,7 @@ def test_a_bad_flag_is_one_line(base, capsys, arguments, message):
 def test_a_bad_command_line_is_one_line(tmp_path, capsys, arguments, message):
     (tmp_path / "bad").write_text("model_config_list { oops }")
     path = str(tmp_path / "bad")
-    assert command.main([one.replace("BAD", path) for one in arguments]) == 2
+    assert command.main([flag.replace("BAD", path) for flag in arguments]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
 
@@ -122,7 +122,7 @@ def test_why_nothing_can_listen_there_is_said(base, capsys, arguments, reason):
     ssl = base.parent / "garbage.txt"
     ssl.write_text('server_key: "no key" server_cert: "no certificate"')
     given = [f"--model_base_path={base}", f"--port={free_port()}", *arguments]
-    assert command.main([one.replace("SSL", str(ssl)) for one in given]) == 2
+    assert command.main([flag.replace("SSL", str(ssl)) for flag in given]) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("error: gRPC cannot listen on ")
     assert re.search(reason, line)

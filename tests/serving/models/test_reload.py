@@ -67,8 +67,8 @@ def test_a_config_file_is_read_again(base):
         wait_for(lambda: _label_answers(server, "stable"))
         assert _predict(server, version_label="stable") == 6.0
         path = "/v1/models/m/labels/stable:predict"
-        status, found = rest(server, "POST", path, ROW)
-        assert (status, found["predictions"][0]["y"]) == (200, 6.0)
+        status, answered = rest(server, "POST", path, ROW)
+        assert (status, answered["predictions"][0]["y"]) == (200, 6.0)
         _write(file, _config(base, both, name="other"))
         wait_for(lambda: rest(server, "GET", "/v1/models/other")[0] == 200)
         wait_for(lambda: not _label_answers(server, "stable"))
@@ -157,9 +157,9 @@ def test_what_a_reload_refuses_changes_nothing(base, change, code, message):
         if "nothing" in change:
             asked.ClearField("config")
         with managing(server.grpc.ports[0]) as stub:
-            found = fails(stub.HandleReloadConfigRequest, asked)
-        assert found[0] is code
-        assert message in found[1]
+            failure = fails(stub.HandleReloadConfigRequest, asked)
+        assert failure[0] is code
+        assert message in failure[1]
         assert _predict(server) == 6.0
 
 

@@ -56,27 +56,27 @@ def test_what_a_poll_found_is_not_served_under_another_config(monkeypatch):
     reload.join()
 
     def there() -> list[int]:
-        found = catalog.statuses(model_pb2.ModelSpec(name="m"))
-        return [one.version for one in found if one.state != END]
+        statuses = catalog.statuses(model_pb2.ModelSpec(name="m"))
+        return [status.version for status in statuses if status.state != END]
 
     wait_for(lambda: there() == [1], seconds=10)
     served.close()
 
 
 def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch):
-    found = {}
+    folders = {}
     monkeypatch.setattr(served_model, "_MOST_ENDED", 2)
-    monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(found))
+    monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(folders))
     catalog = Catalog()
     served = Lifecycle(catalog, _Loads())
 
     def there() -> dict[int, int]:
         known = catalog.statuses(model_pb2.ModelSpec(name="m"))
-        return {one.version: one.state for one in known}
+        return {status.version: status.state for status in known}
 
     config = [ModelConfig(name="m", base_path="/m")]
     for number in range(1, 7):
-        found[number] = f"/m/{number}"
+        folders[number] = f"/m/{number}"
         served.configure(config)
         wait_for(lambda n=number: there().get(n - 1, END) == END)
     served.configure(config)
@@ -85,8 +85,8 @@ def test_of_the_versions_that_are_gone_the_last_ones_are_remembered(monkeypatch)
 
 
 def test_a_session_is_made_ahead_when_no_old_version_may_leave_its_own(monkeypatch):
-    found, ahead = {1: "/m/1"}, []
-    monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(found))
+    folders, ahead = {1: "/m/1"}, []
+    monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(folders))
     loads = _Loads()
     loads.load = lambda name, path: path
     loads.prepare = lambda name, model: ahead.append(model)
@@ -97,7 +97,7 @@ def test_a_session_is_made_ahead_when_no_old_version_may_leave_its_own(monkeypat
     wait_for(lambda: ahead == ["/m/1"])
     spec = model_pb2.ModelSpec(name="m")
     with catalog.using(spec):
-        found[2] = "/m/2"
+        folders[2] = "/m/2"
         served.configure(config)
         with catalog.using(spec) as (model, _):
             assert model == "/m/2"
@@ -111,14 +111,14 @@ class _SlowLoads:
     """Stands for a model's base path with versions that load when they are let go."""
 
     def __init__(self, monkeypatch):
-        self.found, self.loaded = {}, []
+        self.folders, self.loaded = {}, []
         self._doors = {number: threading.Event() for number in range(1, 9)}
-        monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(self.found))
+        monkeypatch.setattr(lifecycle, "find_versions", lambda _: dict(self.folders))
         self.catalog = Catalog()
         self.served = Lifecycle(self.catalog, _Loads(self._load))
 
     def add(self, number: int, *, wait: bool = False) -> None:
-        self.found[number] = f"/m/{number}"
+        self.folders[number] = f"/m/{number}"
         if wait:
             self.let_go(number)
             self.served.configure([ModelConfig(name="m", base_path="/m")])
@@ -130,7 +130,7 @@ class _SlowLoads:
 
     def there(self) -> dict[int, int]:
         known = self.catalog.statuses(model_pb2.ModelSpec(name="m"))
-        return {one.version: one.state for one in known}
+        return {status.version: status.state for status in known}
 
     def _load(self, name, path):
         number = int(path[3:])

@@ -108,8 +108,8 @@ def _parsed(deployment) -> tuple:
     return (
         yaml.safe_load(files["docker-compose.yaml"]),
         {
-            f"{one['kind']} {one['metadata']['name']}": one
-            for one in yaml.safe_load_all(files["kubernetes.yaml"])
+            f"{entry['kind']} {entry['metadata']['name']}": entry
+            for entry in yaml.safe_load_all(files["kubernetes.yaml"])
         },
     )
 
@@ -156,8 +156,8 @@ def test_the_compose_file(deployment):
 
 def test_the_kubernetes_objects(deployment):
     _, objects = _parsed(deployment)
-    for one in objects.values():
-        kubernetes_validate.validate(one, "1.32", strict=True)
+    for manifest in objects.values():
+        kubernetes_validate.validate(manifest, "1.32", strict=True)
     pods = objects["Deployment ranker"]["spec"]["template"]
     selector = objects["Deployment ranker"]["spec"]["selector"]["matchLabels"]
     assert selector.items() <= pods["metadata"]["labels"].items()
@@ -236,9 +236,9 @@ def deployed(served_model, tmp_path_factory):
     ]
     ports = []
     for _ in range(2):
-        with socket.socket() as one:
-            one.bind(("localhost", 0))
-            ports.append(one.getsockname()[1])
+        with socket.socket() as bound:
+            bound.bind(("localhost", 0))
+            ports.append(bound.getsockname()[1])
     flags = dataclasses.replace(
         parse_flags(arguments), port=ports[0], rest_api_port=ports[1]
     )
@@ -260,8 +260,8 @@ def test_the_health_check_tells_a_model_that_is_served(deployed):
     _, deployment, (_, port) = deployed
 
     def check(name: str) -> int:
-        one = manifests.compose(dataclasses.replace(deployment, model_name=name))
-        kind, *command = one["services"]["small"]["healthcheck"]["test"]
+        composed = manifests.compose(dataclasses.replace(deployment, model_name=name))
+        kind, *command = composed["services"]["small"]["healthcheck"]["test"]
         assert kind == "CMD"
         # What compose does, and the port that is not its own here.
         command = [word.replace("$$", "$") for word in command]

@@ -173,8 +173,8 @@ def test_the_processes_do_without_tensorflow():
         "import sys, serving.tools.load_worker, serving.connection; print(*sys.modules)"
     )
     root = os.path.dirname(os.path.dirname(os.path.abspath(loadtest.__file__)))
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, check=True
     )
-    assert b" serving.tools.load_worker " in found.stdout
-    assert b" tensorflow" not in found.stdout
+    assert b" serving.tools.load_worker " in done.stdout
+    assert b" tensorflow" not in done.stdout

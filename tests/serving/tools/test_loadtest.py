@@ -24,10 +24,10 @@ def test_percentiles_are_of_answered_requests():
     outcome = made_outcome(
         [1, 2, 3, 10, 1000], ["OK"] * 4 + ["INTERNAL"], rows=np.array([1, 1, 9, 9, 9])
     )
-    found = outcome.percentiles()
-    assert (found["p50"], found["max"], found["mean"]) == (2.5, 10, 4)
+    latencies = outcome.percentiles()
+    assert (latencies["p50"], latencies["max"], latencies["mean"]) == (2.5, 10, 4)
     # Nine tenths of the way through the three gaps: 0.7 of the last one, of 7 ms.
-    assert found["p90"] == pytest.approx(3 + 0.7 * 7)
+    assert latencies["p90"] == pytest.approx(3 + 0.7 * 7)
     assert outcome.percentiles(9)["p50"] == 6.5
     assert outcome.percentiles(5) == {}
 
@@ -100,10 +100,10 @@ def test_capacity_is_found(true):
         asked.append(rate)
         return rate <= true
 
-    found = find_capacity(is_within_limits, 100.0)
-    assert 0.94 * true <= found <= true
+    capacity = find_capacity(is_within_limits, 100.0)
+    assert 0.94 * true <= capacity <= true
     assert len(asked) < 16
-    assert found in asked
+    assert capacity in asked
 
 
 def test_capacity_that_is_nothing_is_said():
