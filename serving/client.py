@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -31,7 +32,8 @@ from tensorflow_serving.apis import (
 
 from serving import tensors, wire
 from serving.connection import Connection
-from serving.errors import Code, ServingError
+from serving.errors import ServingError
+from serving.status_codes import Code
 
 
 class CallError(ServingError):
@@ -55,9 +57,9 @@ class Prediction:
     """What a model answered.
 
     Args:
-        outputs: alias -> array; strings as bytes objects.
-        version: of the model, the one that answered.
-        signature: the one that was used.
+        outputs: alias -> array (rows, ...); strings as bytes objects.
+        version: the model's version that answered.
+        signature: the key of the signature that answered.
     """
 
     outputs: Mapping[str, np.ndarray]
@@ -66,7 +68,7 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class Signature:
+class SignatureSpec:
     """What a served model can be asked: alias -> dtype and shape, None where any."""
 
     method: str
@@ -77,6 +79,16 @@ class Signature:
 class Client:
     """A connection to a server; any number of threads may use it.
 
+        with Client("localhost:8500") as client:
+            print(client.states("mine"))             # {1: "END", 2: "AVAILABLE"}
+            print(client.signatures("mine"))         # what it takes and gives
+            dense = np.zeros([200, 3], np.float32)   # one row per candidate
+            try:
+                answer = client.predict("mine", {"x": dense}, timeout_seconds=0.5)
+            except CallError as error:               # error.code, error.attempts
+                raise SystemExit(f"No scores: {error}")
+            answer.outputs["probabilities"]          # (200, tasks), of answer.version
+
     All calls go over one channel, which reconnects by itself. A call that ends with
     UNAVAILABLE (no connection yet, the server restarts, its queue is full) is made
     again after a random wait of at most first_wait * 2^attempt seconds, until it has
@@ -86,9 +98,9 @@ class Client:
     Args:
         server: a `Connection`, or HOST:PORT or unix:PATH for one in plain text.
         timeout_seconds: deadline of a call, all its attempts together.
-        attempts: how often a call is made at most.
-        first_wait_seconds: bound of the first wait.
-        most_wait_seconds: bound of any wait.
+        attempts: how often a call is made at most; 1 for no second try.
+        first_wait_seconds: the longest that the first wait can be.
+        most_wait_seconds: the longest that any wait can be.
     """
 
     def __init__(
@@ -145,12 +157,11 @@ class Client:
         """Computes a signature's outputs.
 
         Args:
-            model: its name on the server.
             inputs: alias -> array, of exactly the signature's dtype: 1.0 is float64.
-            signature: its key; empty for serving_default.
-            version: a certain one; else the newest, or the one that `label` names.
-            label: of a version.
-            outputs: aliases of those wanted; none for all.
+            signature: the signature's key; empty for serving_default.
+            version: a certain version; else the newest, or the one that `label` names.
+            label: a version's label, such as `stable`; not beside `version`.
+            outputs: aliases of the outputs wanted; none for all.
             timeout_seconds: deadline of this call instead of the client's.
 
         Raises:
@@ -181,7 +192,7 @@ class Client:
 
     def signatures(
         self, model: str, *, version: int | None = None, label: str | None = None
-    ) -> dict[str, Signature]:
+    ) -> dict[str, SignatureSpec]:
         """What a model can be asked, key -> signature. Raises CallError."""
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=_model_spec(model, version=version, label=label),
@@ -189,21 +200,25 @@ class Client:
         )
         what = f"GetModelMetadata of model {model!r}"
         response = self._call(self._predictions.GetModelMetadata, request, what)
-        found = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(found)
+        definitions = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(definitions)
         return {
-            key: Signature(
-                one.method_name,
-                {alias: _tensor_spec(alias, i) for alias, i in one.inputs.items()},
-                {alias: _tensor_spec(alias, i) for alias, i in one.outputs.items()},
+            key: SignatureSpec(
+                definition.method_name,
+                _tensor_specs(definition.inputs),
+                _tensor_specs(definition.outputs),
             )
-            for key, one in found.signature_def.items()
+            for key, definition in definitions.signature_def.items()
             # The file's own bookkeeping.
             if key != "__saved_model_init_op"
         }
 
     def states(self, model: str) -> dict[int, str]:
-        """Version -> START, LOADING, AVAILABLE, UNLOADING or END. Raises CallError."""
+        """The versions of a model -> START, LOADING, AVAILABLE, UNLOADING or END.
+
+        Raises:
+            CallError: the call failed.
+        """
         request = get_model_status_pb2.GetModelStatusRequest(
             model_spec=_model_spec(model)
         )
@@ -211,7 +226,8 @@ class Client:
         response = self._call(self._models.GetModelStatus, request, what)
         names = get_model_status_pb2.ModelVersionStatus.State
         return {
-            one.version: names.Name(one.state) for one in response.model_version_status
+            status.version: names.Name(status.state)
+            for status in response.model_version_status
         }
 
     def _call(
@@ -300,7 +316,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def read_prediction(response: predict_pb2.PredictResponse) -> Prediction:
-    """The arrays of a response."""
+    """The arrays of a response, and the version and signature that it is of."""
     return Prediction(
         {alias: read_tensor(proto) for alias, proto in response.outputs.items()},
         response.model_spec.version.value,
@@ -337,7 +353,12 @@ def _model_spec(
     return spec
 
 
-def _tensor_spec(alias: str, info) -> tf.TensorSpec:
-    return tf.TensorSpec(
-        tensors.shape_of(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), alias
-    )
+def _tensor_specs(
+    infos: Mapping[str, meta_graph_pb2.TensorInfo],
+) -> dict[str, tf.TensorSpec]:
+    return {
+        alias: tf.TensorSpec(
+            tensors.shape_of(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), alias
+        )
+        for alias, info in infos.items()
+    }

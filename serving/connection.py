@@ -1,4 +1,4 @@
-"""How a client reaches a server: its address, TLS, and what gRPC must be told."""
+"""A connection: how a client reaches a server, in plain text or with TLS."""
 
 import argparse
 import dataclasses

@@ -9,64 +9,39 @@ against TF Serving's own server as well.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 
 from serving import connection
-from serving.client import Client
 from serving.command import UserError, run_command
-from serving.files import write_text
-from serving.tools import load_report, request_pool, rows
-from serving.tools.capacity import Limits, find_capacity
-from serving.tools.load import Load, run_load
-from serving.tools.load_worker import Pool
-from serving.tools.memory_log import MemoryLog
+from serving.tools.offered_load import OfferedLoad, parse_sizes
 
 _DEFAULT_CAPACITY_P99_MS = 250.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 1: a limit was not kept."""
+    """Tests a server; exit code 1: a limit was not kept."""
     arguments = _parser().parse_args(argv)
-    load = Load(
+    load = OfferedLoad(
         **{
             field.name: getattr(arguments, field.name)
-            for field in dataclasses.fields(Load)
+            for field in dataclasses.fields(OfferedLoad)
         }
     )
     _check(arguments, load)
+    sizes = parse_sizes(arguments.sizes) if arguments.requests is None else None
     server = connection.from_arguments(arguments, arguments.server)
-    with Client(server, timeout_seconds=arguments.timeout_seconds) as client:
-        pool = _pool(client, arguments)
-        request_pool.try_out(client, pool)
-    report = {"bytes_per_request": _bytes_by_rows(pool)}
-    if arguments.find_capacity:
-        report["capacity"] = _find_capacity(server, pool, load, arguments)
-        rate = report["capacity"]["requests_per_second"] * arguments.of_capacity
-        print(f"Capacity: {report['capacity']['requests_per_second']:.1f} requests/s")
-        load = dataclasses.replace(load, rate=rate)
-    memory = arguments.server_pid and MemoryLog(arguments.server_pid)
-    with memory or contextlib.nullcontext():
-        outcome = run_load(server, pool, load)
-    report |= load_report.as_json(outcome, memory or None)
-    limits = Limits(p99_ms=arguments.p99_ms, error_share=arguments.error_share)
-    missed = limits.missed(outcome)
-    if arguments.growth_mb is not None and memory.growth() > arguments.growth_mb:
-        missed.append(
-            f"memory grew by {memory.growth():.1f} MB, more than "
-            f"{arguments.growth_mb:g} MB"
-        )
-    report["limits_missed"] = missed
-    print(load_report.as_text(report))
-    for line in missed:
-        print(f"MISSED        {line}")
-    if arguments.json:
-        write_text(arguments.json, json.dumps(report, indent=1) + "\n")
-    if arguments.plot:
-        load_report.write_chart(arguments.plot, outcome, memory or None)
+    # TensorFlow takes seconds to import: --help and wrong flags do not wait for it.
+    from serving.tools.load_test import run_test
+
+    missed = run_test(
+        server,
+        load,
+        sizes,
+        arguments,
+        capacity_p99_ms=arguments.p99_ms or _DEFAULT_CAPACITY_P99_MS,
+    )
     return 1 if missed else 0
 
 
@@ -171,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(arguments, load: Load) -> None:
+def _check(arguments, load: OfferedLoad) -> None:
     if arguments.find_capacity and load.rate is None:
         raise UserError("--find-capacity needs --rate, the first one to try.")
     if arguments.growth_mb is not None and not arguments.server_pid:
@@ -186,76 +161,6 @@ def _check(arguments, load: Load) -> None:
         raise UserError(
             f"--error-share must be in [0, 1]. Received: {arguments.error_share}"
         )
-
-
-def _pool(client: Client, arguments) -> Pool:
-    if arguments.requests is not None:
-        paths = rows.match_files(arguments.requests)
-        return request_pool.recorded_pool(paths, arguments.model)
-    key = "serving_default" if arguments.examples is None else "serve_examples"
-    return request_pool.sized_pool(
-        client,
-        arguments.model,
-        arguments.signature or key,
-        request_pool.parse_sizes(arguments.sizes),
-        examples=arguments.examples,
-        parquet=arguments.parquet,
-        outputs=arguments.outputs.split(",") if arguments.outputs else (),
-        seed=arguments.seed,
-    )
-
-
-def _find_capacity(server, pool: Pool, load: Load, arguments) -> dict:
-    limits = Limits(
-        p99_ms=arguments.p99_ms or _DEFAULT_CAPACITY_P99_MS,
-        error_share=arguments.error_share,
-    )
-    steps = []
-
-    def stands(rate: float) -> bool:
-        step = dataclasses.replace(
-            load,
-            rate=rate,
-            seconds=arguments.step_seconds,
-            warmup_seconds=min(load.warmup_seconds, arguments.step_seconds / 2),
-        )
-        outcome = run_load(server, pool, step)
-        good = limits.stands(outcome)
-        steps.append(
-            {
-                "rate": rate,
-                "stands": good,
-                "requests_per_second": outcome.throughput()[0],
-                "latency_ms": outcome.percentiles(),
-                "errors": outcome.errors(),
-                "client_was_the_bottleneck": outcome.client_was_the_bottleneck(),
-            }
-        )
-        p99 = outcome.percentiles().get("p99", float("nan"))
-        late = ", the client was late" if steps[-1]["client_was_the_bottleneck"] else ""
-        print(
-            f"{rate:9.1f} requests/s: {'stands' if good else 'too much'}, p99 "
-            f"{p99:.1f} ms, {outcome.throughput()[0]:.1f}/s answered{late}",
-            flush=True,
-        )
-        return good
-
-    capacity = find_capacity(stands, load.rate, precision=arguments.precision)
-    return {
-        "requests_per_second": capacity,
-        "limits": dataclasses.asdict(limits),
-        "steps": steps,
-    }
-
-
-def _bytes_by_rows(pool: Pool) -> dict[str, float]:
-    """Mean size of a request, by the examples in it."""
-    sizes = [len(message) for message in pool.messages]
-    return {
-        str(count): sum(s for s, r in zip(sizes, pool.rows, strict=True) if r == count)
-        / int((pool.rows == count).sum())
-        for count in sorted(set(pool.rows.tolist()))
-    }
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class _Family:
 
 
 class Counter(_Family):
-    """Counts up."""
+    """A metric that only counts up."""
 
     def add(self, *labels: str, amount: int = 1) -> None:
         with self._lock:
@@ -63,13 +63,13 @@ class Counter(_Family):
 
 
 class Gauge(Counter):
-    """Goes up and down."""
+    """A metric that goes up and down."""
 
     kind = "gauge"
 
 
 class Histogram(_Family):
-    """Counts values by size."""
+    """A metric that counts values by their size."""
 
     kind = "histogram"
 
@@ -79,11 +79,14 @@ class Histogram(_Family):
 
     def observe(self, value: float, *labels: str) -> None:
         with self._lock:
-            found = self._values.get(labels)
-            if found is None:
-                found = self._values[labels] = [[0] * (len(self._buckets) + 1), 0.0]
-            found[0][bisect.bisect_left(self._buckets, value)] += 1
-            found[1] += value
+            counts_and_sum = self._values.get(labels)
+            if counts_and_sum is None:
+                counts_and_sum = self._values[labels] = [
+                    [0] * (len(self._buckets) + 1),
+                    0.0,
+                ]
+            counts_and_sum[0][bisect.bisect_left(self._buckets, value)] += 1
+            counts_and_sum[1] += value
 
     def _lines(self, labels, value):
         counts, total = value
@@ -157,8 +160,8 @@ class Monitoring:
         )
 
     def page(self) -> str:
-        """All of it in the text format of Prometheus, version 0.0.4."""
-        families = [one for one in vars(self).values() if isinstance(one, _Family)]
+        """The page: all metrics in the text format of Prometheus, version 0.0.4."""
+        families = [f for f in vars(self).values() if isinstance(f, _Family)]
         lines = [line for family in families for line in family.page()]
         return "\n".join(lines) + "\n"
 
@@ -167,8 +170,7 @@ class ModelRuns:
     """What one model's runs are counted as.
 
     Args:
-        monitoring: where.
-        model_name: the label.
+        monitoring: counts them, under the label `model_name`.
     """
 
     def __init__(self, monitoring: Monitoring, model_name: str):
@@ -176,21 +178,27 @@ class ModelRuns:
         self._model = model_name
 
     def ran(self, method: str, seconds: float) -> None:
-        """A request of a signature with that method spent `seconds` in TensorFlow."""
+        """Counts a run for a request of a signature of that method."""
         api = _API_OF_METHOD.get(method, "Predict")
         self._monitoring.runtime_latency.observe(seconds * 1e6, self._model, api, "TF1")
 
     def waits(self, signature: str, amount: int) -> None:
-        """So many more requests are with the batch op."""
+        """Counts `amount` more requests as being with the batch op; negative: fewer."""
         self._monitoring.batching_requests.add(self._model, signature, amount=amount)
 
     def waited(self, signature: str, seconds: float) -> None:
-        """A request's wait for its batch."""
+        """Counts a request's wait for its batch."""
         micros = max(0.0, seconds * 1e6)
         self._monitoring.queuing_latency.observe(micros, self._model, signature)
 
     def batch(self, signature: str, examples: int, padded: int, age: float) -> None:
-        """A batch ran: its examples, the same with padding, its age in seconds."""
+        """Counts a batch that ran.
+
+        Args:
+            examples: rows of requests in it.
+            padded: the same with the rows of padding.
+            age: seconds since its first request came.
+        """
         labels = self._model, signature
         self._monitoring.input_batch_size.observe(examples, *labels)
         self._monitoring.processed_batch_size.observe(padded, *labels)

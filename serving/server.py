@@ -10,237 +10,52 @@ import signal
 import sys
 import threading
 import time
+import typing
 from collections.abc import Sequence
 
-import tensorflow as tf
-
-from serving import memory
-from serving.api.service import Service
-from serving.api.warmup import warm_up
+from serving.command import quiet_tensorflow, say
 from serving.errors import ServingError
-from serving.fronts import grpc_front, text_configs
-from serving.fronts.flags import Flags, channel_arguments, parse_flags
-from serving.fronts.grpc_front import GrpcFront
-from serving.fronts.rest_front import RestFront
-from serving.limits import Limits
-from serving.models import batching
-from serving.models.loader import Loader
-from serving.models.models import ModelConfig, Models
-from serving.models.saved_model import SavedModel
-from serving.monitoring import ModelRuns, Monitoring
+from serving.freed_memory import give_tensors_back, keep_freed_memory
+from serving.fronts.flags import Flags, parse_flags
 
-_METRICS_PATH = "/monitoring/prometheus/metrics"
+if typing.TYPE_CHECKING:
+    from serving.model_server import Server
+
 # A thread that holds the interpreter while a version loads gives it up this often. A
 # request asks for it a dozen times: at a fiftieth of the default, 5 ms, it waits about
 # a millisecond in all.
 _SWITCH_SECONDS = 0.0001
 
 
-class Server:
-    """A running server; what `python -m serving.server` starts.
-
-    Args:
-        flags: what to serve, and how.
-
-    Raises:
-        ServingError: a config file is bad, or an address is in use.
-    """
-
-    def __init__(self, flags: Flags):
-        self._flags = flags
-        self.monitoring = Monitoring()
-        self._batching = _read_batching(flags)
-        ssl = flags.ssl_config_file and text_configs.read_text_config(
-            flags.ssl_config_file, text_configs.SSLConfig
-        )
-        credentials = grpc_front.tls_credentials(ssl) if ssl else None
-        metrics_path = _read_metrics_path(flags)
-        self._configs = self._read_models()
-        self.models = Models(
-            Loader(
-                self._warm_up,
-                tags=flags.saved_model_tags.split(","),
-                config=tf.compat.v1.ConfigProto(
-                    intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism
-                    or flags.tensorflow_session_parallelism,
-                    inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism
-                    or flags.tensorflow_session_parallelism,
-                ),
-                batching=self._batching,
-                runs=lambda name: ModelRuns(self.monitoring, name),
-                ahead=flags.file_system_poll_wait_seconds > 0,
-            ),
-            load_threads=flags.num_load_threads,
-            unload_threads=flags.num_unload_threads,
-            load_retries=flags.max_num_load_retries,
-            retry_seconds=flags.load_retry_interval_micros / 1e6,
-            labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
-        )
-        self.service = Service(
-            self.models,
-            self.monitoring,
-            as_content=flags.enable_serialization_as_tensor_content,
-            limits=_limits(flags),
-            most_requests=flags.max_concurrent_requests,
-        )
-        addresses = [f"{flags.host}:{flags.port}"] if flags.port else []
-        if flags.grpc_socket_path:
-            addresses.append(f"unix:{flags.grpc_socket_path}")
-        self._ended = threading.Event()
-        self.rest = self.grpc = None
-        # What cannot be listened on is said before models are loaded for minutes; the
-        # kernel keeps callers waiting until then.
-        if addresses:
-            self.grpc = GrpcFront(
-                self.service,
-                addresses,
-                credentials=credentials,
-                threads=flags.grpc_max_threads,
-                most_message_bytes=flags.max_message_bytes,
-                most_calls=flags.max_concurrent_requests,
-                receive_seconds=flags.max_receive_seconds,
-                health_service=flags.enable_grpc_healthcheck_service,
-                channel_arguments=channel_arguments(flags.grpc_channel_arguments),
-            )
-        self._metrics_path = metrics_path
-
-    def start(self) -> None:
-        """Loads the models and answers from then on."""
-        flags = self._flags
-        self.models.configure(self._configs)
-        if flags.file_system_poll_wait_seconds > 0:
-            self.models.start_polling(flags.file_system_poll_wait_seconds)
-        if flags.model_config_file and flags.model_config_file_poll_wait_seconds > 0:
-            threading.Thread(
-                target=self._poll_config, name="poll-config", daemon=True
-            ).start()
-        if flags.rest_api_port:
-            self.rest = RestFront(
-                self.service,
-                host=flags.host,
-                port=flags.rest_api_port,
-                threads=flags.rest_api_num_threads or flags.grpc_max_threads,
-                timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
-                most_body_bytes=flags.max_json_bytes,
-                most_connections=flags.max_http_connections,
-                receive_seconds=flags.max_receive_seconds,
-                cors=flags.rest_api_enable_cors_support,
-                metrics_path=self._metrics_path,
-            )
-        if self.grpc is not None:
-            self.grpc.start()
-
-    def drain(self) -> None:
-        """Answers what was accepted; the process may end then."""
-        self._ended.set()
-        fronts = [front for front in (self.grpc, self.rest) if front is not None]
-        # At the same time: one deadline for both.
-        with concurrent.futures.ThreadPoolExecutor(2, "drain") as pool:
-            seconds = self._flags.drain_seconds
-            for drained in [pool.submit(front.drain, seconds) for front in fronts]:
-                drained.result()
-
-    def stop(self) -> None:
-        """Answers what was accepted, and leaves nothing behind."""
-        self.drain()
-        for front in (self.grpc, self.rest):
-            if front is not None:
-                front.stop()
-        self.models.close()
-
-    def _read_models(self) -> list[ModelConfig]:
-        flags = self._flags
-        if flags.model_config_file:
-            config = text_configs.read_text_config(
-                flags.model_config_file, text_configs.ModelServerConfig
-            )
-            return list(config.model_config_list.config)
-        # The flag may be relative to the current folder; a config file's paths not.
-        path = flags.model_base_path
-        path = path if "://" in path else os.path.abspath(path)
-        return [
-            ModelConfig(
-                name=flags.model_name, base_path=path, model_platform="tensorflow"
-            )
-        ]
-
-    def _poll_config(self) -> None:
-        """Reads the config file again and again; a bad one changes nothing."""
-        said = None
-        while not self._ended.wait(self._flags.model_config_file_poll_wait_seconds):
-            try:
-                configs = self._read_models()
-                if configs != self._configs:
-                    # A label may wait for its version to be available. What is served
-                    # until then is of neither file: the old one counts as new too.
-                    self._configs = None
-                    self.models.configure(configs)
-                    self._configs = configs
-                said = None
-            except Exception as error:  # The next reading may find it in order.
-                if str(error) != said:
-                    said = str(error)
-                    _say(f"The config stays as it was: {said}")
-
-    def _warm_up(self, model: SavedModel) -> None:
-        flags = self._flags
-        if flags.enable_model_warmup:
-            warm_up(
-                model,
-                iterations=max(1, flags.num_request_iterations_for_warmup),
-                # Not the traffic's: a version must load however much there is.
-                limits=_limits(flags),
-            )
-
-
-def _limits(flags: Flags) -> Limits:
-    return Limits(
-        tensor_bytes=flags.max_tensor_bytes, memory_bytes=flags.max_memory_bytes
-    )
-
-
-def _read_batching(flags: Flags) -> batching.Batching | None:
-    if not flags.enable_batching:
-        return None
-    if not flags.batching_parameters_file:
-        return batching.Batching()
-    parameters = text_configs.read_text_config(
-        flags.batching_parameters_file, text_configs.BatchingParameters
-    )
-    if parameters.HasField("thread_pool_name"):
-        _say("thread_pool_name of --batching_parameters_file has no effect.")
-    return batching.from_parameters(parameters)
-
-
-def _read_metrics_path(flags: Flags) -> str | None:
-    if not flags.monitoring_config_file:
-        return None
-    config = text_configs.read_text_config(
-        flags.monitoring_config_file, text_configs.MonitoringConfig
-    ).prometheus_config
-    return (config.path or _METRICS_PATH) if config.enable else None
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    tf.get_logger().setLevel("ERROR")
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    memory.keep_freed_memory()
+    """Serves until told to end; exit code 2: the server could not start."""
     try:
-        flags = parse_flags(argv, grpc_front.version_text())
+        flags = parse_flags(argv)
+        # TensorFlow takes seconds to import: --help and wrong flags do not wait for it.
+        from serving.model_server import Server
+
+        quiet_tensorflow()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        keep_freed_memory()
         server = Server(flags)
     except (ServingError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2
+    return _serve(server, flags)
+
+
+def _serve(server: "Server", flags: Flags) -> int:
+    """Serves until the process is told to end; returns its exit code."""
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     started = time.monotonic()
     try:
         if not _start(server, ended):
-            _say("Stopping: nothing has been accepted yet.")
+            say("Stopping: nothing has been accepted yet.")
             return 0
     except ServingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2
     places = (
         [f"gRPC on {flags.host}:{port}" for port in server.grpc.ports[:1]]
@@ -253,16 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # for a fifth of a second.
     gc.collect()
     gc.freeze()
-    _say(f"Serving after {time.monotonic() - started:.1f} s: {', '.join(places)}")
+    say(f"Serving after {time.monotonic() - started:.1f} s: {', '.join(places)}")
     # A lock would keep signals waiting.
     while not ended.wait(0.2):
         pass
-    _say("Stopping: answering what was accepted.")
+    say("Stopping: answering what was accepted.")
     server.drain()
     return 0
 
 
-def _start(server: Server, ended: threading.Event) -> bool:
+def _start(server: "Server", ended: threading.Event) -> bool:
     """Starts it; False if the process is told to end before models are loaded.
 
     Loading takes minutes, and with retries many: signals do not wait for it.
@@ -277,13 +92,9 @@ def _start(server: Server, ended: threading.Event) -> bool:
     return starting.done()
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
     # Here, not in `main`: the environment is that of the whole process.
-    memory.give_tensors_back()
+    give_tensors_back()
     # Threads of TensorFlow and gRPC may still be about; everything is answered.
     code = main()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""TensorProto <-> numpy, with TF Serving's errors."""
+"""Tensors: TensorProto messages to numpy arrays and back, with TF Serving's errors."""
 
 import math
 from typing import NamedTuple
@@ -17,11 +17,10 @@ class _Kind(NamedTuple):
     `tf.DType` compares and hashes in Python: on a request's way none is looked up.
 
     Args:
-        dtype: the dtype.
-        number: of its enum.
-        field: of a TensorProto.
+        number: the value of the dtype's enum in protos.
+        field: the field of a TensorProto that lists such values.
         size: bytes of a value; 0 for strings.
-        stored: how `tensor_content` has it.
+        stored: the dtype of the bytes in `tensor_content`, little-endian.
     """
 
     dtype: tf.DType
@@ -66,7 +65,7 @@ STRING_BYTES = 32
 
 
 def dtype_name(number: int) -> str:
-    """DT_FLOAT and so on."""
+    """The name of a dtype's enum: DT_FLOAT and so on."""
     try:
         return types_pb2.DataType.Name(number)
     except ValueError:
@@ -74,14 +73,14 @@ def dtype_name(number: int) -> str:
 
 
 def shape_of(shape: tensor_shape_pb2.TensorShapeProto) -> tuple[int | None, ...] | None:
-    """Sizes, None where one is not known; None for an unknown rank."""
+    """The sizes of a shape, None where not known; None for an unknown rank."""
     if shape.unknown_rank:
         return None
     return tuple(None if dim.size < 0 else dim.size for dim in shape.dim)
 
 
 def show_shape(shape: tuple[int | None, ...] | None) -> str:
-    """[?,3]; <unknown> for an unknown rank."""
+    """The shape as messages show it: [?,3]; <unknown> for an unknown rank."""
     if shape is None:
         return "<unknown>"
     return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
@@ -91,9 +90,8 @@ class Declared(NamedTuple):
     """What a TensorProto says of its tensor, before its values are read.
 
     Args:
-        kind: of the values.
-        shape: all sizes known.
-        count: values.
+        shape: sizes, all of them known.
+        count: how many values the shape has.
         amount: bytes that the array takes in memory. They may be many more than the
             message has: one value stands for any number.
     """
@@ -114,7 +112,7 @@ def declared(alias: str, proto: tensor_pb2.TensorProto) -> Declared:
     count = math.prod(shape)
     if kind is not _TEXT:
         return Declared(kind, shape, count, count * kind.size)
-    lengths = [len(one) for one in proto.string_val]
+    lengths = [len(value) for value in proto.string_val]
     repeated = max(0, count - len(lengths)) * (lengths[-1] if lengths else 0)
     amount = sum(lengths) + repeated + len(proto.tensor_content)
     return Declared(kind, shape, count, count * STRING_BYTES + amount)
@@ -143,7 +141,6 @@ def from_proto(
 
     Args:
         alias: the input's name in the signature, for messages.
-        proto: the tensor.
         head: what it declares, if that has been read.
         content: its `tensor_content`, if that is not in `proto`; not of strings.
 
@@ -177,7 +174,7 @@ def _check_length(content: bytes | memoryview, head: Declared) -> None:
 
 
 def _strings(content: bytes, count: int) -> list[bytes]:
-    """`tensor_content` of strings: their lengths as varints, then their bytes."""
+    """Reads the `tensor_content` of strings: lengths as varints, then all bytes."""
     if count > len(content):
         raise ValueError("fewer lengths than strings")
     lengths, at = [], 0
@@ -195,11 +192,11 @@ def _strings(content: bytes, count: int) -> list[bytes]:
         lengths.append(length)
     if at + sum(lengths) != len(content):
         raise ValueError("the strings' lengths do not add up")
-    found = []
+    strings = []
     for length in lengths:
-        found.append(content[at : at + length])
+        strings.append(content[at : at + length])
         at += length
-    return found
+    return strings
 
 
 def _from_values(values, head: Declared) -> np.ndarray:

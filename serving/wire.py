@@ -15,7 +15,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import predict_pb2
 
 LARGE = 1 << 16
-"""Bytes of a tensor that are worth it."""
+"""Bytes of a tensor from which on it is worth it."""
 
 _INPUTS = predict_pb2.PredictRequest.INPUTS_FIELD_NUMBER
 _KEY, _VALUE = 1, 2  # Of an entry in a map.
@@ -35,25 +35,25 @@ def take_contents(data: bytes) -> tuple[bytes, dict[str, memoryview]]:
     """
     if len(data) < LARGE:
         return data, {}
-    view, contents, kept, aliases = memoryview(data), {}, [], set()
+    view, contents, rest, aliases = memoryview(data), {}, [], set()
     try:
         for number, kind, start, inside, end in _fields(view, 0, len(data)):
             if (number, kind) != (_INPUTS, _BYTES):
-                kept.append(view[start:end])
+                rest.append(view[start:end])
                 continue
             alias, tensor, content = _entry(view, inside, end)
             if alias in aliases:
                 return data, {}  # The last one counts.
             aliases.add(alias)
             if content is None:
-                kept.append(view[start:end])
+                rest.append(view[start:end])
                 continue
             contents[alias.decode()] = content
             entry = _field(_KEY, alias) + _field(_VALUE, tensor)
-            kept.append(_field(_INPUTS, entry))
+            rest.append(_field(_INPUTS, entry))
     except ValueError:
         return data, {}
-    return (b"".join(kept), contents) if contents else (data, {})
+    return (b"".join(rest), contents) if contents else (data, {})
 
 
 def join_contents(
@@ -95,10 +95,10 @@ def _entry(
     Raises:
         ValueError: it is no entry of the usual form.
     """
-    found = sorted(_fields(view, start, end))
-    if [field[:2] for field in found] != [(_KEY, _BYTES), (_VALUE, _BYTES)]:
+    fields = sorted(_fields(view, start, end))
+    if [field[:2] for field in fields] != [(_KEY, _BYTES), (_VALUE, _BYTES)]:
         raise ValueError("not one key and one value")
-    key_start, key_end, value_start, value_end = *found[0][3:], *found[1][3:]
+    key_start, key_end, value_start, value_end = *fields[0][3:], *fields[1][3:]
     alias, rest, content = bytes(view[key_start:key_end]), [], None
     for number, kind, at, inside, past in _fields(view, value_start, value_end):
         if number == _CONTENT and kind == _BYTES and content is None:
@@ -146,7 +146,7 @@ def _fields(
 
 
 def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """Reads a varint: its value, and where it ends."""
     value = 0
     for i in range(_LONGEST_VARINT):
         if at + i >= end:
@@ -163,11 +163,11 @@ def _field(number: int, value: bytes) -> bytes:
 
 
 def _head(number: int, length: int) -> bytes:
-    """Of a field with so many bytes."""
-    found = bytearray()
+    """The bytes before the value of a field: its number, kind and length."""
+    head = bytearray()
     for value in (number << 3 | _BYTES, length):
         while value > 0x7F:
-            found.append(value & 0x7F | 0x80)
+            head.append(value & 0x7F | 0x80)
             value >>= 7
-        found.append(value)
-    return bytes(found)
+        head.append(value)
+    return bytes(head)

@@ -199,7 +199,7 @@ def served_model(tmp_path_factory):
 def small_server(served_model, tmp_path_factory):
     """HOST:PORT of a server of `served_model`, called small; both versions serve."""
     from serving.fronts.flags import Flags
-    from serving.server import Server
+    from serving.model_server import Server
 
     config = tmp_path_factory.mktemp("config") / "models.config"
     config.write_text(

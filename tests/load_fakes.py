@@ -11,8 +11,9 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.client import predict_request
 from serving.connection import Connection
-from serving.tools.load import Load, Outcome
-from serving.tools.load_worker import Pool
+from serving.tools.load_outcome import LoadOutcome
+from serving.tools.load_worker import RequestPool
+from serving.tools.offered_load import OfferedLoad
 
 
 class Fake:
@@ -52,8 +53,8 @@ class Fake:
         self.server.stop(None)
 
 
-def made_pool(sizes=(1,), probabilities=None) -> Pool:
-    return Pool(
+def made_pool(sizes=(1,), probabilities=None) -> RequestPool:
+    return RequestPool(
         messages=[
             predict_request("m", {"x": np.zeros(n)}).SerializeToString() for n in sizes
         ],
@@ -62,13 +63,15 @@ def made_pool(sizes=(1,), probabilities=None) -> Pool:
     )
 
 
-def made_load(**settings) -> Load:
-    return Load(**{"seconds": 1.0, "warmup_seconds": 0.0, "processes": 1} | settings)
+def made_load(**settings) -> OfferedLoad:
+    return OfferedLoad(
+        **{"seconds": 1.0, "warmup_seconds": 0.0, "processes": 1} | settings
+    )
 
 
 def made_outcome(
     latency_ms, codes=None, *, load=None, intended=None, **fields
-) -> Outcome:
+) -> LoadOutcome:
     latency = np.array(latency_ms, float) / 1e3
     count = len(latency)
     settings = {
@@ -78,7 +81,7 @@ def made_outcome(
         "warmup_codes": np.array([], str),
         "carried_over": np.array([], int),
     }
-    return Outcome(
+    return LoadOutcome(
         load or made_load(rate=10.0),
         np.linspace(0, 0.5, count) if intended is None else np.array(intended, float),
         latency,

@@ -29,7 +29,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.fronts.flags import Flags
-from serving.server import Server
+from serving.model_server import Server
 
 ROOT = pathlib.Path(__file__).parents[1]
 Code = grpc.StatusCode
@@ -73,9 +73,9 @@ def save(folder: pathlib.Path, factor: float, warmup: list | None = None) -> Non
         extra = aside / "assets.extra"
         extra.mkdir()
         with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-            for one in warmup:
+            for recorded in warmup:
                 log = prediction_log_pb2.PredictionLog()
-                log.predict_log.request.CopyFrom(one)
+                log.predict_log.request.CopyFrom(recorded)
                 writer.write(log.SerializeToString())
     aside.rename(folder)
 
@@ -106,12 +106,12 @@ def save_any(folder: pathlib.Path, model: tf.Module, signatures: dict) -> None:
 
 
 class Computes(tf.Module):
-    """y = compute(self, x), with a variable and whatever else is `kept`."""
+    """y = compute(self, x), with a variable and whatever else is `held`."""
 
-    def __init__(self, compute, factor: float = 1.0, **kept):
+    def __init__(self, compute, factor: float = 1.0, **held):
         super().__init__()
         self.factor = tf.Variable(factor)
-        for name, value in kept.items():
+        for name, value in held.items():
             setattr(self, name, value)
         self.predict = tf.function(
             lambda x: {"y": compute(self, x)},
@@ -119,9 +119,9 @@ class Computes(tf.Module):
         )
 
 
-def save_computing(folder: pathlib.Path, compute, *arguments, **kept) -> None:
+def save_computing(folder: pathlib.Path, compute, *arguments, **held) -> None:
     """Saves a `Computes` as the version `folder`, which appears at once."""
-    module = Computes(compute, *arguments, **kept)
+    module = Computes(compute, *arguments, **held)
     save_any(folder, module, {"serving_default": module.predict})
 
 
@@ -145,9 +145,9 @@ def _name_methods(folder: pathlib.Path) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        return one.getsockname()[1]
+    with socket.socket() as bound:
+        bound.bind(("localhost", 0))
+        return bound.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -215,16 +215,16 @@ def channel_to(port: int) -> grpc.Channel:
 
 
 def request(x=((1, 2, 3),), **spec) -> predict_pb2.PredictRequest:
-    made = predict_pb2.PredictRequest()
-    made.model_spec.name = spec.pop("name", "m")
+    asked = predict_pb2.PredictRequest()
+    asked.model_spec.name = spec.pop("name", "m")
     if "version" in spec:
-        made.model_spec.version.value = spec.pop("version")
+        asked.model_spec.version.value = spec.pop("version")
     for name, value in spec.items():
-        setattr(made.model_spec, name, value)
+        setattr(asked.model_spec, name, value)
     if x is not None:
         array = np.array(x, np.float32)
-        made.inputs["x"].CopyFrom(tf.make_tensor_proto(array))
-    return made
+        asked.inputs["x"].CopyFrom(tf.make_tensor_proto(array))
+    return asked
 
 
 def answer(response: predict_pb2.PredictResponse, output: str = "y") -> list[float]:
@@ -253,10 +253,10 @@ def rest(server: Server, verb: str, path: str, body=None, headers=None):
 
 def example(*x: float) -> tf.train.Example:
     """What the signatures `regress` and `classify` of `Model` take."""
-    made = tf.train.Example()
+    filled = tf.train.Example()
     if x:
-        made.features.feature["x"].float_list.value.extend(x)
-    return made
+        filled.features.feature["x"].float_list.value.extend(x)
+    return filled
 
 
 @contextlib.contextmanager
@@ -271,8 +271,8 @@ def states(port: int, name: str = "m") -> dict[int, int]:
     asked = get_model_status_pb2.GetModelStatusRequest()
     asked.model_spec.name = name
     with managing(port) as stub:
-        found = stub.GetModelStatus(asked, timeout=20).model_version_status
-    return {one.version: one.state for one in found}
+        statuses = stub.GetModelStatus(asked, timeout=20).model_version_status
+    return {status.version: status.state for status in statuses}
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -286,5 +286,5 @@ def metric(page: str, name: str, **labels: str) -> float:
     """The value of a line of the Prometheus page; 0 if it is not there."""
     shown = ",".join(f'{key}="{value}"' for key, value in labels.items())
     start = f":tensorflow:serving:{name}{{{shown}}} "
-    found = [line for line in page.splitlines() if line.startswith(start)]
-    return float(found[0].removeprefix(start)) if found else 0.0
+    lines = [line for line in page.splitlines() if line.startswith(start)]
+    return float(lines[0].removeprefix(start)) if lines else 0.0

@@ -14,11 +14,12 @@ from tensorflow_serving.apis import (
 
 from serving import tensors
 from serving.api.predict import DEFAULT_SIGNATURE, answer_spec
-from serving.errors import Code, ServingError, invalid
-from serving.limits import Limits
-from serving.models.models import Models
+from serving.errors import ServingError, invalid
+from serving.memory_limits import MemoryLimits
+from serving.models.catalog import Catalog
 from serving.models.saved_model import SavedModel
 from serving.models.signatures import Signature
+from serving.status_codes import Code
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -26,14 +27,14 @@ _CLASSES, _SCORES, _VALUES = "classes", "scores", "outputs"
 
 
 def classify(
-    models: Models,
+    catalog: Catalog,
     request: classification_pb2.ClassificationRequest,
-    limits: Limits,
+    limits: MemoryLimits,
 ) -> classification_pb2.ClassificationResponse:
     """Answers a ClassificationRequest; raises ServingError as TF Serving does."""
     _check_spec(request)
     response = classification_pb2.ClassificationResponse()
-    with models.using(request.model_spec) as (model, version):
+    with catalog.using(request.model_spec) as (model, version):
         signature = _signature(model, request.model_spec, CLASSIFY)
         with serialized_examples(request.input, limits) as serialized:
             response.result.CopyFrom(run_classify(model, signature, serialized))
@@ -42,12 +43,12 @@ def classify(
 
 
 def regress(
-    models: Models, request: regression_pb2.RegressionRequest, limits: Limits
+    catalog: Catalog, request: regression_pb2.RegressionRequest, limits: MemoryLimits
 ) -> regression_pb2.RegressionResponse:
     """Answers a RegressionRequest; raises ServingError as TF Serving does."""
     _check_spec(request)
     response = regression_pb2.RegressionResponse()
-    with models.using(request.model_spec) as (model, version):
+    with catalog.using(request.model_spec) as (model, version):
         signature = _signature(model, request.model_spec, REGRESS)
         with serialized_examples(request.input, limits) as serialized:
             response.result.CopyFrom(run_regress(model, signature, serialized))
@@ -56,7 +57,7 @@ def regress(
 
 
 def multi_inference(
-    models: Models, request: inference_pb2.MultiInferenceRequest, limits: Limits
+    catalog: Catalog, request: inference_pb2.MultiInferenceRequest, limits: MemoryLimits
 ) -> inference_pb2.MultiInferenceResponse:
     """Answers a MultiInferenceRequest: several signatures on the same examples."""
     if not request.tasks:
@@ -80,7 +81,7 @@ def multi_inference(
     _check_spec(request.tasks[0])
     response = inference_pb2.MultiInferenceResponse()
     with (
-        models.using(request.tasks[0].model_spec) as (model, version),
+        catalog.using(request.tasks[0].model_spec) as (model, version),
         serialized_examples(request.input, limits) as serialized,
     ):
         for task in request.tasks:
@@ -88,16 +89,18 @@ def multi_inference(
             result = response.results.add()
             answer_spec(result.model_spec, task.model_spec, version, signature.key)
             if task.method_name == CLASSIFY:
-                found = run_classify(model, signature, serialized)
-                result.classification_result.CopyFrom(found)
+                classes = run_classify(model, signature, serialized)
+                result.classification_result.CopyFrom(classes)
             else:
-                found = run_regress(model, signature, serialized)
-                result.regression_result.CopyFrom(found)
+                values = run_regress(model, signature, serialized)
+                result.regression_result.CopyFrom(values)
     return response
 
 
 @contextlib.contextmanager
-def serialized_examples(given: input_pb2.Input, limits: Limits) -> Iterator[np.ndarray]:
+def serialized_examples(
+    given: input_pb2.Input, limits: MemoryLimits
+) -> Iterator[np.ndarray]:
     """The examples as a model takes them, (batch,) bytes.
 
     A context is put in front of each example: the parsed two are merged.
@@ -114,19 +117,21 @@ def serialized_examples(given: input_pb2.Input, limits: Limits) -> Iterator[np.n
         context = given.example_list_with_context.context.SerializeToString()
     if not listed:
         raise invalid("Input is empty.")
-    found = [one.SerializeToString() for one in listed]
-    amount = sum(map(len, found)) + len(found) * (len(context) + tensors.STRING_BYTES)
-    limits.check_tensor("examples", [len(found)], amount)
+    examples = [example.SerializeToString() for example in listed]
+    amount = sum(map(len, examples)) + len(examples) * (
+        len(context) + tensors.STRING_BYTES
+    )
+    limits.check_tensor("examples", [len(examples)], amount)
     with limits.memory(amount):
-        array = np.empty(len(found), object)
-        array[:] = [context + one for one in found] if context else found
+        array = np.empty(len(examples), object)
+        array[:] = [context + e for e in examples] if context else examples
         yield array
 
 
 def run_classify(
     model: SavedModel, signature: Signature, serialized: np.ndarray
 ) -> classification_pb2.ClassificationResult:
-    """Classes and scores of each example."""
+    """The classes and scores that the model gives each example."""
     outputs = [name for name in (_CLASSES, _SCORES) if name in signature.outputs]
     if not outputs:
         raise ServingError(
@@ -134,14 +139,14 @@ def run_classify(
             f"Expected classification signature outputs to contain at least one of "
             f'"{_CLASSES}" or "{_SCORES}". Signature was: {signature.key}',
         )
-    found = _run(model, signature, serialized, outputs)
-    for name, array in found.items():
+    arrays = _run(model, signature, serialized, outputs)
+    for name, array in arrays.items():
         if array.ndim != 2 or len(array) != len(serialized):
             raise invalid(
                 f"Tensor output {name} must be [batch size, classes]; has shape "
                 f"{list(array.shape)} for {len(serialized)} examples"
             )
-    classes, scores = found.get(_CLASSES), found.get(_SCORES)
+    classes, scores = arrays.get(_CLASSES), arrays.get(_SCORES)
     if classes is not None:
         _check_dtype("classes", classes, tf.string)
     if scores is not None:
@@ -156,19 +161,19 @@ def run_classify(
     for i in range(len(serialized)):
         row = result.classifications.add()
         for j in range(width):
-            one = row.classes.add()
+            added = row.classes.add()
             if classes is not None:
                 # A label is text; strings of a model may be any bytes.
-                one.label = classes[i, j].decode("utf-8", "replace")
+                added.label = classes[i, j].decode("utf-8", "replace")
             if scores is not None:
-                one.score = scores[i, j]
+                added.score = scores[i, j]
     return result
 
 
 def run_regress(
     model: SavedModel, signature: Signature, serialized: np.ndarray
 ) -> regression_pb2.RegressionResult:
-    """The value of each example."""
+    """The value that the model gives each example."""
     if _VALUES not in signature.outputs:
         raise ServingError(
             Code.FAILED_PRECONDITION,
@@ -200,12 +205,12 @@ def _run(model, signature: Signature, serialized, outputs) -> dict[str, np.ndarr
 
 
 def _check_dtype(what: str, array: np.ndarray, wanted: tf.DType) -> None:
-    own, expected = (
+    received, expected = (
         tensors.dtype_name(dtype.as_datatype_enum)
         for dtype in (tensors.dtype_of_array(array), wanted)
     )
-    if own != expected:
-        raise invalid(f"Expected {what} Tensor of {expected}. Got: {own}")
+    if received != expected:
+        raise invalid(f"Expected {what} Tensor of {expected}. Got: {received}")
 
 
 def _signature(model: SavedModel, spec, method: str) -> Signature:

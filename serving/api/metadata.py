@@ -1,4 +1,4 @@
-"""GetModelMetadata, GetModelStatus and HandleReloadConfigRequest."""
+"""Calls about models: GetModelMetadata, GetModelStatus, HandleReloadConfigRequest."""
 
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -8,13 +8,14 @@ from tensorflow_serving.apis import (
 
 from serving.api.predict import answer_spec
 from serving.errors import invalid
-from serving.models.models import Models
+from serving.models.catalog import Catalog
+from serving.models.lifecycle import Lifecycle
 
 SIGNATURE_DEF = "signature_def"
 
 
 def get_model_metadata(
-    models: Models, request: get_model_metadata_pb2.GetModelMetadataRequest
+    catalog: Catalog, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """The signatures of a model."""
     if not request.HasField("model_spec"):
@@ -27,23 +28,23 @@ def get_model_metadata(
         if field != SIGNATURE_DEF:
             raise invalid(f"Metadata field {field} is not supported")
     response = get_model_metadata_pb2.GetModelMetadataResponse()
-    with models.using(request.model_spec) as (model, version):
-        found = get_model_metadata_pb2.SignatureDefMap()
+    with catalog.using(request.model_spec) as (model, version):
+        definitions = get_model_metadata_pb2.SignatureDefMap()
         for key, signature in model.signatures.items():
-            found.signature_def[key].CopyFrom(signature.definition)
+            definitions.signature_def[key].CopyFrom(signature.definition)
     answer_spec(response.model_spec, request.model_spec, version, "")
-    response.metadata[SIGNATURE_DEF].Pack(found)
+    response.metadata[SIGNATURE_DEF].Pack(definitions)
     return response
 
 
 def get_model_status(
-    models: Models, request: get_model_status_pb2.GetModelStatusRequest
+    catalog: Catalog, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
     """The state of every version of a model, or of one."""
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     response = get_model_status_pb2.GetModelStatusResponse()
-    for status in models.statuses(request.model_spec):
+    for status in catalog.statuses(request.model_spec):
         added = response.model_version_status.add(
             version=status.version, state=int(status.state)
         )
@@ -54,7 +55,7 @@ def get_model_status(
 
 
 def reload_config(
-    models: Models, request: model_management_pb2.ReloadConfigRequest
+    lifecycle: Lifecycle, request: model_management_pb2.ReloadConfigRequest
 ) -> model_management_pb2.ReloadConfigResponse:
     """Serves the models of the request from now on, and no others."""
     kind = request.config.WhichOneof("config")
@@ -63,5 +64,5 @@ def reload_config(
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only "
             "ModelConfigList is currently supported"
         )
-    models.configure(list(request.config.model_config_list.config))
+    lifecycle.configure(list(request.config.model_config_list.config))
     return model_management_pb2.ReloadConfigResponse()

@@ -1,4 +1,4 @@
-"""Predict: named tensors in, named tensors out."""
+"""The call Predict: named tensors in, named tensors out."""
 
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,8 +8,8 @@ from tensorflow_serving.apis import model_pb2, predict_pb2
 
 from serving import tensors
 from serving.errors import invalid
-from serving.limits import Limits
-from serving.models.models import Models
+from serving.memory_limits import MemoryLimits
+from serving.models.catalog import Catalog
 from serving.models.saved_model import SavedModel
 from serving.models.signatures import Signature
 
@@ -17,21 +17,20 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 def predict(
-    models: Models,
+    catalog: Catalog,
     request: predict_pb2.PredictRequest,
     *,
     as_content: bool = False,
-    limits: Limits,
+    limits: MemoryLimits,
     contents: Mapping[str, memoryview] = types.MappingProxyType({}),
     fill: Callable[[Signature], None] | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers a PredictRequest.
 
     Args:
-        models: what is served.
-        request: the request.
-        as_content: outputs in `tensor_content` instead of typed fields.
-        limits: on the memory that requests take.
+        catalog: looks up the model that the request names.
+        as_content: put outputs in `tensor_content` instead of typed fields.
+        limits: bounds on the memory that requests take.
         contents: alias -> `tensor_content` of those inputs that are without it.
         fill: puts the inputs into `request`, of the signature that it names; none if
             they are there.
@@ -42,7 +41,7 @@ def predict(
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
     key = request.model_spec.signature_name or DEFAULT_SIGNATURE
-    with models.using(request.model_spec) as (model, version):
+    with catalog.using(request.model_spec) as (model, version):
         if fill is not None:
             fill(model.signature(key))
         outputs = run_predict(model, request, limits, contents)
@@ -56,7 +55,7 @@ def predict(
 def run_predict(
     model: SavedModel,
     request: predict_pb2.PredictRequest,
-    limits: Limits,
+    limits: MemoryLimits,
     contents: Mapping[str, memoryview] = types.MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """What `model` computes for a request, output's alias -> array; as `predict`."""
@@ -129,12 +128,12 @@ def wanted_outputs(signature: Signature, chosen: Sequence[str]) -> list[str]:
 
 
 def answer_spec(
-    own: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int, signature: str
+    spec: model_pb2.ModelSpec, asked: model_pb2.ModelSpec, version: int, signature: str
 ) -> None:
     """Fills a response's model_spec: the version that answered, the signature used."""
-    own.name = asked.name
-    own.version.value = version
-    own.signature_name = signature
+    spec.name = asked.name
+    spec.version.value = version
+    spec.signature_name = signature
 
 
 def _set(names: Iterable[str]) -> str:

@@ -9,10 +9,12 @@ from google.protobuf import message
 from tensorflow_serving.apis import model_pb2
 
 from serving.api import examples, metadata, predict
-from serving.errors import Code, ServingError, proper_error
-from serving.limits import Limits
-from serving.models.models import Models
+from serving.errors import ServingError, proper_error
+from serving.memory_limits import MemoryLimits
+from serving.models.catalog import Catalog
+from serving.models.lifecycle import Lifecycle
 from serving.monitoring import Monitoring
+from serving.status_codes import Code
 
 _INFERENCE = {"Predict", "Classify", "Regress", "MultiInference"}
 _STATUSES = {code: code.name for code in Code}  # An enum's name is a call.
@@ -22,44 +24,46 @@ class Service:
     """Answers requests of every kind.
 
     Args:
-        models: what is served.
-        monitoring: counts and times.
-        as_content: outputs in `tensor_content` instead of typed fields.
-        limits: on the memory that requests take.
-        most_requests: more at once are refused.
+        catalog: looks the models up that requests name.
+        lifecycle: takes the configs of reload requests.
+        monitoring: counts and times every call.
+        as_content: put outputs in `tensor_content` instead of typed fields.
+        limits: bounds on the memory that requests take.
+        most_requests: requests at once; more are refused.
     """
 
     def __init__(
         self,
-        models: Models,
+        catalog: Catalog,
+        lifecycle: Lifecycle,
         monitoring: Monitoring,
         *,
         as_content: bool,
-        limits: Limits,
+        limits: MemoryLimits,
         most_requests: int,
     ):
-        self.models = models
+        self.catalog = catalog
         self.monitoring = monitoring
         self.limits = limits
         self._places = threading.BoundedSemaphore(most_requests)
         self._most_requests = most_requests
         self._answers: dict[str, Callable[..., message.Message]] = {
             "Predict": lambda request, **more: predict.predict(
-                models, request, as_content=as_content, limits=limits, **more
+                catalog, request, as_content=as_content, limits=limits, **more
             ),
-            "Classify": lambda request: examples.classify(models, request, limits),
-            "Regress": lambda request: examples.regress(models, request, limits),
+            "Classify": lambda request: examples.classify(catalog, request, limits),
+            "Regress": lambda request: examples.regress(catalog, request, limits),
             "MultiInference": lambda request: examples.multi_inference(
-                models, request, limits
+                catalog, request, limits
             ),
             "GetModelMetadata": lambda request: metadata.get_model_metadata(
-                models, request
+                catalog, request
             ),
             "GetModelStatus": lambda request: metadata.get_model_status(
-                models, request
+                catalog, request
             ),
             "HandleReloadConfigRequest": lambda request: metadata.reload_config(
-                models, request
+                lifecycle, request
             ),
         }
 
@@ -67,7 +71,7 @@ class Service:
         """A call of `api`, the name in the service's definition.
 
         Args:
-            api: the call's name.
+            api: "Predict", "Classify" and so on.
             entrypoint: "GRPC" or "REST".
         """
         return Call(self, api, entrypoint)
@@ -96,7 +100,6 @@ class Call:
     the response. Nothing but a `ServingError` gets out.
 
     Args:
-        service: whose it is.
         api: the call's name in the service's definition.
         entrypoint: "GRPC" or "REST".
     """
@@ -152,7 +155,7 @@ class Call:
 
     def _labels(self, status: Code) -> tuple[str, str]:
         # Whatever a client sends must not become a label: each takes memory for good.
-        if self.spec is None or not self._service.models.knows(self.spec.name):
+        if self.spec is None or not self._service.catalog.knows(self.spec.name):
             return "", ""
         name = self.spec.name
         if self._api not in _INFERENCE or status is not Code.OK:

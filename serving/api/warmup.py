@@ -15,21 +15,22 @@ from serving.api.examples import (
     serialized_examples,
 )
 from serving.api.predict import DEFAULT_SIGNATURE, run_predict
-from serving.errors import Code, ServingError, invalid
-from serving.limits import Limits
+from serving.errors import ServingError, invalid
+from serving.memory_limits import MemoryLimits
 from serving.models.saved_model import SavedModel
+from serving.status_codes import Code
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MOST_RECORDS = 1000
 
 
-def warm_up(model: SavedModel, *, iterations: int, limits: Limits) -> int:
+def warm_up(model: SavedModel, *, iterations: int, limits: MemoryLimits) -> int:
     """Runs the requests recorded with `model`; returns how many there are.
 
     Args:
-        model: a loaded version; its file is a TFRecord of PredictionLog.
-        iterations: times that each request is run.
-        limits: as for requests.
+        model: a loaded version, with a TFRecord of PredictionLog in its folder.
+        iterations: times that each request is run; at least 1.
+        limits: bounds on their memory, as for other requests.
 
     Raises:
         ServingError: a record cannot be read or answered, or there are too many; the
@@ -63,7 +64,7 @@ def _read(path: str) -> Iterator[prediction_log_pb2.PredictionLog]:
         ) from error
 
 
-def _replay(model: SavedModel, log, limits: Limits) -> None:
+def _replay(model: SavedModel, log, limits: MemoryLimits) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
         run_predict(model, log.predict_log.request, limits)
@@ -84,7 +85,9 @@ def _replay(model: SavedModel, log, limits: Limits) -> None:
         )
 
 
-def _run_examples(model: SavedModel, spec, method: str, given, limits: Limits) -> None:
+def _run_examples(
+    model: SavedModel, spec, method: str, given, limits: MemoryLimits
+) -> None:
     signature = model.signature(spec.signature_name or DEFAULT_SIGNATURE)
     run = run_classify if method == CLASSIFY else run_regress
     with serialized_examples(given, limits) as serialized:

@@ -18,7 +18,7 @@ async def until_quiet(arrived: Callable[[], int], seconds: float) -> None:
     had arrived. Under a steady load there is no telling them from new ones.
 
     Args:
-        arrived: how many there have been.
+        arrived: how many calls there have been by now.
         seconds: longest time to wait, if less than a second.
     """
     loop = asyncio.get_running_loop()
@@ -33,7 +33,7 @@ class EventLoop:
     """Runs coroutines for callers that are not asynchronous themselves.
 
     Args:
-        name: of the thread.
+        name: what debuggers call the loop's thread.
     """
 
     def __init__(self, name: str):
@@ -44,7 +44,7 @@ class EventLoop:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """What the coroutine returns or raises."""
+        """Waits for the coroutine; what it returns or raises."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:

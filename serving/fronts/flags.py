@@ -1,4 +1,4 @@
-"""The command line: the names and defaults of `tensorflow_model_server`, and limits."""
+"""The server's flags: names and defaults of `tensorflow_model_server`, and limits."""
 
 import argparse
 import dataclasses
@@ -35,7 +35,7 @@ def _flag(default, text: str):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """What the server was told; one field per flag."""
+    """What the server was told: one field per flag, checked."""
 
     port: int = _flag(8500, "TCP port of gRPC; 0 for none")
     grpc_socket_path: str = _flag("", "unix socket of gRPC, beside the port")
@@ -117,14 +117,38 @@ class Flags:
         channel_arguments(self.grpc_channel_arguments)
 
 
-def parse_flags(argv: Sequence[str] | None, version: str) -> Flags:
-    """The flags of a command line; unknown or malformed ones end the process."""
+class _PrintVersion(argparse.Action):
+    """Prints the version and ends the process.
+
+    Argparse's own action wants the text beforehand, and TensorFlow, which knows it,
+    takes seconds to import.
+    """
+
+    def __call__(self, parser: argparse.ArgumentParser, *_) -> None:
+        import tensorflow as tf
+
+        print(f"TensorFlow ModelServer API on TensorFlow Library: {tf.__version__}")
+        parser.exit()
+
+
+def parse_flags(argv: Sequence[str] | None) -> Flags:
+    """The flags of a command line; unknown or malformed ones end the process.
+
+    Raises:
+        ValueError: a flag's value is out of bounds, or flags do not go together.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m serving.server",
         description="Serves SavedModels over TF Serving's gRPC and REST APIs.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument(
+        "--version",
+        action=_PrintVersion,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="show program's version number and exit",
+    )
     types = typing.get_type_hints(Flags)
     for field in dataclasses.fields(Flags):
         kind = types[field.name]
@@ -143,7 +167,7 @@ def parse_flags(argv: Sequence[str] | None, version: str) -> Flags:
 
 
 def channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    """The pairs of --grpc_channel_arguments."""
+    """The (key, value) pairs of --grpc_channel_arguments; numbers become int."""
     pairs = []
     for part in filter(None, text.split(",")):
         key, equals, value = part.partition("=")

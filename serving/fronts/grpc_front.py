@@ -1,4 +1,4 @@
-"""The API over gRPC."""
+"""The gRPC front: the API's calls over gRPC, with health checks and TLS."""
 
 import asyncio
 import concurrent.futures
@@ -7,7 +7,6 @@ import socket
 from collections.abc import Sequence
 
 import grpc
-import tensorflow as tf
 from google.protobuf import message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import (
@@ -22,8 +21,9 @@ from tensorflow_serving.apis import (
 
 from serving import wire
 from serving.api.service import Service
-from serving.errors import Code, ServingError, invalid, proper_errors
+from serving.errors import ServingError, invalid, proper_errors
 from serving.fronts.event_loop import EventLoop, until_quiet
+from serving.status_codes import Code
 
 _PREDICTION = "tensorflow.serving.PredictionService"
 _MODEL = "tensorflow.serving.ModelService"
@@ -66,11 +66,11 @@ class GrpcFront:
     calls and sends nothing holds no thread.
 
     Args:
-        service: answers.
+        service: answers the calls.
         addresses: host:port or unix:path; all are listened on.
-        credentials: of TLS, for the host:port ones; none for plain text.
+        credentials: TLS for the host:port ones; None for plain text.
         threads: calls that are answered at once; more wait.
-        most_message_bytes: a larger request is refused.
+        most_message_bytes: size of the largest request that is not refused.
         most_calls: calls accepted, waiting ones included; more are refused.
         receive_seconds: longest time that a sender may take.
         health_service: also answer grpc.health.v1.Health.
@@ -233,20 +233,20 @@ class GrpcFront:
 
 
 def _why_not(address: str, *, encrypted: bool) -> str:
-    """Why nobody can listen on an address: gRPC itself only logs it."""
+    """The reason that nobody can listen on an address: gRPC itself only logs it."""
     path = address.removeprefix("unix:")
     try:
         if path != address:
-            with socket.socket(socket.AF_UNIX) as one:
-                one.bind(path)
+            with socket.socket(socket.AF_UNIX) as tried:
+                tried.bind(path)
             os.unlink(path)
         else:
             host, _, port = address.rpartition(":")
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-            for family, kind, protocol, _, own in found:
-                with socket.socket(family, kind, protocol) as one:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    one.bind(own)
+            places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            for family, kind, protocol, _, place in places:
+                with socket.socket(family, kind, protocol) as tried:
+                    tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    tried.bind(place)
     except OSError as error:
         return error.strerror or str(error)
     if encrypted:
@@ -255,7 +255,7 @@ def _why_not(address: str, *, encrypted: bool) -> str:
 
 
 def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
-    """What an SSLConfig says; see `text_configs`."""
+    """The credentials that an SSLConfig names; see `text_configs`."""
     if not config.server_key or not config.server_cert:
         raise invalid("--ssl_config_file must set server_key and server_cert")
     if config.client_verify and not config.custom_ca:
@@ -265,8 +265,3 @@ def tls_credentials(config: message.Message) -> grpc.ServerCredentials:
         config.custom_ca.encode() or None,
         require_client_auth=config.client_verify,
     )
-
-
-def version_text() -> str:
-    """What --version prints."""
-    return f"TensorFlow ModelServer API on TensorFlow Library: {tf.__version__}"

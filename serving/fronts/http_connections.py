@@ -13,7 +13,7 @@ class HttpConnections:
 
     Args:
         server: makes the protocols and knows those that are open.
-        most: connections open at once.
+        most: connections open at once; more are closed.
         seconds: longest time for the head of the first request. (Later ones have the
             library's own limit on idle connections.)
     """
@@ -34,7 +34,7 @@ class HttpConnections:
         return protocol
 
     def heard(self, request: web.BaseRequest) -> None:
-        """The head of a request has come."""
+        """Notes that the head of a request has come: its connection stays."""
         self._silent.discard(request.protocol)
 
     def _close_silent(self, protocol: web.RequestHandler) -> None:

@@ -1,4 +1,4 @@
-"""The API over HTTP and JSON, and the page that Prometheus reads."""
+"""The REST front: the API's calls over HTTP and JSON, and Prometheus's page."""
 
 import asyncio
 import concurrent.futures
@@ -18,11 +18,12 @@ from tensorflow_serving.apis import (
 )
 
 from serving.api.service import Call, Service
-from serving.errors import HTTP, Code, ServingError, invalid, proper_errors
-from serving.fronts import rest_codec
+from serving.errors import ServingError, invalid, proper_errors
+from serving.fronts import json_answers, json_requests
 from serving.fronts.event_loop import EventLoop, until_quiet
 from serving.fronts.http_connections import HttpConnections
 from serving.models.signatures import Signature
+from serving.status_codes import HTTP, Code
 
 _MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"
@@ -42,15 +43,15 @@ class RestFront:
     """An HTTP server in front of a `Service`, in a thread of its own.
 
     Args:
-        service: answers.
-        host, port: where it listens.
+        service: answers the calls.
+        host, port: the interface and port to listen on; port 0 for any free one.
         threads: calls that are answered at once; more wait.
         timeout_seconds: longest time for a call, from the end of its head on.
-        most_body_bytes: a larger request, unpacked, is refused.
-        most_connections: open at once; more are closed.
+        most_body_bytes: size, unpacked, of the largest request that is not refused.
+        most_connections: connections open at once; more are closed.
         receive_seconds: longest time that a sender may take.
         cors: tell browsers that pages of other hosts may call.
-        metrics_path: path of the Prometheus page; none for no page.
+        metrics_path: path of the Prometheus page; None for no page.
 
     Raises:
         ServingError: the port is in use.
@@ -151,7 +152,7 @@ class RestFront:
             error = ServingError(Code.DEADLINE_EXCEEDED, "Timed out")
         except ServingError as caught:
             error = caught
-        return self._respond(HTTP[error.code], rest_codec.error_json(error.message))
+        return self._respond(HTTP[error.code], json_answers.error_json(error.message))
 
     async def _answered(self, request: web.Request) -> bytes:
         with proper_errors():
@@ -188,13 +189,13 @@ class RestFront:
 
     def _route(self, request: web.Request) -> Callable[[bytes], bytes]:
         verb, path = request.method, request.path
-        if verb == "POST" and (found := _CALL.fullmatch(path)):
-            call = getattr(self, f"_{found['method']}")
-            return lambda body: call(_spec(found), body)
-        if verb == "GET" and (found := _METADATA.fullmatch(path)):
-            return lambda _: self._metadata(_spec(found))
-        if verb == "GET" and (found := _STATUS.fullmatch(path)):
-            return lambda _: self._status(_spec(found))
+        if verb == "POST" and (match := _CALL.fullmatch(path)):
+            call = getattr(self, f"_{match['method']}")
+            return lambda body: call(_spec(match), body)
+        if verb == "GET" and (match := _METADATA.fullmatch(path)):
+            return lambda _: self._metadata(_spec(match))
+        if verb == "GET" and (match := _STATUS.fullmatch(path)):
+            return lambda _: self._status(_spec(match))
         if not path.startswith("/v1"):
             raise ServingError(Code.NOT_FOUND, f"Not found: {path}")
         raise invalid(f"Malformed request: {verb} {path}")
@@ -203,47 +204,47 @@ class RestFront:
         request = predict_pb2.PredictRequest(model_spec=spec)
         with self._service.call("Predict", "REST") as call:
             call.spec = request.model_spec
-            given = rest_codec.parse(body)
-            request.model_spec.signature_name = rest_codec.signature_name(given)
-            rows = rest_codec.is_rows(given)
+            given = json_requests.parse(body)
+            request.model_spec.signature_name = json_requests.signature_name(given)
+            rows = json_requests.is_rows(given)
 
             # The types that JSON lacks stand in the signature.
             def fill(signature: Signature) -> None:
                 nonlocal given
-                rest_codec.fill_predict(request, given, signature)
+                json_requests.fill_predict(request, given, signature)
                 given = None  # It takes many times the request's memory.
 
-            return rest_codec.predict_json(call.answer(request, fill=fill), rows=rows)
+            return json_answers.predict_json(call.answer(request, fill=fill), rows=rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = classification_pb2.ClassificationRequest(model_spec=spec)
         with self._service.call("Classify", "REST") as call:
             self._fill_examples(call, request, body)
-            return rest_codec.classify_json(call.answer(request))
+            return json_answers.classify_json(call.answer(request))
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = regression_pb2.RegressionRequest(model_spec=spec)
         with self._service.call("Regress", "REST") as call:
             self._fill_examples(call, request, body)
-            return rest_codec.regress_json(call.answer(request))
+            return json_answers.regress_json(call.answer(request))
 
     def _fill_examples(self, call: Call, request, body: bytes) -> None:
         call.spec = request.model_spec
-        given = rest_codec.parse(body)
-        request.model_spec.signature_name = rest_codec.signature_name(given)
-        rest_codec.fill_examples(request, given)
+        given = json_requests.parse(body)
+        request.model_spec.signature_name = json_requests.signature_name(given)
+        json_requests.fill_examples(request, given)
 
     def _metadata(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=spec, metadata_field=["signature_def"]
         )
         with self._service.call("GetModelMetadata", "REST") as call:
-            return rest_codec.metadata_json(call.answer(request))
+            return json_answers.metadata_json(call.answer(request))
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
         with self._service.call("GetModelStatus", "REST") as call:
-            return rest_codec.status_json(call.answer(request))
+            return json_answers.status_json(call.answer(request))
 
     def _respond(
         self, status: int, body: bytes, kind: str = "application/json"
@@ -263,19 +264,19 @@ class RestFront:
 
 
 def _quiet_logger() -> logging.Logger:
-    """aiohttp prints a traceback for every broken request; ours are printed by us."""
+    """A logger for aiohttp, which prints a traceback for every broken request."""
     logger = logging.getLogger("serving.fronts.rest_front")
     logger.setLevel(logging.CRITICAL)
     return logger
 
 
-def _spec(found: re.Match) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=found["name"])
-    if found["version"]:
-        number = int(found["version"])
+def _spec(match: re.Match) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=match["name"])
+    if match["version"]:
+        number = int(match["version"])
         if number > _INT64_MAX:
-            raise invalid(f"Version {found['version']} is too large")
+            raise invalid(f"Version {match['version']} is too large")
         spec.version.value = number
-    elif found["label"]:
-        spec.version_label = found["label"]
+    elif match["label"]:
+        spec.version_label = match["label"]
     return spec

@@ -56,11 +56,11 @@ def _declare() -> dict[str, type[message.Message]]:
     )
     for name, fields in _MESSAGES.items():
         declared = file.message_type.add(name=name)
-        for number, (own, kind) in enumerate(fields, start=1):
+        for number, (field_name, kind) in enumerate(fields, start=1):
             repeated = kind.startswith("repeated ")
             kind = kind.removeprefix("repeated ")
             added = declared.field.add(
-                name=own,
+                name=field_name,
                 number=number,
                 label=field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL,
             )

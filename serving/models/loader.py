@@ -1,12 +1,12 @@
-"""Loads and unloads versions; those of one graph are made of it once."""
+"""The loader of versions: those of one graph share what is made of it."""
 
 import threading
 from collections.abc import Callable, Collection
 
 import tensorflow as tf
 
-from serving import memory
-from serving.models.batching import Batching
+from serving import freed_memory
+from serving.models.batching_settings import Batching
 from serving.models.program import Program
 from serving.models.saved_model import SavedModel, load_saved_model
 from serving.models.version_files import VersionFiles
@@ -23,11 +23,11 @@ class Loader:
 
     Args:
         warm_up: makes a model ready, or raises.
-        tags: of the meta graphs.
-        config: threads of the sessions.
+        tags: which meta graph of a SavedModel is loaded.
+        config: the sessions' numbers of threads.
         batching: puts requests together; none runs each by itself.
         runs: what the runs of the model of a name are counted as.
-        ahead: `prepare` does something.
+        ahead: make a session for the next version beforehand, in `prepare`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Loader:
         Raises:
             ServingError: it cannot be loaded, or does not answer what it must.
         """
-        with memory.uncollected():
+        with freed_memory.uncollected():
             files = VersionFiles(path, self._tags)
             model = self._move_in(name, files)
             try:
@@ -73,19 +73,19 @@ class Loader:
         if self._ahead and self._needs(name, model):
             vacant = SavedModel(model.program, self._config, self._runs(name))
             vacant.get_ready(model)
-            self._keep(name, vacant)
+            self._leave_vacant(name, vacant)
 
     def unload(self, name: str, model: SavedModel) -> None:
         """Gives a version's memory back. No run of it may be under way."""
         if self._needs(name, model):
             model.vacate()
-            memory.trim()
-            self._keep(name, model)
+            freed_memory.trim()
+            self._leave_vacant(name, model)
         else:
             _close(model)
 
-    def _keep(self, name: str, vacant: SavedModel) -> None:
-        """For the next version; closes it if there is one already."""
+    def _leave_vacant(self, name: str, vacant: SavedModel) -> None:
+        """Keeps the session for the next version; closes it if there is one already."""
         with self._lock:
             needed = self._needs(name, vacant)
             if needed:
@@ -109,10 +109,10 @@ class Loader:
 
     def _move_in(self, name: str, files: VersionFiles) -> SavedModel:
         files.check()
-        runs, mine = self._runs(name), files.fingerprint
+        runs, wanted = self._runs(name), files.fingerprint
         with self._lock:
             fingerprint, program = self._newest.get(name, (None, None))
-            known = mine is not None and mine == fingerprint
+            known = wanted is not None and wanted == fingerprint
             vacant = self._vacant.pop(name, None) if known else None
         if not known:
             return load_saved_model(files, self._config, self._batching, runs)
@@ -120,7 +120,7 @@ class Loader:
         try:
             model.fill(files)
         except BaseException:
-            self._keep(name, model)
+            self._leave_vacant(name, model)
             raise
         return model
 
@@ -138,4 +138,4 @@ class Loader:
 
 def _close(model: SavedModel) -> None:
     model.close()
-    memory.give_memory_back()
+    freed_memory.give_memory_back()

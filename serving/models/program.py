@@ -8,9 +8,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from serving.errors import tensorflow_errors
-from serving.models.batching import Batching, Tickets, batched
+from serving.models.batching import Tickets, batched
+from serving.models.batching_settings import Batching
 from serving.models.signatures import Signature, is_batchable, padded, read_signature
+from serving.tensorflow_errors import tensorflow_errors
 
 _MOST_SHAPES = 16
 """Different inner shapes of one signature that get a batch queue of their own."""
@@ -25,8 +26,8 @@ class Computation:
     """What a session computes at once.
 
     Args:
-        feeds, fetches: tensors, by their names in the graph.
-        targets: ops that are run and give nothing.
+        feeds, fetches: names of tensors in the graph.
+        targets: names of ops that are run and give nothing.
         outputs: aliases of the first of the fetches.
         in_caller: its ops run in the thread that calls it, with that one's priority.
     """
@@ -52,9 +53,9 @@ class Refill:
     """How a session of the graph gets the variables of another version.
 
     Args:
-        restore: reads them; fed with the prefix of their files.
-        initialize: what is done after it, if anything.
-        vacate: gives their memory back.
+        restore: reads the variables; fed with the prefix of their files.
+        initialize: what is done after `restore`, if anything.
+        vacate: gives the variables' memory back.
     """
 
     restore: Computation
@@ -66,8 +67,8 @@ class Program:
     """A graph that sessions run: those of one version, or of several at once.
 
     Args:
-        graph: with the model in it.
-        signatures: key -> proto.
+        graph: has the model in it; batch ops are added.
+        signatures: key -> definition, as the file has them.
         batching: puts requests together; none runs each by itself.
         refill: None: a session of it serves one version and no other.
     """
@@ -87,28 +88,28 @@ class Program:
             if key != _INITIALIZE
         }
         self._batching = batching
-        self._made: dict[tuple, Computation] = {}
+        self._computations: dict[tuple, Computation] = {}
         self._lock = threading.Lock()
 
     def plain(self, signature: Signature, outputs: Sequence[str]) -> Computation:
         """Computes at least `outputs`, aliases, of one request."""
         wanted = tuple(sorted(outputs))
         key = signature.key, "plain", wanted
-        if (made := self._made.get(key)) is not None:
-            return made
+        if (computation := self._computations.get(key)) is not None:
+            return computation
         with self._lock:
             # Each set stays in memory, and clients choose them.
             if self._count(signature, "plain") >= _MOST_CHOICES:
                 wanted = tuple(sorted(signature.outputs))
                 key = signature.key, "plain", wanted
-            made = self._made.get(key)
-            if made is None:
-                made = self._made[key] = Computation(
+            computation = self._computations.get(key)
+            if computation is None:
+                computation = self._computations[key] = Computation(
                     tuple(signature.inputs[name].tensor for name in _names(signature)),
                     tuple(signature.outputs[name].tensor for name in wanted),
                     outputs=wanted,
                 )
-            return made
+            return computation
 
     def fits_batches(self, signature: Signature) -> bool:
         """Whether its requests are put together."""
@@ -134,19 +135,21 @@ class Program:
         # not fail the others: each shape has a queue of its own.
         inner = tuple(array.shape[1:] for array in arrays)
         key = signature.key, "batched", inner
-        if (made := self._made.get(key)) is not None:
-            return made
+        if (computation := self._computations.get(key)) is not None:
+            return computation
         with self._lock:
-            if key in self._made:
-                return self._made[key]
+            if key in self._computations:
+                return self._computations[key]
             if self._count(signature, "batched") >= _MOST_SHAPES:
                 return None
             with tensorflow_errors():
-                made = self._made[key] = self._make_batched(signature, inner)
-            return made
+                computation = self._computations[key] = self._make_batched(
+                    signature, inner
+                )
+            return computation
 
     def _count(self, signature: Signature, kind: str) -> int:
-        return sum(key[:2] == (signature.key, kind) for key in self._made)
+        return sum(key[:2] == (signature.key, kind) for key in self._computations)
 
     def _make_batched(self, signature: Signature, inner) -> Computation:
         names, aliases = _names(signature), sorted(signature.outputs)
@@ -174,8 +177,8 @@ class Program:
             tickets = v1.placeholder(tf.float64, (None, Tickets.IN))
             computed = batched(compute, placeholders, tickets, self._batching)
         return Computation(
-            tuple(one.name for one in [*placeholders, tickets]),
-            tuple(one.name for one in computed),
+            tuple(tensor.name for tensor in [*placeholders, tickets]),
+            tuple(tensor.name for tensor in computed),
             outputs=tuple(aliases),
         )
 
@@ -186,13 +189,13 @@ def import_program(
     """The program of a graph that `same_graph.is_refillable`."""
     with tf.Graph().as_default() as graph:
         v1.train.import_meta_graph(meta_graph)
-        variables = [
+        handles = [
             op.outputs[0] for op in graph.get_operations() if op.type == "VarHandleOp"
         ]
         vacate = tf.group(
             *(
-                tf.raw_ops.DestroyResourceOp(resource=one, ignore_lookup_error=True)
-                for one in variables
+                tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
+                for handle in handles
             )
         )
     saver = meta_graph.saver_def

@@ -54,9 +54,11 @@ def is_refillable(meta_graph: meta_graph_pb2.MetaGraphDef) -> bool:
     known = meta_graph.meta_info_def.stripped_op_list.op
     stateless = {op.name for op in known if not op.is_stateful}
     library = meta_graph.graph_def.library
-    functions = {one.signature.name for one in library.function}
+    functions = {function.signature.name for function in library.function}
     if any(
-        node.op == "VarHandleOp" for one in library.function for node in one.node_def
+        node.op == "VarHandleOp"
+        for function in library.function
+        for node in function.node_def
     ):
         return False  # Nothing would take it away with its version.
     return all(
@@ -66,7 +68,7 @@ def is_refillable(meta_graph: meta_graph_pb2.MetaGraphDef) -> bool:
 
 
 def fingerprint(meta_graph: meta_graph_pb2.MetaGraphDef) -> bytes:
-    """Of the graph and its signatures: whatever is computed, but for variables.
+    """A hash of the graph and its signatures: of all but the variables' values.
 
     The same graph, made by another process, has other numbers at the end of its
     functions' names, and its functions in another order: neither counts.
@@ -84,7 +86,7 @@ def fingerprint(meta_graph: meta_graph_pb2.MetaGraphDef) -> bytes:
 
 def _rename_functions(graph: graph_pb2.GraphDef) -> None:
     """Names each function by its place among those of one name but for the number."""
-    names = _new_names([one.signature.name for one in graph.library.function])
+    names = _new_names([f.signature.name for f in graph.library.function])
     for node in _nodes(graph):
         node.ClearField("experimental_debug_info")
         node.op = names.get(node.op, node.op)
@@ -96,7 +98,7 @@ def _rename_functions(graph: graph_pb2.GraphDef) -> None:
         function.signature.name = names[function.signature.name]
         for argument in function.arg_attr.values():
             argument.attr.pop(_COSMETIC, None)
-    graph.library.function.sort(key=lambda one: one.signature.name)
+    graph.library.function.sort(key=lambda function: function.signature.name)
 
 
 def _new_names(names: list[str]) -> dict[str, str]:
@@ -106,8 +108,8 @@ def _new_names(names: list[str]) -> dict[str, str]:
         alike[stem].append((int(number or -1), name))
     return {
         name: f"{stem}_{i}"
-        for stem, found in alike.items()
-        for i, (_, name) in enumerate(sorted(found))
+        for stem, numbered in alike.items()
+        for i, (_, name) in enumerate(sorted(numbered))
     }
 
 

@@ -14,13 +14,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from serving.errors import Code, ServingError, tensorflow_error, tensorflow_errors
-from serving.models.batching import Batching, Tickets
+from serving.errors import ServingError
+from serving.models.batching import Tickets
+from serving.models.batching_settings import Batching
 from serving.models.priority import run_behind_requests
 from serving.models.program import Computation, Program, import_program
 from serving.models.signatures import Signature, check_fits, check_rows
 from serving.models.version_files import VersionFiles
 from serving.monitoring import ModelRuns, Monitoring
+from serving.status_codes import Code
+from serving.tensorflow_errors import tensorflow_error, tensorflow_errors
 
 v1 = tf.compat.v1
 
@@ -29,10 +32,10 @@ class SavedModel:
     """A session over a program: it has the variables of one version, or of none.
 
     Args:
-        program: what it runs.
-        config: threads of the session.
+        program: the graph and its signatures, shared with other versions of it.
+        config: the session's numbers of threads.
         runs: counts runs and batches.
-        session: one that is filled already.
+        session: a session that has variables already; None for a new one.
     """
 
     def __init__(
@@ -132,8 +135,8 @@ class SavedModel:
                 raise
             raise proper from error
         self._runs.ran(signature.method, time.perf_counter() - started)
-        found = dict(zip(computation.outputs, computed, strict=True))
-        return {name: np.asarray(found[name]) for name in outputs}
+        by_alias = dict(zip(computation.outputs, computed, strict=True))
+        return {name: np.asarray(by_alias[name]) for name in outputs}
 
     @staticmethod
     def _run_plain(call: Callable, signature: str, given: Sequence) -> list:
@@ -150,18 +153,18 @@ class SavedModel:
         return computed
 
     def _call(self, computation: Computation) -> Callable:
-        found = self._callables.get(computation)
-        if found is None:
+        call = self._callables.get(computation)
+        if call is None:
             with self._lock, tensorflow_errors():
-                found = self._callables.get(computation)
-                if found is None:
+                call = self._callables.get(computation)
+                if call is None:
                     # Session.make_callable with feeds is Session.run in disguise:
                     # three times the time for one example.
-                    found = self._session._make_callable_from_options(
+                    call = self._session._make_callable_from_options(
                         computation.options
                     )
-                    self._callables[computation] = found
-        return found
+                    self._callables[computation] = call
+        return call
 
 
 def load_saved_model(
@@ -173,8 +176,8 @@ def load_saved_model(
     """Makes a version's graph, and a session that has its variables.
 
     Args:
-        files: of the version, checked.
-        config: threads of the session.
+        files: the version's files, checked.
+        config: the session's numbers of threads.
         batching: puts requests together; none runs each by itself.
         runs: counts runs and batches.
 
@@ -195,7 +198,7 @@ def load_saved_model(
 
 
 def _load_whole(files: VersionFiles, config, batching, runs) -> SavedModel:
-    """For graphs whose state is more than variables; or that cannot be loaded."""
+    """Loads graphs whose state is more than variables; or says why they cannot be."""
     graph = tf.Graph()
     session = v1.Session(graph=graph, config=_quick(config))
     try:

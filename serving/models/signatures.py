@@ -18,9 +18,8 @@ class Endpoint:
     """An input or output of a signature.
 
     Args:
-        tensor: its name in the graph.
-        dtype: of its values.
-        shape: sizes, None where any; None for an unknown rank.
+        tensor: the name in the graph, as `node:0`.
+        shape: sizes, None where any will do; None for an unknown rank.
     """
 
     tensor: str
@@ -33,11 +32,11 @@ class Signature:
     """What a model can be asked to compute.
 
     Args:
-        key: its name.
+        key: the name that requests give.
         method: "tensorflow/serving/predict", .../classify or .../regress.
         inputs, outputs: alias -> endpoint.
         defaults: alias -> value of inputs that a request may leave out.
-        definition: the proto, for metadata.
+        definition: the proto as it is in the file, for metadata.
     """
 
     key: str
@@ -61,8 +60,8 @@ def check_fits(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
     if shape is None:
         return
     if len(shape) == array.ndim:
-        for wanted, own in zip(shape, array.shape, strict=True):
-            if wanted is not None and wanted != own:
+        for wanted, size in zip(shape, array.shape, strict=True):
+            if wanted is not None and wanted != size:
                 break
         else:
             return
@@ -89,6 +88,7 @@ def check_rows(names: Sequence[str], arrays: Sequence[np.ndarray]) -> None:
 
 
 def read_signature(key: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
+    """The signature `key` as its file defines it."""
     return Signature(
         key,
         definition.method_name,
@@ -128,10 +128,12 @@ def padded(array: np.ndarray, endpoint: Endpoint) -> np.ndarray:
     if endpoint.shape is None or array.size == 0:
         return array
     sizes = [
-        own if wanted is not None or i == 0 else 1 << math.ceil(math.log2(own))
-        for i, (own, wanted) in enumerate(zip(array.shape, endpoint.shape, strict=True))
+        size if wanted is not None or i == 0 else 1 << math.ceil(math.log2(size))
+        for i, (size, wanted) in enumerate(
+            zip(array.shape, endpoint.shape, strict=True)
+        )
     ]
-    widths = [(0, size - own) for size, own in zip(sizes, array.shape, strict=True)]
+    widths = [(0, new - size) for new, size in zip(sizes, array.shape, strict=True)]
     if not any(width for _, width in widths):
         return array
     # As TF Serving does: the tensor's first element fills the padding.

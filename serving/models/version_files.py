@@ -8,8 +8,10 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from serving.errors import Code, ServingError, tensorflow_errors
+from serving.errors import ServingError
 from serving.models import same_graph
+from serving.status_codes import Code
+from serving.tensorflow_errors import tensorflow_errors
 
 
 class VersionFiles:
@@ -17,7 +19,7 @@ class VersionFiles:
 
     Args:
         path: the version's folder.
-        tags: of the meta graph.
+        tags: which meta graph of the SavedModel is meant.
     """
 
     def __init__(self, path: str, tags: Collection[str] = ("serve",)):
@@ -28,15 +30,15 @@ class VersionFiles:
 
     @property
     def meta_graph(self) -> meta_graph_pb2.MetaGraphDef | None:
-        """What is loaded; None if there is none of the tags, or no file to read."""
-        for one in self._model.meta_graphs:
-            if set(one.meta_info_def.tags) == self.tags:
-                return one
+        """The meta graph of the tags; None if there is none, or no file to read."""
+        for meta_graph in self._model.meta_graphs:
+            if set(meta_graph.meta_info_def.tags) == self.tags:
+                return meta_graph
         return None
 
     @functools.cached_property
     def fingerprint(self) -> bytes | None:
-        """The same for versions that differ in their variables only; None: unknown."""
+        """A hash, equal for versions that differ in variables only; None: unknown."""
         if self.meta_graph is None or not same_graph.is_refillable(self.meta_graph):
             return None
         return same_graph.fingerprint(self.meta_graph)
@@ -52,7 +54,7 @@ class VersionFiles:
             ServingError: NOT_FOUND, there are none, or what TensorFlow says of the
                 index; DATA_LOSS, they are too short.
         """
-        if not any(one.HasField("saver_def") for one in self._model.meta_graphs):
+        if not any(graph.HasField("saver_def") for graph in self._model.meta_graphs):
             return
         with tensorflow_errors():
             index = tf.train.load_checkpoint(self.variables)
@@ -64,17 +66,17 @@ class VersionFiles:
                 for name, shape in index.get_variable_to_shape_map().items()
             )
             shards = tf.io.gfile.glob(f"{self.variables}.data-?????-of-?????")
-            found = sum(tf.io.gfile.stat(shard).length for shard in shards)
-        if found < expected:
+            size = sum(tf.io.gfile.stat(shard).length for shard in shards)
+        if size < expected:
             raise ServingError(
                 Code.DATA_LOSS,
-                f"{self.variables}.data-* have {found} bytes; expected at least "
+                f"{self.variables}.data-* have {size} bytes; expected at least "
                 f"{expected}",
             )
 
 
 def _read(path: str) -> saved_model_pb2.SavedModel:
-    """The file; an empty message if it cannot be read: loading it says why."""
+    """The file's message; an empty one if it cannot be read: loading it says why."""
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
             return saved_model_pb2.SavedModel.FromString(file.read())

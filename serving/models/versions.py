@@ -1,4 +1,4 @@
-"""One version of a model: its states, its users, how it is loaded and unloaded."""
+"""Versions of a model: the states of one, its users, and which ones are served."""
 
 import dataclasses
 import enum
@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection
 import tensorflow as tf
 from tensorflow_serving.config import file_system_storage_path_source_pb2
 
-from serving.errors import Code, ServingError
+from serving.errors import ServingError
 from serving.models.saved_model import SavedModel
+from serving.status_codes import Code
 
 Policy = (
     file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig
@@ -19,7 +20,7 @@ Policy = (
 _LARGEST = 2**63 - 1
 
 
-class State(enum.IntEnum):
+class VersionState(enum.IntEnum):
     """Where a version stands; names and numbers of ModelVersionStatus.State."""
 
     START = 10
@@ -30,34 +31,34 @@ class State(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Status:
-    """What GetModelStatus says of a version."""
+class VersionStatus:
+    """The status of a version as GetModelStatus tells it."""
 
     version: int
-    state: State
+    state: VersionState
     error: ServingError | None = None
 
 
-class Version:
+class ModelVersion:
     """One version of a model, from the moment it is wanted until it is gone.
 
     Args:
-        number: of the version.
-        path: its folder.
+        number: the name of its folder, at least 0.
+        path: the folder of its SavedModel.
     """
 
     def __init__(self, number: int, path: str):
         self.number = number
         self.path = path
-        self.state = State.START
+        self.state = VersionState.START
         self.error: ServingError | None = None
         self._model: SavedModel | None = None
         self._users = 0
         self._changed = threading.Condition()
 
     @property
-    def status(self) -> Status:
-        return Status(self.number, self.state, self.error)
+    def status(self) -> VersionStatus:
+        return VersionStatus(self.number, self.state, self.error)
 
     def load(
         self,
@@ -73,7 +74,7 @@ class Version:
             retries: further attempts after the first.
             wait: waits between two attempts; False: give up.
         """
-        self.state = State.LOADING
+        self.state = VersionState.LOADING
         for attempt in range(retries + 1):
             try:
                 self._model = load(self.path)
@@ -82,14 +83,14 @@ class Version:
                 if attempt == retries or not wait():
                     break
             else:
-                self.error, self.state = None, State.AVAILABLE
+                self.error, self.state = None, VersionState.AVAILABLE
                 return
-        self.state = State.END
+        self.state = VersionState.END
 
     def take(self) -> SavedModel | None:
         """The model, not unloaded before `give_back`; None if it is not available."""
         with self._changed:
-            if self.state is not State.AVAILABLE:
+            if self.state is not VersionState.AVAILABLE:
                 return None
             self._users += 1
             return self._model
@@ -98,7 +99,7 @@ class Version:
         """Ends a use that `take` began."""
         with self._changed:
             self._users -= 1
-            if self.state is State.UNLOADING:
+            if self.state is VersionState.UNLOADING:
                 self._changed.notify_all()
 
     def unload(self, unload: Callable[[SavedModel], None]) -> None:
@@ -108,16 +109,16 @@ class Version:
             unload: gives a model's memory back.
         """
         with self._changed:
-            self.state = State.UNLOADING
+            self.state = VersionState.UNLOADING
             self._changed.wait_for(lambda: self._users == 0)
             model, self._model = self._model, None
         if model is not None:
             unload(model)
-        self.state = State.END
+        self.state = VersionState.END
 
 
 def find_versions(base_path: str) -> dict[int, str]:
-    """Number -> folder, of all versions below `base_path`.
+    """The versions below `base_path`, number -> folder.
 
     A version is a folder named by an integer that an int64 holds; leading zeros are
     allowed. Anything else is passed over.
@@ -131,20 +132,20 @@ def find_versions(base_path: str) -> dict[int, str]:
         raise ServingError(
             Code.NOT_FOUND, f"Could not find base path {base_path} for servable"
         ) from error
-    found = {}
+    folders = {}
     for name in listed:
         name = name.rstrip("/")
         if name.isdecimal() and name.isascii() and int(name) <= _LARGEST:
-            found[int(name)] = f"{base_path.rstrip('/')}/{name}"
-    return found
+            folders[int(name)] = f"{base_path.rstrip('/')}/{name}"
+    return folders
 
 
-def choose_versions(found: Collection[int], policy: Policy) -> set[int]:
-    """The versions that `policy` serves of those found; the latest one by default."""
+def choose_versions(numbers: Collection[int], policy: Policy) -> set[int]:
+    """The versions of `numbers` that `policy` serves; the latest one by default."""
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
-        return set(found)
+        return set(numbers)
     if kind == "specific":
-        return set(policy.specific.versions) & set(found)
+        return set(policy.specific.versions) & set(numbers)
     count = policy.latest.num_versions or 1
-    return set(sorted(found)[-count:])
+    return set(sorted(numbers)[-count:])

@@ -1,7 +1,6 @@
 """What can answer a recorded request: a server, a SavedModel's folder, the record."""
 
 import abc
-import re
 import sys
 
 import numpy as np
@@ -12,22 +11,15 @@ from serving.api.predict import run_predict
 from serving.client import Client, read_prediction
 from serving.command import UserError
 from serving.connection import Connection
-from serving.errors import Code, ServingError
-from serving.limits import Limits
+from serving.errors import ServingError
+from serving.memory_limits import MemoryLimits
 from serving.models.saved_model import load_saved_model
 from serving.models.version_files import VersionFiles
-
-FORMS = (
-    "grpc://HOST:PORT/MODEL[/versions/N or /labels/L], a SavedModel's folder, logged"
-)
+from serving.status_codes import Code
+from serving.tools.answerer_names import FORMS, ServedName
 
 # The requests are the user's own.
-_NO_LIMITS = Limits(tensor_bytes=sys.maxsize, memory_bytes=sys.maxsize)
-
-_URL = re.compile(
-    r"grpc://(?P<server>[^/]+)/(?P<model>[^/]+)"
-    r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/]+))?"
-)
+_NO_LIMITS = MemoryLimits(tensor_bytes=sys.maxsize, memory_bytes=sys.maxsize)
 
 
 class Answerer(abc.ABC):
@@ -35,7 +27,7 @@ class Answerer(abc.ABC):
 
     @abc.abstractmethod
     def outputs(self, log: prediction_log_pb2.PredictLog) -> dict[str, np.ndarray]:
-        """What it computes, alias -> array. Raises ServingError if it cannot."""
+        """The outputs it computes, alias -> array. Raises ServingError if it cannot."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -43,11 +35,10 @@ class Answerer(abc.ABC):
 
 
 class _Server(Answerer):
-    def __init__(self, found: re.Match, connection: Connection, seconds: float):
+    def __init__(self, name: ServedName, connection: Connection, seconds: float):
         self._client = Client(connection, timeout_seconds=seconds)
-        self._model = found["model"]
-        self._version = found["version"] and int(found["version"])
-        self._label = found["label"]
+        self._model, self._version = name.model, name.version
+        self._label = name.label
         # A name that is wrong would otherwise fail every request.
         self._client.signatures(self._model, version=self._version, label=self._label)
 
@@ -90,30 +81,26 @@ class _Logged(Answerer):
 
 
 def open_answerer(
-    text: str, *, tls: Connection | None = None, timeout_seconds: float = 60.0
+    name: ServedName | str, *, tls: Connection, timeout_seconds: float = 60.0
 ) -> Answerer:
-    """The answerer that a command's argument names.
+    """The answerer of that name, ready to be asked.
 
     Args:
-        text: one of `FORMS`.
+        name: what `parse_answerer` made of a command's argument.
         tls: TLS files to reach a server with.
-        timeout_seconds: deadline of a call to it.
+        timeout_seconds: deadline of each call to a server.
 
     Raises:
-        UserError: it is none of them.
+        UserError: there is no such folder.
         ServingError: the server or the SavedModel does not do.
     """
-    if text == "logged":
+    if isinstance(name, ServedName):
+        connection = Connection(name.server, tls.ca, tls.key, tls.certificate)
+        return _Server(name, connection, timeout_seconds)
+    if name == "logged":
         return _Logged()
-    if text.startswith("grpc://"):
-        found = _URL.fullmatch(text)
-        if found is None:
-            raise UserError(f"Expected {FORMS}. Received: {text!r}")
-        tls = tls or Connection(found["server"])
-        connection = Connection(found["server"], tls.ca, tls.key, tls.certificate)
-        return _Server(found, connection, timeout_seconds)
-    if not tf.io.gfile.exists(f"{text.rstrip('/')}/saved_model.pb"):
+    if not tf.io.gfile.exists(f"{name.rstrip('/')}/saved_model.pb"):
         raise UserError(
-            f"{text!r} is no SavedModel's folder; expected {FORMS}. Received: {text!r}"
+            f"{name!r} is no SavedModel's folder; expected {FORMS}. Received: {name!r}"
         )
-    return _Folder(text)
+    return _Folder(name)

@@ -1,19 +1,19 @@
-"""The highest rate that a server stands."""
+"""The capacity of a server: the highest rate at which it keeps its limits."""
 
 import dataclasses
 from collections.abc import Callable
 
 from serving.command import UserError
-from serving.tools.load import Outcome
+from serving.tools.load_outcome import LoadOutcome
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What a server has to hold to.
+class LoadLimits:
+    """The limits that a server must keep under load.
 
     Args:
         p99_ms: latency at the 99th percentile; None for any.
-        error_share: requests that may fail, of all.
+        error_share: share of the requests that may fail, in [0, 1].
         answered_share: of the offered requests that must be answered while the load
             lasts, but for three: less, and they pile up. Of capacity alone.
     """
@@ -22,20 +22,20 @@ class Limits:
     error_share: float = 0.0
     answered_share: float = 0.95
 
-    def missed(self, outcome: Outcome) -> list[str]:
+    def missed(self, outcome: LoadOutcome) -> list[str]:
         """A line for each limit that `outcome` does not keep."""
-        found = []
+        missed = []
         failed = 1 - float(outcome.answered.mean())
         if failed > self.error_share:
-            found.append(
+            missed.append(
                 f"{failed:.4%} of the requests failed, more than {self.error_share:.4%}"
             )
         p99 = outcome.percentiles().get("p99")
         if self.p99_ms is not None and p99 is not None and p99 > self.p99_ms:
-            found.append(f"p99 is {p99:.1f} ms, more than {self.p99_ms:g} ms")
-        return found
+            missed.append(f"p99 is {p99:.1f} ms, more than {self.p99_ms:g} ms")
+        return missed
 
-    def stands(self, outcome: Outcome) -> bool:
+    def are_kept(self, outcome: LoadOutcome) -> bool:
         """Whether the server keeps up: no limit is missed and nothing piles up."""
         answered = outcome.throughput()[0] * outcome.load.seconds
         # The three: of few requests, those under way at the end are a large share.
@@ -63,8 +63,8 @@ def find_capacity(
             rate /= 2
             if rate < first / 100:
                 raise UserError(
-                    f"The server does not stand {rate * 2:g} requests/s: give a lower "
-                    "--rate to begin with, or other limits."
+                    f"The server does not keep its limits at {rate * 2:g} requests/s: "
+                    "give a lower --rate to begin with, or other limits."
                 )
             if measure(rate):
                 low = rate

@@ -1,16 +1,16 @@
-"""How an export is served in production: settings, server flags and config files."""
+"""How an export is served in production: its settings, and the server's flags.
+
+Imports no TensorFlow: the flags of `serving.deploy` are these settings.
+"""
 
 import dataclasses
 import re
 import shlex
 import typing
 
-from google.protobuf import text_format
-
 from serving.command import UserError
 from serving.errors import ServingError
-from serving.fronts import text_configs
-from serving.models.batching import Batching
+from serving.models.batching_settings import Batching
 
 GRPC_PORT, REST_PORT = 8500, 8501
 CONFIG_FOLDER = "/config"
@@ -149,26 +149,6 @@ class Deployment:
                 )
         self.batch_settings()
 
-    def config_files(self) -> dict[str, str]:
-        """File name -> text, of the files that the server's flags name."""
-        config = text_configs.ModelServerConfig()
-        model = config.model_config_list.config.add(
-            name=self.served_name,
-            base_path=self.served_path,
-            model_platform="tensorflow",
-        )
-        model.model_version_policy.latest.num_versions = self.versions
-        monitoring = text_configs.MonitoringConfig()
-        monitoring.prometheus_config.enable = True
-        monitoring.prometheus_config.path = METRICS_PATH
-        files = {"models.config": config, "monitoring.config": monitoring}
-        if self.batching:
-            files["batching.config"] = self._batching_parameters()
-        return {
-            name: text_format.MessageToString(message)
-            for name, message in files.items()
-        }
-
     def server_flags(self) -> list[str]:
         """The server's command line, after its name."""
         flags = {
@@ -201,17 +181,6 @@ class Deployment:
             elif value != field.default:
                 given.append(f"--{flag}={shlex.quote(str(value))}")
         return " ".join(["python -m serving.deploy", *given])
-
-    def _batching_parameters(self):
-        parameters = text_configs.BatchingParameters()
-        for name, value in dataclasses.asdict(self.batch_settings()).items():
-            if name == "allowed_batch_sizes":
-                parameters.allowed_batch_sizes.extend(value)
-            elif name == "pad_variable_length_inputs":
-                parameters.pad_variable_length_inputs = value
-            else:
-                getattr(parameters, name).value = value
-        return parameters
 
 
 SETTINGS = typing.get_type_hints(Deployment)

@@ -12,18 +12,18 @@ class OutputDifference:
     """Differences of one output, added up over requests.
 
     Args:
-        values: that were compared.
-        total: of their absolute differences; of numbers alone.
+        values: how many values were compared.
+        total: sum of their absolute differences; of numbers alone.
         largest: absolute difference; infinite if one side is not a number, or is of
             another shape or type.
         worst: (request, place in the array, left, right) of it.
-        unequal: values that differ at all.
+        unequal: how many values differ at all.
         ranked: rows, in requests of more than one, whose rank was compared; each
             column is a ranking of its own.
-        moved: of these, those whose rank differs.
-        farthest: ranks that a row moved by.
-        rankings: of requests, one per column.
-        other_first: of these, those with another row on top.
+        moved: how many of these have another rank.
+        farthest: the most ranks that a row moved by.
+        rankings: how many were compared, one per request and column.
+        other_first: how many of these have another row on top.
     """
 
     values: int = 0
@@ -68,8 +68,8 @@ class OutputDifference:
         place = [int(i) for i in at]
         self._note(number, float(gap[at]), place, _value(left[at]), _value(right[at]))
         if is_number and gap.ndim in (1, 2) and len(gap) > 1:
-            for one, other in zip(_columns(left), _columns(right), strict=True):
-                self._compare_ranks(one, other)
+            for scores, others in zip(_columns(left), _columns(right), strict=True):
+                self._compare_ranks(scores, others)
 
     def _note(self, number: int, gap: float, place: list[int], left, right) -> None:
         if gap > self.largest or self.worst is None:
@@ -77,17 +77,17 @@ class OutputDifference:
             self.worst = (number, place, left, right)
 
     def _compare_ranks(self, left: np.ndarray, right: np.ndarray) -> None:
-        ours, theirs = ranks(left), ranks(right)
-        moves = np.abs(ours - theirs)
+        left_ranks, right_ranks = ranks(left), ranks(right)
+        moves = np.abs(left_ranks - right_ranks)
         self.ranked += len(moves)
         self.moved += int((moves > 0).sum())
         self.farthest = max(self.farthest, int(moves.max()))
         self.rankings += 1
-        self.other_first += not np.array_equal(ours == 0, theirs == 0)
+        self.other_first += not np.array_equal(left_ranks == 0, right_ranks == 0)
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:
-    """How many rows score higher than each, (rows,) -> (rows,).
+    """The rank of each row, how many score higher: (rows,) -> (rows,).
 
     Rows of the same score share a rank: which of them comes first says nothing.
     """

@@ -1,4 +1,4 @@
-"""What a load test found, as JSON, as text and as a chart."""
+"""The report of a load test, as JSON, as text and as a chart."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from serving.files import replacing
-from serving.tools.load import Outcome
+from serving.tools.load_outcome import LoadOutcome
 from serving.tools.memory_log import MemoryLog
 
 _BARS = 60
@@ -18,10 +18,10 @@ _PERIODS = 60
 _BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#66727f"
 
 
-def as_json(outcome: Outcome, memory: MemoryLog | None) -> dict[str, Any]:
+def as_json(outcome: LoadOutcome, memory: MemoryLog | None) -> dict[str, Any]:
     """All figures of a load test."""
     requests, examples = outcome.throughput()
-    found = {
+    report = {
         "load": dataclasses.asdict(outcome.load),
         "requests": len(outcome.intended),
         "offered_per_second": len(outcome.intended) / outcome.load.seconds,
@@ -41,13 +41,13 @@ def as_json(outcome: Outcome, memory: MemoryLog | None) -> dict[str, Any]:
         },
     }
     if memory is not None:
-        found["memory"] = {
+        report["memory"] = {
             "pid": memory.pid,
             "growth_mb": memory.growth(),
             "seconds": memory.seconds,
             "megabytes": memory.megabytes,
         }
-    return found
+    return report
 
 
 def as_text(report: Mapping[str, Any]) -> str:
@@ -98,11 +98,11 @@ def as_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _latencies(found: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.2f}" for name, value in found.items()) or "none"
+def _latencies(by_name: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.2f}" for name, value in by_name.items()) or "none"
 
 
-def write_chart(path: str, outcome: Outcome, memory: MemoryLog | None) -> None:
+def write_chart(path: str, outcome: LoadOutcome, memory: MemoryLog | None) -> None:
     """Writes a PNG: the latencies' histogram, and latency and memory over time."""
     panels = 2 + (memory is not None)
     with matplotlib.rc_context({"font.size": 9, "axes.spines.top": False}):
@@ -121,7 +121,7 @@ def write_chart(path: str, outcome: Outcome, memory: MemoryLog | None) -> None:
             FigureCanvasAgg(figure).print_figure(aside, format="png", dpi=120)
 
 
-def _draw_histogram(axes, outcome: Outcome) -> None:
+def _draw_histogram(axes, outcome: LoadOutcome) -> None:
     latency = outcome.latency[outcome.answered] * 1e3
     axes.set(xlabel="latency, ms", ylabel="requests")
     if not len(latency):
@@ -158,7 +158,7 @@ def _draw_histogram(axes, outcome: Outcome) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_over_time(axes, outcome: Outcome) -> None:
+def _draw_over_time(axes, outcome: LoadOutcome) -> None:
     edges = np.linspace(0, outcome.load.seconds, _PERIODS + 1)
     period = np.clip(np.digitize(outcome.intended, edges) - 1, 0, _PERIODS - 1)
     middles = (edges[:-1] + edges[1:]) / 2

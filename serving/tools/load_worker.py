@@ -12,7 +12,8 @@ from multiprocessing.connection import Connection as Pipe
 import grpc
 import numpy as np
 
-from serving.memory import keep_freed_memory
+from serving.freed_memory import keep_freed_memory
+from serving.tools.offered_load import ProcessShare
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 NOT_SENT = -1
@@ -24,13 +25,13 @@ _CONNECT_SECONDS = 20.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pool:
+class RequestPool:
     """The requests that a load test draws from.
 
     Args:
         messages: serialized PredictRequests.
-        rows: examples in each of them.
-        probabilities: of each of them to be sent next; they add up to 1.
+        rows: examples in each of them, (messages,).
+        probabilities: of each of them to be sent next, (messages,); their sum is 1.
     """
 
     messages: list[bytes]
@@ -38,38 +39,17 @@ class Pool:
     probabilities: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Share:
-    """What one process does.
-
-    Args:
-        rate: requests per second, at Poisson times; None for a closed loop.
-        callers: of the closed loop: each sends when the one before is answered.
-        seconds: how long requests are sent.
-        timeout_seconds: deadline of a request, counted from its intended time.
-        channels: connections to the server.
-        seed: of the times and of the choice of requests.
-    """
-
-    rate: float | None
-    callers: int
-    seconds: float
-    timeout_seconds: float
-    channels: int
-    seed: int
-
-
 @dataclasses.dataclass(frozen=True)
-class Sent:
+class SentRequests:
     """What became of the requests; times in seconds, one element per request.
 
     Args:
-        intended: when it was to be sent, from the start.
-        lag: how much later it was sent.
+        intended: when it was to be sent, counted from the start.
+        lag: how much later than that it was sent.
         latency: from the intended time to the answer; NaN if it was not sent.
-        choice: which of the pool's requests.
-        code: of gRPC, as a number, or NOT_SENT.
-        cpu_share: of one core that the process took.
+        choice: its place among the pool's messages.
+        code: gRPC's code as a number, or NOT_SENT.
+        cpu_share: the share of one core that the process took.
     """
 
     intended: np.ndarray
@@ -81,7 +61,7 @@ class Sent:
 
 
 def poisson_times(rate: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Times in [0, seconds) of arrivals that know nothing of each other."""
+    """The times in [0, seconds) of arrivals that know nothing of each other."""
     # Given their number, the times are uniform.
     return np.sort(rng.random(rng.poisson(rate * seconds)) * seconds)
 
@@ -90,7 +70,7 @@ def run_process(pipe_number: int) -> None:
     """The whole process, talking to its parent through that file descriptor.
 
     Gets (server, pool, share), connects, sends None, gets the time of the common
-    start, and sends a `Sent` at the end; or text, if it cannot connect.
+    start, and sends a `SentRequests` at the end; or text, if it cannot connect.
     """
     # The sender must not wait 5 ms for the thread that takes the answers.
     sys.setswitchinterval(0.0002)
@@ -111,13 +91,13 @@ def run_process(pipe_number: int) -> None:
 
 
 class _Sender:
-    def __init__(self, channels, pool: Pool, share: Share):
+    def __init__(self, channels, pool: RequestPool, share: ProcessShare):
         self._calls = [
             # The bytes as they are: serializing here would cost the server's time.
-            one.unary_unary(
+            channel.unary_unary(
                 PREDICT, request_serializer=None, response_deserializer=None
             )
-            for one in channels
+            for channel in channels
         ]
         self._pool, self._share = pool, share
         self._rng = np.random.default_rng(share.seed)
@@ -132,7 +112,7 @@ class _Sender:
         self._under_way = 0
         self._changed = threading.Condition()
 
-    def run(self, start: float) -> Sent:
+    def run(self, start: float) -> SentRequests:
         _sleep_until(start)
         cpu, began = time.process_time(), time.monotonic()
         if self._share.rate is not None:
@@ -146,7 +126,7 @@ class _Sender:
         columns = list(zip(*self._notes, strict=True)) or [()] * 5
         kinds = (float, float, float, int, int)
         arrays = [np.array(c, k) for c, k in zip(columns, kinds, strict=True)]
-        return Sent(*arrays, cpu)
+        return SentRequests(*arrays, cpu)
 
     def _send_at_times(self, start: float) -> None:
         times = poisson_times(self._share.rate, self._share.seconds, self._rng)

@@ -10,6 +10,7 @@ from serving.tools.deployment import (
     REST_PORT,
     Deployment,
 )
+from serving.tools.server_configs import config_files
 
 Manifest = dict[str, Any]
 
@@ -22,7 +23,7 @@ _CPU_PERCENT = 70
 def compose(deployment: Deployment) -> Manifest:
     """docker-compose.yaml: one server on this machine."""
     volumes = [
-        f"./{name}:{CONFIG_FOLDER}/{name}:ro" for name in deployment.config_files()
+        f"./{name}:{CONFIG_FOLDER}/{name}:ro" for name in config_files(deployment)
     ]
     if not deployment.base_path:
         volumes.append(f"{deployment.models_folder}:{deployment.served_path}:ro")
@@ -79,7 +80,7 @@ def kubernetes(deployment: Deployment) -> list[Manifest]:
     """The objects of kubernetes.yaml, in the order in which they are applied."""
     labels = {"app.kubernetes.io/name": deployment.name}
     objects = [
-        _object(deployment, "v1", "ConfigMap", data=deployment.config_files()),
+        _object(deployment, "v1", "ConfigMap", data=config_files(deployment)),
         _deployment(deployment, labels),
         _service(deployment, labels, deployment.name),
         # gRPC keeps its connection: behind one address all requests of a client go to
@@ -108,7 +109,7 @@ def _object(
 
 
 def _deployment(deployment: Deployment, labels: Manifest) -> Manifest:
-    files = "".join(deployment.config_files().values()).encode()
+    files = "".join(config_files(deployment).values()).encode()
     volumes = [{"name": "config", "configMap": {"name": deployment.name}}]
     if not deployment.base_path:
         claim = {"claimName": deployment.claim or deployment.name, "readOnly": True}

@@ -1,4 +1,4 @@
-"""How much memory a process takes, over time."""
+"""A log of the memory that a process takes, over time."""
 
 import threading
 import time
@@ -15,8 +15,8 @@ class MemoryLog:
     """Notes a process's resident memory every so often, within a `with` block.
 
     Args:
-        pid: of the process; on this machine.
-        every_seconds: how often.
+        pid: a process of this machine.
+        every_seconds: time between two looks.
 
     Raises:
         UserError: there is no such process.
@@ -57,11 +57,11 @@ class MemoryLog:
 
     def _run(self) -> None:
         while True:
-            found = resident_bytes(self.pid)
-            if found is None:
+            resident = resident_bytes(self.pid)
+            if resident is None:
                 return
             self.seconds.append(time.monotonic() - self._started)
-            self.megabytes.append(found / 2**20)
+            self.megabytes.append(resident / 2**20)
             if self._ended.wait(self.every_seconds):
                 return
 

@@ -21,7 +21,7 @@ class Recorder:
     A context manager: the file appears complete at the end, or not at all.
 
     Args:
-        path: of the file.
+        path: of the file; its folders are made.
     """
 
     def __init__(self, path: str):

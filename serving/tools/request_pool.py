@@ -9,41 +9,19 @@ from tensorflow_serving.apis import predict_pb2
 from serving.client import Client, predict_request
 from serving.command import UserError
 from serving.tools import recording, rows
-from serving.tools.load_worker import Pool
+from serving.tools.load_worker import RequestPool
 
 _MOST_ROWS_READ = 4096
 _MOST_BYTES = 128 << 20
 _EACH = 8
 
 
-def parse_sizes(text: str) -> dict[int, float]:
-    """Rows -> weight, of "1,200:2,1500:0.5".
-
-    Raises:
-        UserError: it is something else.
-    """
-    found = {}
-    for part in text.split(","):
-        size, colon, weight = part.partition(":")
-        try:
-            number, share = int(size), float(weight) if colon else 1.0
-        except ValueError:
-            number = share = 0
-        if number < 1 or not 0 < share < float("inf") or number in found:
-            raise UserError(
-                "--sizes must be ROWS or ROWS:WEIGHT, both positive, each size once, "
-                f"with commas between. Received: {text!r}"
-            )
-        found[number] = share
-    return found
-
-
-def recorded_pool(paths: Sequence[str], model: str) -> Pool:
+def recorded_pool(paths: Sequence[str], model: str) -> RequestPool:
     """Recorded requests, as many as fit in memory, each as likely as any other.
 
     Args:
-        paths: files of PredictionLog.
-        model: asked instead of the recorded ones, in its newest version.
+        paths: TFRecord files of PredictionLog.
+        model: the name to ask instead of the recorded ones, in its newest version.
 
     Raises:
         UserError: there are none.
@@ -73,18 +51,16 @@ def sized_pool(
     parquet: str | None = None,
     outputs: Sequence[str] = (),
     seed: int = 0,
-) -> Pool:
+) -> RequestPool:
     """Requests of each of `sizes`, of rows drawn from a file or made up.
 
     Args:
-        client: of the server, which says what the signature takes.
-        model: its name.
-        signature: its key.
-        sizes: rows -> weight.
-        examples: files of tf.Examples.
-        parquet: files with the inputs as columns.
-        outputs: those asked for; none for all.
-        seed: of the draw.
+        client: asks the server what the signature takes.
+        sizes: rows of a request -> weight; weights need not add up to 1.
+        examples: pattern of TFRecord files of tf.Examples to draw from.
+        parquet: pattern of files with the inputs as columns, instead.
+        outputs: aliases asked for; none for all.
+        seed: of the draw of rows.
 
     Raises:
         UserError: the signature is not there, or the rows do not fit.
@@ -99,16 +75,18 @@ def sized_pool(
     source: rows.Inputs | None = None
     if examples is not None:
         alias = rows.example_input(signature, spec)
-        found = rows.example_batches(rows.match_files(examples), alias, _MOST_ROWS_READ)
-        source = next(found, None)
+        batches = rows.example_batches(
+            rows.match_files(examples), alias, _MOST_ROWS_READ
+        )
+        source = next(batches, None)
     elif parquet is not None:
-        found = rows.parquet_batches(rows.match_files(parquet), spec, _MOST_ROWS_READ)
-        source = next((inputs for inputs, _ in found), None)
+        pairs = rows.parquet_batches(rows.match_files(parquet), spec, _MOST_ROWS_READ)
+        source = next((inputs for inputs, _ in pairs), None)
     if source is None and (examples, parquet) != (None, None):
         raise UserError(f"There are no rows in {examples or parquet}.")
     messages, of_size, weights = [], [], []
     for size, weight in sizes.items():
-        made, total = [], 0
+        requests, total = [], 0
         for _ in range(_EACH):
             if source is None:
                 inputs = rows.made_rows(spec, size, rng)
@@ -119,17 +97,17 @@ def sized_pool(
             request = predict_request(
                 model, inputs, signature=signature, outputs=outputs
             )
-            made.append(request.SerializeToString())
-            total += len(made[-1])
+            requests.append(request.SerializeToString())
+            total += len(requests[-1])
             if total > _MOST_BYTES / len(sizes):
                 break
-        messages += made
-        of_size += [size] * len(made)
-        weights += [weight / len(made)] * len(made)
+        messages += requests
+        of_size += [size] * len(requests)
+        weights += [weight / len(requests)] * len(requests)
     return _pool(messages, of_size, weights)
 
 
-def try_out(client: Client, pool: Pool) -> None:
+def try_out(client: Client, pool: RequestPool) -> None:
     """Sends one request of each size, the smallest first.
 
     A load test of requests that the server refuses would measure its refusals.
@@ -156,9 +134,9 @@ def request_rows(request: predict_pb2.PredictRequest) -> int:
     )
 
 
-def _pool(messages, sizes, weights) -> Pool:
+def _pool(messages, sizes, weights) -> RequestPool:
     probabilities = np.array(weights, np.float64)
-    return Pool(
+    return RequestPool(
         messages=messages,
         rows=np.array(sizes),
         probabilities=probabilities / probabilities.sum(),

@@ -1,4 +1,4 @@
-"""What a request holds: rows of record files, of parquet files, or made up.
+"""Rows, which requests are filled with: of record files, of parquet files, or made up.
 
 Inputs of a request are a dict, a signature's alias -> array (rows, ...).
 """
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from serving.client import Signature
+from serving.client import SignatureSpec
 from serving.command import UserError
 
 Inputs = Mapping[str, np.ndarray]
@@ -20,7 +20,7 @@ _GZIP = b"\x1f\x8b"
 _LENGTH = "_length"
 
 
-def example_input(key: str, signature: Signature) -> str:
+def example_input(key: str, signature: SignatureSpec) -> str:
     """The alias of the one input that takes serialized tf.Examples.
 
     Raises:
@@ -79,13 +79,13 @@ def example_batches(
     paths: Sequence[str], alias: str, size: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Serialized examples, `size` at a time, under the name `alias`."""
-    found = records(paths)
-    while batch := list(itertools.islice(found, size)):
+    serialized = records(paths)
+    while batch := list(itertools.islice(serialized, size)):
         yield {alias: np.array(batch, object)}
 
 
 def parquet_batches(
-    paths: Sequence[str], signature: Signature, size: int
+    paths: Sequence[str], signature: SignatureSpec, size: int
 ) -> Iterator[tuple[dict[str, np.ndarray], pa.RecordBatch]]:
     """Rows of parquet files as a signature's inputs, and as they stand in the file.
 
@@ -126,12 +126,12 @@ def parquet_batches(
 
 
 def parquet_rows(paths: Sequence[str]) -> int:
-    """How many rows the files have."""
+    """The number of rows of parquet files."""
     return sum(pq.read_metadata(path).num_rows for path in paths)
 
 
 def made_rows(
-    signature: Signature, rows: int, rng: np.random.Generator
+    signature: SignatureSpec, rows: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Inputs of the right types and shapes, random but for that.
 
@@ -141,7 +141,7 @@ def made_rows(
     Raises:
         UserError: an input takes strings, which cannot be made up.
     """
-    found = {}
+    inputs = {}
     for name, spec in signature.inputs.items():
         if spec.dtype == tf.string:
             raise UserError(
@@ -155,8 +155,8 @@ def made_rows(
         values = rng.random(shape)
         if not spec.dtype.is_floating:
             values = values < 0.5
-        found[name] = values.astype(spec.dtype.as_numpy_dtype)
-    return found
+        inputs[name] = values.astype(spec.dtype.as_numpy_dtype)
+    return inputs
 
 
 def _dense(where: str, column: pa.Array, spec: tf.TensorSpec) -> np.ndarray:

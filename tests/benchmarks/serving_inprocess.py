@@ -35,21 +35,21 @@ def main() -> None:
     arguments = parser.parse_args()
     # A loaded model's functions die with it.
     models = {path: tf.saved_model.load(path) for path in arguments.models}
-    found = {}
+    report = {}
     for size in map(int, arguments.sizes.split(",")):
         requests = {
-            path: make_requests(path, one, size) for path, one in models.items()
+            path: make_requests(path, model, size) for path, model in models.items()
         }
         for path, (rank, rows) in requests.items():
             check_equal(path, models[path], rank, rows)
         sizes = request_bytes(*requests[arguments.models[0]])
-        found[size] = {"bytes": sizes}
+        report[size] = {"bytes": sizes}
         shown = ", ".join(f"{name} {n:,} bytes" for name, n in sizes.items())
         print(f"{size} candidates: {shown}")
-        found[size]["models"] = measure(models, requests, size, arguments.turns)
+        report[size]["models"] = measure(models, requests, size, arguments.turns)
     if arguments.json:
         with open(arguments.json, "w") as file:
-            json.dump(found, file, indent=1)
+            json.dump(report, file, indent=1)
 
 
 def make_requests(path: str, model, size: int) -> tuple[dict, dict]:
@@ -90,7 +90,7 @@ def check_equal(path: str, model, rank: dict, rows: dict) -> None:
 
 def request_bytes(rank: dict, rows: dict) -> dict[str, int]:
     """Signature -> size of a PredictRequest; the weights are the model's own."""
-    found = {}
+    sizes = {}
     for signature, inputs in (("rank", rank), (_REPEATED, rows)):
         request = predict_pb2.PredictRequest()
         request.model_spec.name = "ranker"
@@ -99,15 +99,15 @@ def request_bytes(rank: dict, rows: dict) -> dict[str, int]:
             if name != _TASK_WEIGHTS:
                 proto = tf.make_tensor_proto(value.numpy())
                 request.inputs[name].CopyFrom(proto)
-        found[signature] = request.ByteSize()
-    return found
+        sizes[signature] = request.ByteSize()
+    return sizes
 
 
 def measure(models, requests, size: int, turns: int) -> dict[str, dict]:
     """Path -> its figures; prints them."""
     calls = {
-        path: (lambda one=one, path=path: one.signatures["rank"](**requests[path][0]))
-        for path, one in models.items()
+        path: (lambda m=model, path=path: m.signatures["rank"](**requests[path][0]))
+        for path, model in models.items()
     }
     start = time.perf_counter()
     next(iter(calls.values()))()["score"].numpy()
@@ -121,21 +121,21 @@ def measure(models, requests, size: int, turns: int) -> dict[str, dict]:
             if turn:  # The first one fills caches.
                 times[path].append((time.perf_counter() - start) / repeats)
     first = times[next(iter(times))]
-    found = {}
-    for path, own in times.items():
-        seconds = statistics.median(own)
-        ratios = [a / b for a, b in zip(first, own, strict=True)]
-        found[path] = {
+    figures = {}
+    for path, seconds_each in times.items():
+        seconds = statistics.median(seconds_each)
+        ratios = [a / b for a, b in zip(first, seconds_each, strict=True)]
+        figures[path] = {
             "examples_per_second": size / seconds,
             "ms": seconds * 1e3,
             "ratio": statistics.median(ratios),
         }
         print(
             f"  {path}: {size / seconds:,.0f} examples/s, {seconds * 1e3:.1f} ms, "
-            f"x {found[path]['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+            f"x {figures[path]['ratio']:.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
             flush=True,
         )
-    return found
+    return figures
 
 
 if __name__ == "__main__":

@@ -91,9 +91,9 @@ def _measure(arguments, out: pathlib.Path, server, port: int) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("localhost", 0))
-        return one.getsockname()[1]
+    with socket.socket() as bound:
+        bound.bind(("localhost", 0))
+        return bound.getsockname()[1]
 
 
 def _wait_for(server: subprocess.Popen, port: int) -> None:

@@ -41,7 +41,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.client import Client
-from serving.memory import keep_freed_memory
+from serving.freed_memory import keep_freed_memory
 from serving.models.saved_model import load_saved_model
 from serving.models.version_files import VersionFiles
 from serving.tools.capacity import find_capacity
@@ -139,16 +139,16 @@ class Served:
 
 def make_inputs(signature, rows: int) -> dict[str, np.ndarray]:
     """Random inputs; unknown inner sizes are 1, strings empty examples."""
-    dice, found = np.random.default_rng(1), {}
+    dice, inputs = np.random.default_rng(1), {}
     for name, end in signature.inputs.items():
         shape = [rows, *(size or 1 for size in end.shape[1:])]
         if end.dtype == tf.string:
-            found[name] = np.full(shape, b"", object)
+            inputs[name] = np.full(shape, b"", object)
         elif end.dtype.is_floating:
-            found[name] = dice.normal(size=shape).astype(end.dtype.as_numpy_dtype)
+            inputs[name] = dice.normal(size=shape).astype(end.dtype.as_numpy_dtype)
         else:
-            found[name] = np.zeros(shape, end.dtype.as_numpy_dtype)
-    return found
+            inputs[name] = np.zeros(shape, end.dtype.as_numpy_dtype)
+    return inputs
 
 
 def make_request(inputs, signature_name: str) -> predict_pb2.PredictRequest:
@@ -161,14 +161,14 @@ def make_request(inputs, signature_name: str) -> predict_pb2.PredictRequest:
 
 def alternate(calls: dict, times: int) -> dict[str, list[float]]:
     """Seconds of each call, taken in turns so that the machine's mood is shared."""
-    found = {name: [] for name in calls}
+    seconds = {name: [] for name in calls}
     for i in range(times + max(2, times // 10)):
         for name, call in calls.items():
             started = time.perf_counter()
             call()
             if i >= times // 10:
-                found[name].append(time.perf_counter() - started)
-    return found
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
 def ask_by_stub(stub, client, asked, inputs) -> None:
@@ -195,8 +195,8 @@ def compare(model, signature, rows: int, times: int, folder: str, ask) -> dict:
             "in process": lambda: model.run(signature, inputs, outputs),
             "gRPC": lambda: ask(stub, client, asked, inputs),
         }
-        found = alternate(calls, times)
-    return {name: float(np.median(one)) for name, one in found.items()}
+        seconds = alternate(calls, times)
+    return {name: float(np.median(took)) for name, took in seconds.items()}
 
 
 def compare_by_h2load(model, signature, times: int, folder: str) -> dict | None:
@@ -205,7 +205,7 @@ def compare_by_h2load(model, signature, times: int, folder: str) -> dict | None:
         return None
     inputs = make_inputs(signature, 1)
     asked, outputs = make_request(inputs, signature.key), sorted(signature.outputs)
-    found = {"in process": [], "gRPC": []}
+    seconds = {"in process": [], "gRPC": []}
     with Served(folder) as served, tempfile.TemporaryDirectory() as aside:
         (stub,) = served.stubs(1)
         answered = stub.Predict(asked, wait_for_ready=True, timeout=120).ByteSize()
@@ -216,9 +216,9 @@ def compare_by_h2load(model, signature, times: int, folder: str) -> dict | None:
             for _ in range(_BLOCK):
                 started = time.perf_counter()
                 model.run(signature, inputs, outputs)
-                found["in process"].append(time.perf_counter() - started)
-            found["gRPC"] += ask_by_h2load(body, pathlib.Path(aside, "log"), answered)
-    return {name: float(np.median(one)) for name, one in found.items()}
+                seconds["in process"].append(time.perf_counter() - started)
+            seconds["gRPC"] += ask_by_h2load(body, pathlib.Path(aside, "log"), answered)
+    return {name: float(np.median(took)) for name, took in seconds.items()}
 
 
 def ask_by_h2load(body: pathlib.Path, log: pathlib.Path, answered: int) -> list[float]:
@@ -280,10 +280,10 @@ def arrivals(stubs, asked, rate: float, seconds: float, each_5_s) -> tuple:
         time.sleep(max(0.0, due - time.monotonic()))
         call = stubs[len(calls) % len(stubs)].Predict.future(asked, timeout=60)
         call.add_done_callback(
-            lambda one, due=due: (
+            lambda call, due=due: (
                 latencies.append(time.monotonic() - due)
-                if one.code() is grpc.StatusCode.OK
-                else failures.update([f"{one.code().name} ({one.details()})"])
+                if call.code() is grpc.StatusCode.OK
+                else failures.update([f"{call.code().name} ({call.details()})"])
             )
         )
         calls.append(call)
@@ -302,12 +302,12 @@ def open_loop_capacity(stubs, asked, seconds: float) -> float:
     the server needs them.
     """
 
-    def stands(rate: float) -> bool:
+    def is_within_limits(rate: float) -> bool:
         _, p99, failed = arrivals(stubs, asked, rate, seconds, lambda: None)
         print(f"  {rate:.0f}/s: p99 {p99 * 1e3:.0f} ms, {failed}", flush=True)
         return p99 * 1e3 <= CAPACITY_P99_MS and failed == NO_FAILURES
 
-    return find_capacity(stands, 300.0, precision=0.1)
+    return find_capacity(is_within_limits, 300.0, precision=0.1)
 
 
 def show_overhead(of: str, took: dict[str, float]) -> None:
@@ -327,21 +327,21 @@ def measure_reloads(served: Served, stubs, asked, rate: float, arguments) -> Non
         "a failing version every 5 s": lambda: served.add_version(fails=True),
         "another graph every 5 s": lambda: served.add_version(other_graph=True),
     }
-    found = {name: [] for name in disturbances}
+    p99s = {name: [] for name in disturbances}
     for _ in range(arguments.rounds):
         for name, disturb in disturbances.items():
             # From the same state each time: the last one's may be another graph.
             served.add_version()
             served.wait_until_settled()
             p50, p99, failed = arrivals(stubs, asked, rate, arguments.seconds, disturb)
-            found[name].append(p99)
+            p99s[name].append(p99)
             print(
                 f"reload: {name}, {rate:.0f}/s: p50 {p50 * 1e3:.1f} ms, "
                 f"p99 {p99 * 1e3:.1f} ms, {failed}",
                 flush=True,
             )
-    quiet = np.median(found["quiet"])
-    for name, p99 in found.items():
+    quiet = np.median(p99s["quiet"])
+    for name, p99 in p99s.items():
         print(
             f"reload: {name}: median p99 {np.median(p99) * 1e3:.1f} ms, "
             f"{np.median(p99) / quiet:.2f}x",
@@ -391,17 +391,17 @@ def main() -> None:
         file.flush()
         flags = "--enable_batching", f"--batching_parameters_file={file.name}"
         if "batching" in parts:
-            found = {}
+            rates = {}
             for name, given in (("without", ()), ("with", flags)):
                 with Served(arguments.model, *given) as served:
                     stubs = served.stubs()
                     for stub in stubs:
                         stub.Predict(asked, wait_for_ready=True, timeout=120)
                     throughput(stubs, asked, 64, arguments.seconds / 10)
-                    found[name] = throughput(stubs, asked, 64, arguments.seconds / 4)
+                    rates[name] = throughput(stubs, asked, 64, arguments.seconds / 4)
             print(
-                f"batching: 64 clients, {found['without']:.0f}/s without, "
-                f"{found['with']:.0f}/s with, {found['with'] / found['without']:.1f}x",
+                f"batching: 64 clients, {rates['without']:.0f}/s without, "
+                f"{rates['with']:.0f}/s with, {rates['with'] / rates['without']:.1f}x",
                 flush=True,
             )
         if "reload" in parts:

@@ -65,10 +65,12 @@ def test_more_requests_than_allowed_at_once_are_refused(base):
         assert {call.code() for call in refused} == {Code.RESOURCE_EXHAUSTED}
         with concurrent.futures.ThreadPoolExecutor(5) as pool:
             calls = [pool.submit(rest, server, "POST", PREDICT, ROW) for _ in range(5)]
-            found = [call.result() for call in calls]
-        assert [status for status, _ in found].count(200) == 2
+            answers = [call.result() for call in calls]
+        assert [status for status, _ in answers].count(200) == 2
         text = "The server is at its limit of 2 requests at once"
-        assert [one for one in found if one[0] != 200] == [(429, {"error": text})] * 3
+        assert [answered for answered in answers if answered[0] != 200] == [
+            (429, {"error": text})
+        ] * 3
         # Their places are free again, and they are counted.
         assert answer(stub.Predict(request())) == [12.0]
         _, shown = rest(server, "GET", "/monitoring/prometheus/metrics")
@@ -100,9 +102,9 @@ def test_tensors_that_are_too_large_are_refused(base):
             "input x declares the shape [3,3], more than the 24 bytes that a tensor "
             "may take",
         )
-        status, found = rest(server, "POST", PREDICT, {"inputs": [[1, 1, 1]] * 3})
+        status, answered = rest(server, "POST", PREDICT, {"inputs": [[1, 1, 1]] * 3})
         assert status == 429
-        assert found["error"].startswith("input x declares the shape [3,3]")
+        assert answered["error"].startswith("input x declares the shape [3,3]")
 
 
 def test_bodies_that_arrive_slowly_count_as_memory(base):
@@ -115,9 +117,9 @@ def test_bodies_that_arrive_slowly_count_as_memory(base):
             refused = {"instances": [[1, 2, 3]], "more": "x" * 10_000}
             # Before it has arrived it might be the one that is refused.
             time.sleep(0.5)
-            status, found = rest(server, "POST", PREDICT, refused)
+            status, answered = rest(server, "POST", PREDICT, refused)
             assert status == 429
-            assert "The requests that are being answered take 9" in found["error"]
+            assert "The requests that are being answered take 9" in answered["error"]
         # It hung up; its bytes are free again.
         wait_for(lambda: rest(server, "POST", PREDICT, refused)[0] == 200)
 
@@ -192,8 +194,8 @@ def test_what_json_takes_when_it_is_read_counts(base):
             return metric(page, "batching:requests_in_flight", **labels) == 1
 
         wait_for(is_waiting)
-        status, found = rest(server, "POST", PREDICT, body)
-        assert (status, found["error"]) == (
+        status, answered = rest(server, "POST", PREDICT, body)
+        assert (status, answered["error"]) == (
             429,
             "The requests that are being answered take 636 of 1000 bytes; this one "
             "takes 624",
@@ -217,7 +219,7 @@ def test_one_that_is_alone_is_read_whatever_it_takes(base):
 
 def _known(server, spec):
     with contextlib.suppress(ServingError):
-        return server.models.statuses(spec)[0]
+        return server.catalog.statuses(spec)[0]
 
 
 def test_warm_up_does_not_wait_for_the_traffics_memory(base, tmp_path):

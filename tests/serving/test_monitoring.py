@@ -81,8 +81,8 @@ def test_the_page_is_where_the_config_says(base):
 @pytest.mark.parametrize("text", ["", "prometheus_config { }"])
 def test_there_is_no_page_unless_it_is_enabled(base, text):
     with _serve(base, text) as server:
-        found = rest(server, "GET", DEFAULT)
-    assert found == (404, {"error": f"Not found: {DEFAULT}"})
+        answered = rest(server, "GET", DEFAULT)
+    assert answered == (404, {"error": f"Not found: {DEFAULT}"})
 
 
 def test_what_is_under_way_and_how_long_it_took(base):

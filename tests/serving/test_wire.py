@@ -29,7 +29,7 @@ def request_of_two():
 
 def test_contents_are_taken_out_and_the_rest_stays(request_of_two):
     data, contents = wire.take_contents(request_of_two.SerializeToString())
-    assert {alias: bytes(one) for alias, one in contents.items()} == {
+    assert {alias: bytes(content) for alias, content in contents.items()} == {
         alias: request_of_two.inputs[alias].tensor_content for alias in ("x", "y")
     }
     assert len(data) < 300
@@ -43,7 +43,10 @@ def test_contents_are_put_in_again(request_of_two):
     data, contents = wire.take_contents(request_of_two.SerializeToString())
     joined = wire.join_contents(
         predict_pb2.PredictRequest.FromString(data),
-        {alias: np.frombuffer(one, np.uint8) for alias, one in contents.items()},
+        {
+            alias: np.frombuffer(content, np.uint8)
+            for alias, content in contents.items()
+        },
     )
     assert predict_pb2.PredictRequest.FromString(joined) == request_of_two
 
@@ -55,9 +58,9 @@ def test_an_array_goes_over_the_wire(dtype):
     content = tensors.fill_apart(request.inputs["x"], array)
     data, contents = wire.take_contents(wire.join_contents(request, {"x": content}))
     rest = predict_pb2.PredictRequest.FromString(data)
-    found = tensors.from_proto("x", rest.inputs["x"], content=contents["x"])
-    np.testing.assert_array_equal(found, array)
-    assert found.ctypes.data % 64 == 0  # So that TensorFlow takes it as it is.
+    received = tensors.from_proto("x", rest.inputs["x"], content=contents["x"])
+    np.testing.assert_array_equal(received, array)
+    assert received.ctypes.data % 64 == 0  # So that TensorFlow takes it as it is.
 
 
 def test_small_arrays_and_strings_stay_in_the_message():
@@ -134,10 +137,10 @@ def test_a_damaged_message_means_what_protobuf_says(request_of_two):
         data = bytearray(whole)
         data[dice.choice(places)] = dice.integers(256)
         rest, contents = wire.take_contents(bytes(data))
-        found = _parsed(rest)
-        for alias, content in contents.items() if found else ():
-            found.inputs[alias].tensor_content = bytes(content)
-        assert found == _parsed(bytes(data))
+        parsed = _parsed(rest)
+        for alias, content in contents.items() if parsed else ():
+            parsed.inputs[alias].tensor_content = bytes(content)
+        assert parsed == _parsed(bytes(data))
         taken += bool(contents)
     assert taken > 200  # Most of them can still be read.
 
@@ -148,8 +151,8 @@ def test_a_large_request_is_answered(tmp_path):
     with running(model_base_path=str(tmp_path / "m")) as server:
         port = server.grpc.ports[0]
         with Client(f"localhost:{port}") as client:
-            found = client.predict("m", {"x": rows}).outputs["y"]
-        np.testing.assert_allclose(found, 2.0 * rows.sum(axis=1), rtol=1e-6)
+            answered = client.predict("m", {"x": rows}).outputs["y"]
+        np.testing.assert_allclose(answered, 2.0 * rows.sum(axis=1), rtol=1e-6)
         short = predict_request("m", {"x": rows})
         short.inputs["x"].tensor_content = short.inputs["x"].tensor_content[:-4]
         with predicting(port) as stub:

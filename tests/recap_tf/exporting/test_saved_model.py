@@ -36,12 +36,12 @@ from recap_tf.exporting import variants
 from recap_tf.training.building import build_model
 from serving.api.warmup import warm_up
 from serving.fronts.flags import Flags
-from serving.limits import Limits
+from serving.memory_limits import MemoryLimits
+from serving.model_server import Server
 from serving.models.saved_model import load_saved_model
 from serving.models.version_files import VersionFiles
-from serving.server import Server
 
-LIMITS = Limits(tensor_bytes=1 << 20, memory_bytes=1 << 20)
+LIMITS = MemoryLimits(tensor_bytes=1 << 20, memory_bytes=1 << 20)
 CONFIG = """
 recap.ranker.tasks = ["click", "like"]
 recap.ranker.score_weights = {"click": 1.0, "like": -3.0}

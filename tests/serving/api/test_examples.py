@@ -147,7 +147,7 @@ def _several(*tasks: tuple[str, str], given=TWO, names=("m", "m")):
 def test_classes_have_labels_scores_or_both(server, stub, signature, expected):
     response = stub.Classify(_classify(signature))
     assert [
-        [(one.label, one.score) for one in row.classes]
+        [(c.label, c.score) for c in row.classes]
         for row in response.result.classifications
     ] == expected
     assert response.model_spec.name == "m"
@@ -159,14 +159,14 @@ def test_classes_have_labels_scores_or_both(server, stub, signature, expected):
     }
     assert rest(server, "POST", "/v1/models/m:classify", body) == (
         200,
-        {"results": [[list(one) for one in row] for row in expected]},
+        {"results": [[list(pair) for pair in row] for row in expected]},
     )
 
 
 @pytest.mark.parametrize("signature", ["regress", "regress_flat"])
 def test_values_come_flat_or_as_a_column(server, stub, signature):
     response = stub.Regress(_regress(signature, version=1))
-    assert [one.value for one in response.result.regressions] == [6.0, -1.0]
+    assert [r.value for r in response.result.regressions] == [6.0, -1.0]
     assert response.model_spec.version.value == 1
     assert response.model_spec.signature_name == signature
     body = {
@@ -182,23 +182,26 @@ def test_a_context_is_put_before_each_example(server, stub):
     given = _input(example(), example(0, 0, 1), context=example(1, 1, 1))
     response = stub.Regress(_regress("regress", given))
     # What comes last counts: the example's own x over the context's.
-    assert [one.value for one in response.result.regressions] == [3.0, 1.0]
+    assert [r.value for r in response.result.regressions] == [3.0, 1.0]
     body = {
         "signature_name": "regress",
         "context": {"x": [1.0, 1.0, 1.0]},
         "examples": [{}, {"x": [0.0, 0.0, 1.0]}],
     }
-    found = rest(server, "POST", "/v1/models/m:regress", body)
-    assert found == (200, {"results": [3.0, 1.0]})
+    answered = rest(server, "POST", "/v1/models/m:regress", body)
+    assert answered == (200, {"results": [3.0, 1.0]})
     body["signature_name"] = "classify_scores"
-    found = rest(server, "POST", "/v1/models/m:classify", body)
-    assert found == (200, {"results": [[["", 3.0], ["", -3.0]], [["", 1.0], ["", -1]]]})
+    answered = rest(server, "POST", "/v1/models/m:classify", body)
+    assert answered == (
+        200,
+        {"results": [[["", 3.0], ["", -3.0]], [["", 1.0], ["", -1]]]},
+    )
 
 
 def test_values_that_are_no_numbers_are_bare_words(server):
     body = '{"signature_name": "regress", "examples": [{"x": [1.0, 1.0, -Infinity]}]}'
-    _, found = rest(server, "POST", "/v1/models/m:regress", body)
-    assert found == {"results": [float("-inf")]}
+    _, answered = rest(server, "POST", "/v1/models/m:regress", body)
+    assert answered == {"results": [float("-inf")]}
 
 
 def test_bytes_that_are_no_example_are_quoted_as_far_as_they_are_text(stub):
@@ -214,11 +217,11 @@ def test_several_signatures_on_the_same_examples(stub):
     asked = _several((CLASSIFY, "classify"), (REGRESS, "regress"))
     classified, regressed = stub.MultiInference(asked).results
     (row, _) = classified.classification_result.classifications
-    assert [(one.label, one.score) for one in row.classes] == [
+    assert [(c.label, c.score) for c in row.classes] == [
         ("up", 6.0),
         ("down", -6.0),
     ]
-    values = [one.value for one in regressed.regression_result.regressions]
+    values = [r.value for r in regressed.regression_result.regressions]
     assert values == [6.0, -1.0]
     assert classified.model_spec.signature_name == "classify"
     assert regressed.model_spec.signature_name == "regress"
@@ -365,8 +368,8 @@ def test_signatures_that_are_refused(server, stub, method, signature, code, mess
         "signature_name": signature,
         "examples": [{"x": [1.0, 2.0, 3.0]}, {"x": [0.0, 0.0, -1.0]}],
     }
-    found = rest(server, "POST", f"/v1/models/m:{method}", body)
-    assert found == (400, {"error": message})
+    answered = rest(server, "POST", f"/v1/models/m:{method}", body)
+    assert answered == (400, {"error": message})
 
 
 @pytest.mark.parametrize(
@@ -450,5 +453,5 @@ def test_what_multi_inference_refuses(stub, asked, code, message):
 def test_what_rest_refuses_of_examples(server, body, message):
     for method in ("classify", "regress"):
         sent = {"signature_name": method} | body
-        found = rest(server, "POST", f"/v1/models/m:{method}", sent)
-        assert found == (400, {"error": message})
+        answered = rest(server, "POST", f"/v1/models/m:{method}", sent)
+        assert answered == (400, {"error": message})

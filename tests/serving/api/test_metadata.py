@@ -57,10 +57,10 @@ def test_metadata_are_the_signatures(stub):
     response = stub.GetModelMetadata(_metadata("signature_def"))
     assert response.model_spec.name == "m"
     assert response.model_spec.version.value == 123
-    found = get_model_metadata_pb2.SignatureDefMap()
-    response.metadata["signature_def"].Unpack(found)
-    assert set(found.signature_def) == {"serving_default", "regress", "classify"}
-    signature = found.signature_def["serving_default"]
+    definitions = get_model_metadata_pb2.SignatureDefMap()
+    response.metadata["signature_def"].Unpack(definitions)
+    assert set(definitions.signature_def) == {"serving_default", "regress", "classify"}
+    signature = definitions.signature_def["serving_default"]
     assert signature.method_name == "tensorflow/serving/predict"
     assert signature.inputs["x"].dtype == tf.float32.as_datatype_enum
     assert [dim.size for dim in signature.inputs["x"].tensor_shape.dim] == [-1, 3]
@@ -104,11 +104,11 @@ def test_what_metadata_refuse(stub, asked, code, message):
 def test_metadata_over_rest_have_default_values_printed(server):
     _, first = rest(server, "GET", "/v1/models/m/metadata")
     for path in ("/versions/123", ""):
-        status, found = rest(server, "GET", f"/v1/models/m{path}/metadata")
-        assert (status, found) == (200, first)
+        status, answered = rest(server, "GET", f"/v1/models/m{path}/metadata")
+        assert (status, answered) == (200, first)
     spec = {"name": "m", "signature_name": "", "version": "123"}
-    assert found["model_spec"] == spec
-    signatures = found["metadata"]["signature_def"]["signature_def"]
+    assert answered["model_spec"] == spec
+    signatures = answered["metadata"]["signature_def"]["signature_def"]
     assert signatures["regress"]["method_name"] == "tensorflow/serving/regress"
     x = signatures["serving_default"]["inputs"]["x"]
     assert x == {
@@ -140,9 +140,9 @@ def _status(name: str, version: int | None = None):
 def test_status(server):
     with managing(server.grpc.ports[0]) as stub:
         for asked in (_status("m"), _status("m", 123)):
-            (found,) = stub.GetModelStatus(asked).model_version_status
-            assert (found.version, found.state) == (123, AVAILABLE)
-            assert (found.status.error_code, found.status.error_message) == (0, "")
+            (status,) = stub.GetModelStatus(asked).model_version_status
+            assert (status.version, status.state) == (123, AVAILABLE)
+            assert (status.status.error_code, status.status.error_message) == (0, "")
         assert fails(stub.GetModelStatus, _status("foo")) == (
             Code.NOT_FOUND,
             "Could not find any versions of model foo",
@@ -238,5 +238,5 @@ def test_a_version_that_waits_for_another_one_to_load_has_started(
 def test_every_call_needs_a_model_spec(server, service, method, asked):
     with channel_to(server.grpc.ports[0]) as channel:
         call = channel.unary_unary(f"/tensorflow.serving.{service}/{method}")
-        found = fails(call, asked.SerializeToString())
-    assert found == (Code.INVALID_ARGUMENT, "Missing ModelSpec")
+        failure = fails(call, asked.SerializeToString())
+    assert failure == (Code.INVALID_ARGUMENT, "Missing ModelSpec")

@@ -84,8 +84,8 @@ def test_outputs_come_as_bytes_with_the_flag(base):
         # Strings have no such form that all clients read.
         assert list(outputs["name_bytes"].string_val) == [b"12", b"2"]
         path = "/v1/models/m:predict"
-        _, found = rest(server, "POST", path, {"instances": [[1, 2, 3]]})
-        assert found["predictions"][0]["y"] == 12.0
+        _, answered = rest(server, "POST", path, {"instances": [[1, 2, 3]]})
+        assert answered["predictions"][0]["y"] == 12.0
 
 
 def test_inputs_come_in_every_form(stub):
@@ -317,8 +317,8 @@ def test_a_huge_declared_size_takes_no_memory(stub):
 def test_bytes_that_are_no_request(server):
     path = "/tensorflow.serving.PredictionService/Predict"
     with channel_to(server.grpc.ports[0]) as channel:
-        found = fails(channel.unary_unary(path), b"\xff\xff\xff")
-    assert found == (
+        failure = fails(channel.unary_unary(path), b"\xff\xff\xff")
+    assert failure == (
         Code.INVALID_ARGUMENT,
         "The request is not a tensorflow.serving.PredictRequest",
     )

@@ -66,8 +66,8 @@ def test_recorded_requests_are_run_before_a_version_serves(base, records, said):
                 writer.write(_log(kind).SerializeToString())
     (base.parent / "whole").rename(base / "1")
     with running(model_base_path=str(base)) as server:
-        _, found = rest(server, "GET", "/v1/models/m")
-        (status,) = found["model_version_status"]
+        _, answered = rest(server, "GET", "/v1/models/m")
+        (status,) = answered["model_version_status"]
         if said is None:
             assert status["state"] == "AVAILABLE"
         else:

@@ -68,9 +68,9 @@ def _post(port: int, x: float) -> tuple[int, dict]:
         "POST", "/v1/models/m:predict", json.dumps({"instances": [[x, 0, 0]]})
     )
     response = connection.getresponse()
-    found = response.status, json.loads(response.read())
+    answered = response.status, json.loads(response.read())
     connection.close()
-    return found
+    return answered
 
 
 def test_sigterm_answers_all_that_has_arrived(base):
@@ -87,8 +87,10 @@ def test_sigterm_answers_all_that_has_arrived(base):
             time.sleep(1.5)
             server.process.send_signal(signal.SIGTERM)
             assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
-            found = [call.result(timeout=60) for call in calls]
-        assert [answer(one) for one in found] == [[2.0 * i] for i in range(150)]
+            answers = [call.result(timeout=60) for call in calls]
+        assert [answer(response) for response in answers] == [
+            [2.0 * i] for i in range(150)
+        ]
         assert server.process.wait(timeout=60) == 0
 
 
@@ -107,8 +109,8 @@ def test_sigterm_answers_all_that_has_arrived_over_rest(base):
         time.sleep(1.0)
         server.process.send_signal(signal.SIGTERM)
         for i, call in enumerate(calls):
-            status, found = call.result(timeout=60)
-            assert (status, found["predictions"][0]["y"]) == (200, 2.0 * i)
+            status, answered = call.result(timeout=60)
+            assert (status, answered["predictions"][0]["y"]) == (200, 2.0 * i)
         assert server.process.wait(timeout=20) == 0
         idle.close()
         with pytest.raises(ConnectionRefusedError):

@@ -81,14 +81,14 @@ def test_names_and_defaults_are_those_of_tensorflow_model_server():
         "enable_grpc_healthcheck_service": False,
         "saved_model_tags": "serve",
     }
-    flags = vars(parse_flags(["--model_base_path=/m"], "1"))
+    flags = vars(parse_flags(["--model_base_path=/m"]))
     assert expected.items() <= flags.items()
     assert flags["host"] == "localhost"
 
 
 def test_a_flag_without_a_value_is_true():
     given = ["--model_base_path=/m", "--enable_batching", "--enable_model_warmup=false"]
-    flags = parse_flags(given, "1")
+    flags = parse_flags(given)
     assert (flags.enable_batching, flags.enable_model_warmup) == (True, False)
 
 
@@ -120,8 +120,8 @@ def test_saved_model_tags_choose_the_meta_graph(tmp_path, tags, value):
 
 def test_tags_that_no_meta_graph_has_are_in_the_status(base):
     with running(model_base_path=str(base), saved_model_tags="none") as server:
-        _, found = rest(server, "GET", "/v1/models/m")
-    (status,) = found["model_version_status"]
+        _, answered = rest(server, "GET", "/v1/models/m")
+    (status,) = answered["model_version_status"]
     assert status["state"] == "END"
     assert status["status"]["error_code"] != "OK"
     assert "none" in status["status"]["error_message"]
@@ -139,17 +139,17 @@ def test_tags_that_no_meta_graph_has_are_in_the_status(base):
     ],
 )
 def test_parallelism_is_the_sessions(base, monkeypatch, flags, threads):
-    found = []
+    threads_of_sessions = []
 
     def load(files, config, *settings):
-        found.append(
+        threads_of_sessions.append(
             (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads)
         )
         return load_saved_model(files, config, *settings)
 
     monkeypatch.setattr(loader, "load_saved_model", load)
     with running(model_base_path=str(base), **flags):
-        assert found == [threads]
+        assert threads_of_sessions == [threads]
 
 
 @contextlib.contextmanager

@@ -161,7 +161,7 @@ def test_requests_that_declare_much_take_little(attacked):
                 call.future(data, timeout=60)
                 for _ in range(1 if what.startswith("names") else 10)
             ]
-            codes = {one.code() for one in calls}
+            codes = {call.code() for call in calls}
             assert codes <= PROPER - {Code.OK, Code.DEADLINE_EXCEEDED}, what
             attacked.check()
 
@@ -195,14 +195,14 @@ def _seeds() -> list[tuple[str, bytes]]:
     content = predict_pb2.PredictRequest.FromString(predict.SerializeToString())
     del content.inputs["x"].float_val[:]
     content.inputs["x"].tensor_content = np.ones(3, np.float32).tobytes()
-    found = [("Predict", one) for one in (predict, wrong, strings, content)]
-    found += [
+    requests = [("Predict", message) for message in (predict, wrong, strings, content)]
+    requests += [
         ("Classify", classify),
         ("Regress", classify),
         ("MultiInference", predict),
     ]
-    found += [("GetModelMetadata", predict)]
-    return [(method, one.SerializeToString()) for method, one in found]
+    requests += [("GetModelMetadata", predict)]
+    return [(method, message.SerializeToString()) for method, message in requests]
 
 
 def _fuzz_grpc(attacked, count: int) -> None:
@@ -221,7 +221,7 @@ def _fuzz_grpc(attacked, count: int) -> None:
                 calls[method].future(_mutated(data, dice), timeout=60)
                 for method, data in some
             ]
-            codes |= {one.code() for one in sent}
+            codes |= {call.code() for call in sent}
     assert codes <= PROPER
     assert len(codes) > 2
 
@@ -365,7 +365,7 @@ def test_grpc_calls_without_a_message_hold_no_thread(attacked):
             channel.stream_unary(path).future(nothing(), timeout=30) for _ in range(200)
         ]
         attacked.check()
-        assert {one.code() for one in calls} == {Code.DEADLINE_EXCEEDED}
+        assert {call.code() for call in calls} == {Code.DEADLINE_EXCEEDED}
         assert "No request came within 2 s" in calls[0].details()
         ended.set()
         empty = channel.stream_unary(path).future(iter(()), timeout=30)

@@ -83,8 +83,8 @@ def test_strings_are_text_unless_their_output_says_bytes(server):
 def test_floats_are_the_shortest_decimals_that_are_read_as_the_same(server, number):
     # 0.1 as a float32 is 0.10000000149011612 in full.
     body = f'{{"signature_name": "same", "inputs": [{number}]}}'
-    status, found = rest(server, "POST", PREDICT, body)
-    assert (status, found) == (200, {"outputs": [float(number)]})
+    status, answered = rest(server, "POST", PREDICT, body)
+    assert (status, answered) == (200, {"outputs": [float(number)]})
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,12 @@ def test_outputs_without_rows_have_column_form_alone(server, signature, outputs,
     body = {"signature_name": signature, "inputs": [1.0, 2.0]}
     assert rest(server, "POST", PREDICT, body) == (200, {"outputs": outputs})
     body = {"signature_name": signature, "instances": [1.0, 2.0]}
-    status, found = rest(server, "POST", PREDICT, body)
+    status, answered = rest(server, "POST", PREDICT, body)
     assert status == 400
-    assert "Outputs of different batch sizes have no row form; ask w" in found["error"]
-    assert all(size in found["error"] for size in sizes)
+    assert (
+        "Outputs of different batch sizes have no row form; ask w" in answered["error"]
+    )
+    assert all(size in answered["error"] for size in sizes)
 
 
 @pytest.mark.parametrize("form", ["instances", "inputs"])
@@ -115,8 +117,8 @@ def test_several_inputs_need_their_names(server, form):
         },
     )
     named = [{"a": 3.0, "b": 1.0}] if form == "instances" else {"a": [3.0], "b": [1.0]}
-    status, found = rest(server, "POST", PREDICT, body | {form: named})
-    assert (status, *found.values()) == (200, [2.0])
+    status, answered = rest(server, "POST", PREDICT, body | {form: named})
+    assert (status, *answered.values()) == (200, [2.0])
 
 
 @pytest.mark.parametrize("version", ["", "/versions/3", "/labels/stable"])
@@ -130,11 +132,11 @@ def test_features_are_integers_floats_and_strings(server, version):
     ]
     path = f"/v1/models/m{version}"
     body = {"signature_name": "regress", "examples": examples}
-    found = rest(server, "POST", f"{path}:regress", body)
-    assert found == (200, {"results": [71.0, 172.0, 703.0]})
+    answered = rest(server, "POST", f"{path}:regress", body)
+    assert answered == (200, {"results": [71.0, 172.0, 703.0]})
     body = {"signature_name": "classify", "examples": examples[:1]}
-    found = rest(server, "POST", f"{path}:classify", body)
-    assert found == (200, {"results": [[["", 71.0]]]})
+    answered = rest(server, "POST", f"{path}:classify", body)
+    assert answered == (200, {"results": [[["", 71.0]]]})
 
 
 def test_labels_that_are_no_text_are_answered_all_the_same(server):
@@ -142,14 +144,16 @@ def test_labels_that_are_no_text_are_answered_all_the_same(server):
         "signature_name": "classify_words",
         "examples": [{"s": "ü"}, {"s": {"b64": "YWL/"}}],
     }
-    found = rest(server, "POST", "/v1/models/m:classify", body)
-    assert found == (200, {"results": [[["ü", 0.0]], [["ab\ufffd", 0.0]]]})
+    answered = rest(server, "POST", "/v1/models/m:classify", body)
+    assert answered == (200, {"results": [[["ü", 0.0]], [["ab\ufffd", 0.0]]]})
 
 
 def test_a_label_stands_in_every_path(server):
     for path in ("", "/metadata"):
-        status, found = rest(server, "GET", f"/v1/models/m/labels/stable{path}")
-        assert (status, found) == rest(server, "GET", f"/v1/models/m/versions/3{path}")
+        status, answered = rest(server, "GET", f"/v1/models/m/labels/stable{path}")
+        assert (status, answered) == rest(
+            server, "GET", f"/v1/models/m/versions/3{path}"
+        )
         assert status == 200
         assert rest(server, "GET", f"/v1/models/m/labels/X{path}") == (
             400,

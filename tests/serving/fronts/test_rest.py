@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 from served import example, free_port, rest, running, save, save_any
 
-from serving import errors
+from serving.errors import ServingError
+from serving.status_codes import Code
 
 PREDICT = "/v1/models/m:predict"
 
@@ -53,7 +54,7 @@ def server(base):
 )
 def test_every_status_has_its_http_code(server, monkeypatch, code, status):
     def fail(_):
-        raise errors.ServingError(errors.Code[code], "as told")
+        raise ServingError(Code[code], "as told")
 
     monkeypatch.setitem(server.service._answers, "GetModelStatus", fail)
     assert rest(server, "GET", "/v1/models/m") == (status, {"error": "as told"})
@@ -64,8 +65,8 @@ def test_an_exception_is_internal(server, monkeypatch, capsys):
         raise KeyError("oops")
 
     monkeypatch.setitem(server.service._answers, "GetModelStatus", fail)
-    found = rest(server, "GET", "/v1/models/m")
-    assert found == (500, {"error": "KeyError: 'oops'"})
+    answered = rest(server, "GET", "/v1/models/m")
+    assert answered == (500, {"error": "KeyError: 'oops'"})
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -74,8 +75,8 @@ def test_memory_that_there_is_not_is_the_requests_matter(server, monkeypatch):
         raise MemoryError
 
     monkeypatch.setitem(server.service._answers, "GetModelStatus", fail)
-    found = rest(server, "GET", "/v1/models/m")
-    assert found == (429, {"error": "Out of memory for this request"})
+    answered = rest(server, "GET", "/v1/models/m")
+    assert answered == (429, {"error": "Out of memory for this request"})
 
 
 def _closed_queue(name: str) -> tuple[tf.Tensor, list]:
@@ -94,8 +95,8 @@ def _cancelled(x):
 def _out_of_range(x):
     queue, closed = _closed_queue("to read from")
     with tf.control_dependencies(closed):
-        (found,) = tf.raw_ops.QueueDequeueV2(handle=queue, component_types=[tf.float32])
-        return x + found
+        (value,) = tf.raw_ops.QueueDequeueV2(handle=queue, component_types=[tf.float32])
+        return x + value
 
 
 def _already_exists(x):
@@ -155,8 +156,8 @@ def failing(tmp_path_factory):
 def test_what_tensorflow_fails_with_is_answered(failing, name):
     _, status, message = FAILING[name]
     body = {"signature_name": name, "inputs": [1.0]}
-    found, answered = rest(failing, "POST", PREDICT, body)
-    assert found == status
+    code, answered = rest(failing, "POST", PREDICT, body)
+    assert code == status
     assert message in answered["error"]
 
 
@@ -171,8 +172,8 @@ def test_a_call_that_takes_too_long_is_timed_out(base):
     }
     body = {"instances": [[1, 2, 3]]}
     with running(rest_api_timeout_in_ms=100, **flags) as server:
-        found = rest(server, "POST", PREDICT, body)
-        assert found == (504, {"error": "Timed out"})
+        answered = rest(server, "POST", PREDICT, body)
+        assert answered == (504, {"error": "Timed out"})
         assert rest(server, "GET", "/v1/models/m")[0] == 200
     with running(rest_api_timeout_in_ms=20_000, **flags) as server:
         assert rest(server, "POST", PREDICT, body)[0] == 200
@@ -180,8 +181,8 @@ def test_a_call_that_takes_too_long_is_timed_out(base):
 
 def test_rows_and_columns(server):
     filled = {"instances": [{"x": [1, 2, 3]}, {"x": [0, 0, 1]}]}
-    status, found = rest(server, "POST", PREDICT, filled)
-    assert (status, found) == (
+    status, answered = rest(server, "POST", PREDICT, filled)
+    assert (status, answered) == (
         200,
         {
             "predictions": [
@@ -193,12 +194,12 @@ def test_rows_and_columns(server):
     # A single input needs no name.
     assert rest(server, "POST", PREDICT, {"instances": [[1, 2, 3], [0, 0, 1]]}) == (
         status,
-        found,
+        answered,
     )
     outputs = {"y": [1.0], "name_bytes": [{"b64": "MQ=="}]}
     for inputs in ({"x": [[0.5, 0, 0]]}, [[0.5, 0, 0]]):
-        found = rest(server, "POST", PREDICT, {"inputs": inputs})
-        assert found == (200, {"outputs": outputs})
+        answered = rest(server, "POST", PREDICT, {"inputs": inputs})
+        assert answered == (200, {"outputs": outputs})
 
 
 def test_a_single_output_drops_its_name_and_bytes_come_as_base64(server):
@@ -229,8 +230,8 @@ def test_numbers_that_json_lacks_are_bare_words_both_ways(server, word):
 def test_packed_bodies_are_unpacked(server):
     body = gzip.compress(b'{"inputs": [[1, 2, 3]]}')
     headers = {"Content-Encoding": "gzip"}
-    status, found = rest(server, "POST", PREDICT, body, headers)
-    assert (status, found["outputs"]["y"]) == (200, [12.0])
+    status, answered = rest(server, "POST", PREDICT, body, headers)
+    assert (status, answered["outputs"]["y"]) == (200, [12.0])
 
 
 @pytest.mark.parametrize(
@@ -262,19 +263,19 @@ def test_packed_bodies_are_unpacked(server):
     ],
 )
 def test_bodies_that_are_refused(server, body, message):
-    status, found = rest(server, "POST", PREDICT, body)
+    status, answered = rest(server, "POST", PREDICT, body)
     assert status == 400
-    assert found["error"].startswith(message)
+    assert answered["error"].startswith(message)
 
 
 def test_a_body_that_is_too_large_is_refused(server):
     body = {"instances": [[1, 2, 3]], "more": "x" * 100_000}
-    found = rest(server, "POST", PREDICT, body)
-    assert found == (429, {"error": "The request is too large"})
+    answered = rest(server, "POST", PREDICT, body)
+    assert answered == (429, {"error": "The request is too large"})
     # It is its size when it is unpacked that counts.
     packed = gzip.compress(json.dumps(body).encode())
-    found = rest(server, "POST", PREDICT, packed, {"Content-Encoding": "gzip"})
-    assert found == (429, {"error": "The request is too large"})
+    answered = rest(server, "POST", PREDICT, packed, {"Content-Encoding": "gzip"})
+    assert answered == (429, {"error": "The request is too large"})
 
 
 @pytest.mark.parametrize(
@@ -295,8 +296,8 @@ def test_a_body_that_is_too_large_is_refused(server):
     ],
 )
 def test_malformed_paths(server, verb, path):
-    found = rest(server, verb, path, "{}" if verb == "POST" else None)
-    assert found == (400, {"error": f"Malformed request: {verb} {path}"})
+    answered = rest(server, verb, path, "{}" if verb == "POST" else None)
+    assert answered == (400, {"error": f"Malformed request: {verb} {path}"})
 
 
 def test_other_paths_are_not_found(server):
@@ -340,5 +341,5 @@ def test_it_answers_over_rest_alone(base):
     port = free_port()
     with running(model_base_path=str(base), port=0, rest_api_port=port) as server:
         assert server.grpc is None
-        status, found = rest(server, "POST", PREDICT, {"inputs": [[1, 2, 3]]})
-        assert (status, found["outputs"]["y"]) == (200, [12.0])
+        status, answered = rest(server, "POST", PREDICT, {"inputs": [[1, 2, 3]]})
+        assert (status, answered["outputs"]["y"]) == (200, [12.0])

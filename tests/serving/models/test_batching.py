@@ -19,7 +19,7 @@ from served import (
 
 from serving.errors import ServingError
 from serving.fronts.text_configs import BatchingParameters
-from serving.models.batching import Batching, from_parameters
+from serving.models.batching_settings import Batching, from_parameters
 
 PREDICT = "/v1/models/m:predict"
 PAGE = "/monitoring/prometheus/metrics"
@@ -129,9 +129,9 @@ def test_requests_run_together_padded_to_an_allowed_size(folder):
     with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
         sizes = (1, 2, 3, 2)
         calls = [stub.Predict.future(_ask([[i, 1.0]] * i)) for i in sizes]
-        found = [call.result(timeout=60).outputs for call in calls]
+        answers = [call.result(timeout=60).outputs for call in calls]
         _, page = rest(server, "GET", PAGE)
-    for size, outputs in zip(sizes, found, strict=True):
+    for size, outputs in zip(sizes, answers, strict=True):
         assert list(outputs["y"].float_val) == [size + 1.0] * size
         assert list(outputs["together"].int_val) == [8] * size
     labels = {"model_name": "m", "signature_name": "serving_default"}
@@ -203,22 +203,22 @@ def test_a_full_queue_is_unavailable(folder):
         codes = [call.code() for call in calls]
         body = {"signature_name": "slow", "inputs": [1.0]}
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            found = list(
+            answers = list(
                 pool.map(lambda _: rest(server, "POST", PREDICT, body), range(16))
             )
     assert set(codes) == {Code.OK, Code.UNAVAILABLE}
     assert codes.count(Code.OK) >= 2
-    assert {status for status, _ in found} == {200, 503}
-    assert all("error" in answered for status, answered in found if status == 503)
+    assert {status for status, _ in answers} == {200, 503}
+    assert all("error" in answered for status, answered in answers if status == 503)
 
 
 def test_as_many_batches_run_at_once_as_there_are_threads(folder):
     text = "max_batch_size { value: 1 } num_batch_threads { value: 2 }"
     with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
         calls = [stub.Predict.future(_slow(1, "meet")) for _ in range(2)]
-        found = [answer(call.result(timeout=60)) for call in calls]
+        answers = [answer(call.result(timeout=60)) for call in calls]
     # With one thread the first would be alone.
-    assert found == [[2.0], [2.0]]
+    assert answers == [[2.0], [2.0]]
 
 
 def test_inputs_that_are_no_rows_are_run_past_the_batching(folder):
@@ -239,11 +239,11 @@ def test_rows_of_different_lengths_wait_apart_or_are_padded(folder):
             calls = [
                 stub.Predict.future(_ask([[1.0] * width])) for width in (2, 3, 2, 3)
             ]
-            found = [call.result(timeout=60).outputs for call in calls]
-        assert {one["width"].int_val[0] for one in found} == widths
+            answers = [call.result(timeout=60).outputs for call in calls]
+        assert {outputs["width"].int_val[0] for outputs in answers} == widths
         # What fills up is the row's first value, as in TF Serving.
         expected = [2.0, 4.0 if more else 3.0]
-        assert [one["y"].float_val[0] for one in found] == expected * 2
+        assert [outputs["y"].float_val[0] for outputs in answers] == expected * 2
 
 
 def test_many_shapes_are_answered_though_not_all_have_a_queue(folder):
@@ -252,8 +252,10 @@ def test_many_shapes_are_answered_though_not_all_have_a_queue(folder):
         predicting(server.grpc.ports[0]) as stub,
         concurrent.futures.ThreadPoolExecutor(8) as pool,
     ):
-        found = pool.map(lambda n: stub.Predict(_ask([[1.0] * n])), range(1, 41))
-        assert [answer(one)[0] for one in found] == [float(n) for n in range(1, 41)]
+        answers = pool.map(lambda n: stub.Predict(_ask([[1.0] * n])), range(1, 41))
+        assert [answer(response)[0] for response in answers] == [
+            float(n) for n in range(1, 41)
+        ]
 
 
 @pytest.mark.parametrize(

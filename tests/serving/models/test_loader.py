@@ -113,8 +113,8 @@ def test_tables_of_files_are_their_versions_own(base):
         save_computing(base / str(number), _looked_up, table=table)
         assert _fingerprint(base / str(number)) is None
     with running(**_config(base)) as server:
-        found = [_predict(server, ((5, 0, 0),), version=i) for i in (1, 2, 3)]
-        assert found == [[1.0], [0.0], [2.0]]
+        answers = [_predict(server, ((5, 0, 0),), version=i) for i in (1, 2, 3)]
+        assert answers == [[1.0], [0.0], [2.0]]
 
 
 def test_a_version_that_counts_starts_at_its_own_number(base, imports):
@@ -155,9 +155,9 @@ def test_versions_of_one_graph_answer_side_by_side(base, imports, batching):
 
     def ask(stub, number: int) -> None:
         for _ in range(100):
-            found = answer(stub.Predict(request(version=number)))
-            if found != [6.0 * number]:
-                wrong.append((number, found))
+            answers = answer(stub.Predict(request(version=number)))
+            if answers != [6.0 * number]:
+                wrong.append((number, answers))
 
     with (
         running(**_config(base), enable_batching=batching) as server,
@@ -167,10 +167,10 @@ def test_versions_of_one_graph_answer_side_by_side(base, imports, batching):
             threading.Thread(target=ask, args=(stub, number))
             for number in (1, 2, 3) * 2
         ]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert not wrong
     assert imports == [1]
 
@@ -258,8 +258,8 @@ def test_variables_that_cannot_be_read_spoil_nothing(base, imports):
         (base.parent / "other").rename(base / "2")
         port = server.grpc.ports[0]
         wait_for(lambda: states(port).get(2) == END)
-        _, found = rest(server, "GET", "/v1/models/m/versions/2")
-        (status,) = found["model_version_status"]
+        _, answered = rest(server, "GET", "/v1/models/m/versions/2")
+        (status,) = answered["model_version_status"]
         assert status["status"]["error_code"] == "NOT_FOUND"
         assert "not found in checkpoint" in status["status"]["error_message"]
         assert _predict(server) == [6.0]

@@ -28,13 +28,12 @@ def test_the_numbers_of_functions_are_not_the_graphs(tmp_path):
         for number in "12"
     ]
     names = [
-        {one.signature.name for one in graph.library.function}
-        for graph in (first, second)
+        {f.signature.name for f in graph.library.function} for graph in (first, second)
     ]
     assert not names[0] & names[1]
-    found = _fingerprint(tmp_path / "1")
-    assert found is not None
-    assert found == _fingerprint(tmp_path / "2")
+    fingerprint = _fingerprint(tmp_path / "1")
+    assert fingerprint is not None
+    assert fingerprint == _fingerprint(tmp_path / "2")
 
 
 def _one_of_two(self, x):
@@ -55,11 +54,11 @@ def test_the_numbers_of_functions_in_a_list_are_not_the_graphs(tmp_path):
             for node in one.node_def
         ]
         [case] = [node for node in nodes if node.op in ("Case", "StatelessCase")]
-        graphs.append([one.name for one in case.attr["branches"].list.func])
+        graphs.append([branch.name for branch in case.attr["branches"].list.func])
     assert graphs[0] != graphs[1]
-    found = _fingerprint(tmp_path / "1")
-    assert found is not None
-    assert found == _fingerprint(tmp_path / "2")
+    fingerprint = _fingerprint(tmp_path / "1")
+    assert fingerprint is not None
+    assert fingerprint == _fingerprint(tmp_path / "2")
 
 
 def test_what_is_computed_is_the_graphs(tmp_path):
@@ -115,7 +114,7 @@ def test_what_only_messages_use_is_not_the_graphs(tmp_path):
 
 def test_functions_that_are_called_by_name_alone(tmp_path):
     """As graphs of TensorFlow 1 call them: the op is the function."""
-    found = []
+    fingerprints = []
     for number in ("_7", "_80"):
         with tf.Graph().as_default() as graph:
             tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[], shared_name="v")
@@ -127,8 +126,8 @@ def test_functions_that_are_called_by_name_alone(tmp_path):
         function.signature.name = f"f{number}"
         meta_graph.graph_def.node.add(name="call", op=f"f{number}", input=["c"])
         assert same_graph.is_refillable(meta_graph)
-        found.append(same_graph.fingerprint(meta_graph))
-    assert found[0] == found[1]
+        fingerprints.append(same_graph.fingerprint(meta_graph))
+    assert fingerprints[0] == fingerprints[1]
 
 
 def _thrown(self, x):
@@ -168,9 +167,9 @@ def test_files_are_their_versions_own(tmp_path):
 def test_without_variables_there_is_nothing_to_read_anew(tmp_path):
     save_computing(tmp_path / "1", lambda self, x: 2.0 * tf.reduce_sum(x, axis=1))
     meta_graph = VersionFiles(str(tmp_path / "1")).meta_graph
-    kept = [one for one in meta_graph.graph_def.node if one.op != "VarHandleOp"]
-    assert len(kept) < len(meta_graph.graph_def.node)
+    others = [node for node in meta_graph.graph_def.node if node.op != "VarHandleOp"]
+    assert len(others) < len(meta_graph.graph_def.node)
     assert same_graph.is_refillable(meta_graph)
     del meta_graph.graph_def.node[:]
-    meta_graph.graph_def.node.extend(kept)
+    meta_graph.graph_def.node.extend(others)
     assert not same_graph.is_refillable(meta_graph)

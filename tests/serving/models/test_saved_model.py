@@ -82,7 +82,7 @@ def _save_every_dtype(folder, *more: str) -> None:
 
     @tf.function(input_signature=[specs])
     def echo(inputs):
-        return {f"{name}_out": tf.identity(one) for name, one in inputs.items()}
+        return {f"{name}_out": tf.identity(tensor) for name, tensor in inputs.items()}
 
     @tf.function(input_signature=[])
     def nothing():
@@ -147,7 +147,7 @@ def test_a_graph_without_variables(stub):
 
 
 def test_a_keras_export(stub, server):
-    signature = server.models._models["keras"].versions[7]._model.signatures
+    signature = server.catalog.models["keras"].versions[7]._model.signatures
     assert "serving_default" in signature
     ((alias, _),) = signature["serving_default"].inputs.items()
     response = stub.Predict(_ask("keras", **{alias: [[1.0, 1.0]]}))
@@ -197,8 +197,8 @@ def test_every_dtype_goes_in_and_comes_out(stub, as_content):
             proto.CopyFrom(tf.make_tensor_proto(array, dtype))
     outputs = stub.Predict(asked).outputs
     for name, values in VALUES.items():
-        found = tf.make_ndarray(outputs[f"{name}_out"])
-        assert found.tolist() == np.array(values, found.dtype).tolist(), name
+        returned = tf.make_ndarray(outputs[f"{name}_out"])
+        assert returned.tolist() == np.array(values, returned.dtype).tolist(), name
 
 
 def test_complex_outputs_have_no_json(server):
@@ -221,9 +221,9 @@ def test_json_of_every_dtype_but_complex(server):
     path = "/v1/models/reals:predict"
     status, answered = rest(server, "POST", path, {"inputs": sent})
     assert status == 200
-    found = answered["outputs"]
+    outputs = answered["outputs"]
     for name in set(sent) - {"string"}:
-        assert found[f"{name}_out"] == sent[name], name
+        assert outputs[f"{name}_out"] == sent[name], name
 
 
 @pytest.mark.parametrize(
@@ -304,10 +304,10 @@ def test_an_input_with_a_default_may_be_left_out(many):
         running(model_base_path=str(many)) as server,
         predicting(server.grpc.ports[0]) as stub,
     ):
-        found = stub.Predict(_many(a=[1.0], b=[2.0]))
-        assert answer(found, "y3") == [15.0]
-        found = stub.Predict(_many(a=[1.0], b=[2.0], c=[0.0]))
-        assert answer(found, "y3") == [5.0]
+        answered = stub.Predict(_many(a=[1.0], b=[2.0]))
+        assert answer(answered, "y3") == [15.0]
+        answered = stub.Predict(_many(a=[1.0], b=[2.0], c=[0.0]))
+        assert answer(answered, "y3") == [5.0]
         # As in TF Serving: with defaults, too few are not a matter of their number.
         for inputs in ({"a": [1.0]}, {"a": [1.0], "z": [1.0]}):
             assert fails(stub.Predict, _many(**inputs)) == (
@@ -327,9 +327,9 @@ def test_chosen_outputs_take_bounded_memory(many):
     ones = {name: np.ones([1], np.float32) for name in "abc"}
     for count in (1, 2, 3, 4):
         for chosen in itertools.permutations(sorted(signature.outputs), count):
-            found = model.run(signature, ones, chosen)
-            assert list(found) == list(chosen)
-            assert all(found[name] == 2 + int(name[1]) for name in chosen)
-    made = [one for one in model._callables if one.outputs]
+            outputs_run = model.run(signature, ones, chosen)
+            assert list(outputs_run) == list(chosen)
+            assert all(outputs_run[name] == 2 + int(name[1]) for name in chosen)
+    made = [c for c in model._callables if c.outputs]
     assert len(made) <= 65
     model.close()

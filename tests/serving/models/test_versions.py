@@ -20,11 +20,12 @@ from served import (
     wait_for,
 )
 
-from serving.errors import Code, ServingError
-from serving.fronts import rest_codec
+from serving.errors import ServingError
+from serving.fronts import json_requests
 from serving.models import loader
 from serving.models.loader import Loader
-from serving.models.versions import Version
+from serving.models.versions import ModelVersion
+from serving.status_codes import Code
 
 LOADING, AVAILABLE, UNLOADING, END = 20, 30, 40, 50
 
@@ -108,8 +109,8 @@ def test_a_half_copied_version_never_answers_and_says_why(base):
         port = server.grpc.ports[0]
         wait_for(lambda: states(port).get(2) == END)
         assert _predict(server) == 6.0
-        _, found = rest(server, "GET", "/v1/models/m/versions/2")
-        (status,) = found["model_version_status"]
+        _, answered = rest(server, "GET", "/v1/models/m/versions/2")
+        (status,) = answered["model_version_status"]
         assert status["state"] == "END"
         assert status["status"]["error_code"] != "OK"
         assert status["status"]["error_message"]
@@ -190,8 +191,8 @@ def test_an_old_version_finishes_its_requests_before_it_goes(base):
         save(base.parent / "2", 2.0)
         calls = [stub.Predict.future(request()) for _ in range(8)]
         (base.parent / "2").rename(base / "2")
-        found = [call.result(timeout=120) for call in calls]
-        assert {one.model_spec.version.value for one in found} == {1}
+        answers = [call.result(timeout=120) for call in calls]
+        assert {response.model_spec.version.value for response in answers} == {1}
         wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: AVAILABLE})
         assert stub.Predict(request()).model_spec.version.value == 2
 
@@ -239,7 +240,7 @@ def test_a_version_that_goes_answers_the_json_that_it_was_read_for(base, monkeyp
     save(base / "1", 1.0)
     save(base.parent / "2", 2.0)
     with running(model_base_path=str(base)) as server:
-        fill = rest_codec.fill_predict
+        fill = json_requests.fill_predict
 
         def fill_while_it_goes(*arguments):
             fill(*arguments)
@@ -248,9 +249,9 @@ def test_a_version_that_goes_answers_the_json_that_it_was_read_for(base, monkeyp
                 lambda: states(server.grpc.ports[0]) == {1: UNLOADING, 2: AVAILABLE}
             )
 
-        monkeypatch.setattr(rest_codec, "fill_predict", fill_while_it_goes)
-        status, found = rest(server, "POST", "/v1/models/m:predict", ROW)
-        assert (status, found["predictions"][0]["y"]) == (200, 6.0)
+        monkeypatch.setattr(json_requests, "fill_predict", fill_while_it_goes)
+        status, answered = rest(server, "POST", "/v1/models/m:predict", ROW)
+        assert (status, answered["predictions"][0]["y"]) == (200, 6.0)
 
 
 def test_a_newer_version_does_not_wait_for_a_retry(base):
@@ -281,9 +282,9 @@ def test_loading_is_tried_again_so_many_times(base, monkeypatch):
         max_num_load_retries=2,
         load_retry_interval_micros=1000,
     ) as server:
-        _, found = rest(server, "GET", "/v1/models/m")
+        _, answered = rest(server, "GET", "/v1/models/m")
     assert tried == [str(base / "1")] * 3
-    (status,) = found["model_version_status"]
+    (status,) = answered["model_version_status"]
     assert status == {
         "version": "1",
         "state": "END",
@@ -297,7 +298,7 @@ def test_a_version_that_goes_while_it_is_looked_up_is_looked_up_again(
     save(base / "1", 1.0)
     save(base.parent / "2", 2.0)
     with running(model_base_path=str(base)) as server:
-        take = Version.take
+        take = ModelVersion.take
 
         def go_first(version):
             if version.number == 1:
@@ -305,7 +306,7 @@ def test_a_version_that_goes_while_it_is_looked_up_is_looked_up_again(
                 wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: AVAILABLE})
             return take(version)
 
-        monkeypatch.setattr(Version, "take", go_first)
+        monkeypatch.setattr(ModelVersion, "take", go_first)
         assert _predict(server) == 12.0
 
 
@@ -328,8 +329,8 @@ def test_a_failed_version_is_loaded_when_it_comes_again(base):
     with running(model_base_path=str(base)) as server:
 
         def error() -> str:
-            _, found = rest(server, "GET", "/v1/models/m/versions/2")
-            return found["model_version_status"][0]["status"]["error_code"]
+            _, answered = rest(server, "GET", "/v1/models/m/versions/2")
+            return answered["model_version_status"][0]["status"]["error_code"]
 
         (base / "2").mkdir()
         wait_for(lambda: states(server.grpc.ports[0]).get(2) == END)

@@ -14,33 +14,35 @@ from serving.tools.recording import Recorder
 
 
 def _added(*pairs) -> OutputDifference:
-    found = OutputDifference()
+    difference = OutputDifference()
     for number, (left, right) in enumerate(pairs):
-        found.add(number, np.array(left), np.array(right))
-    return found
+        difference.add(number, np.array(left), np.array(right))
+    return difference
 
 
 def test_differences_by_hand():
-    found = _added(([1.0, 2.0], [1.0, 2.5]), ([[4.0], [0.0], [1.0]], [[4], [1], [0]]))
-    assert (found.values, found.unequal) == (5, 3)
-    assert (found.largest, found.mean) == (1.0, 0.5)
-    assert found.worst == (1, [1, 0], 0.0, 1.0)
+    difference = _added(
+        ([1.0, 2.0], [1.0, 2.5]), ([[4.0], [0.0], [1.0]], [[4], [1], [0]])
+    )
+    assert (difference.values, difference.unequal) == (5, 3)
+    assert (difference.largest, difference.mean) == (1.0, 0.5)
+    assert difference.worst == (1, [1, 0], 0.0, 1.0)
     # The second request's last two rows change places.
-    assert (found.ranked, found.moved, found.farthest) == (5, 2, 1)
-    assert (found.rankings, found.other_first) == (2, 0)
+    assert (difference.ranked, difference.moved, difference.farthest) == (5, 2, 1)
+    assert (difference.rankings, difference.other_first) == (2, 0)
 
 
 def test_of_equal_differences_the_first_is_told():
-    found = _added(([1.0, 5.0], [2.0, 5.0]), ([7.0], [8.0]))
-    assert (found.largest, found.worst) == (1.0, (0, [0], 1.0, 2.0))
+    difference = _added(([1.0, 5.0], [2.0, 5.0]), ([7.0], [8.0]))
+    assert (difference.largest, difference.worst) == (1.0, (0, [0], 1.0, 2.0))
 
 
 def test_every_column_is_a_ranking():
     left = [[0.9, 0.1], [0.5, 0.2], [0.1, 0.3]]
     right = [[0.4, 0.1], [0.5, 0.2], [0.1, 0.3]]
-    found = _added((left, right))
-    assert (found.rankings, found.other_first, found.moved) == (2, 1, 2)
-    assert found.moved_share == pytest.approx(2 / 6)
+    difference = _added((left, right))
+    assert (difference.rankings, difference.other_first, difference.moved) == (2, 1, 2)
+    assert difference.moved_share == pytest.approx(2 / 6)
 
 
 def test_ties_share_a_rank():
@@ -151,10 +153,10 @@ def test_skew_is_found_and_told(folders, log, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "BEYOND  score: differs by 0.25, more than 1e-05" in said
     assert "score: farthest apart in request 0 at [0]: 1.0 against 1.25" in said
-    found = json.loads(path.read_text())
-    assert found["outputs"]["score"]["mean"] == 0.0625
-    assert found["outputs"]["score"]["moved_share"] == 0
-    assert found["outputs"]["parts"]["largest"] == 0
+    report = json.loads(path.read_text())
+    assert report["outputs"]["score"]["mean"] == 0.0625
+    assert report["outputs"]["score"]["moved_share"] == 0
+    assert report["outputs"]["parts"]["largest"] == 0
     flags = ["--tolerance=score=0.3", "--rank-tolerance=0"]
     assert _run(log, folders / "0.0", folders / "0.25", *flags) == 0
     # By a hundred: the first request's rows change places.

@@ -19,9 +19,9 @@ from serving.client import Client
 from serving.command import UserError
 from serving.fronts import text_configs
 from serving.fronts.flags import parse_flags
-from serving.models.batching import from_parameters
-from serving.server import Server
-from serving.tools import manifests
+from serving.model_server import Server
+from serving.models.batching_settings import from_parameters
+from serving.tools import deployment_files, manifests, server_configs
 from serving.tools.deployment import Deployment
 
 # What of the compose specification these files use.
@@ -104,18 +104,18 @@ def deployment(request):
 
 
 def _parsed(deployment) -> tuple:
-    files = deploy.files(deployment)
+    files = deployment_files.files(deployment)
     return (
         yaml.safe_load(files["docker-compose.yaml"]),
         {
-            f"{one['kind']} {one['metadata']['name']}": one
-            for one in yaml.safe_load_all(files["kubernetes.yaml"])
+            f"{entry['kind']} {entry['metadata']['name']}": entry
+            for entry in yaml.safe_load_all(files["kubernetes.yaml"])
         },
     )
 
 
 def test_the_config_files_are_what_the_server_reads(deployment):
-    files = deploy.files(deployment)
+    files = deployment_files.files(deployment)
     config = text_format.Parse(files["models.config"], text_configs.ModelServerConfig())
     (model,) = config.model_config_list.config
     assert model.name == deployment.served_name
@@ -136,7 +136,7 @@ def test_the_config_files_are_what_the_server_reads(deployment):
 def test_every_flag_is_one_of_the_servers(deployment):
     for argument in deployment.server_flags():
         assert argument.split("=")[0].removeprefix("--") not in _OWN_FLAGS
-    flags = parse_flags(deployment.server_flags(), "1")
+    flags = parse_flags(deployment.server_flags())
     assert flags.enable_batching == deployment.batching
     assert flags.tensorflow_intra_op_parallelism == deployment.cpu
 
@@ -156,8 +156,8 @@ def test_the_compose_file(deployment):
 
 def test_the_kubernetes_objects(deployment):
     _, objects = _parsed(deployment)
-    for one in objects.values():
-        kubernetes_validate.validate(one, "1.32", strict=True)
+    for manifest in objects.values():
+        kubernetes_validate.validate(manifest, "1.32", strict=True)
     pods = objects["Deployment ranker"]["spec"]["template"]
     selector = objects["Deployment ranker"]["spec"]["selector"]["matchLabels"]
     assert selector.items() <= pods["metadata"]["labels"].items()
@@ -168,7 +168,7 @@ def test_the_kubernetes_objects(deployment):
     expected = None if deployment.base_path else deployment.claim or "ranker"
     assert claim.get("claimName") == expected
     data = objects["ConfigMap ranker"]["data"]
-    assert data == deployment.config_files()
+    assert data == server_configs.config_files(deployment)
     assert ("PodDisruptionBudget ranker" in objects) == (deployment.replicas > 1)
     # Either the Deployment or the autoscaler says how many there are.
     scaled = "HorizontalPodAutoscaler ranker" in objects
@@ -210,7 +210,7 @@ def test_the_command_writes_them_and_says_how(tmp_path, capsys):
     settings = Deployment(
         name="ranker", batching=True, memory="8Gi", models_folder="/a b"
     )
-    for name, text in deploy.files(settings).items():
+    for name, text in deployment_files.files(settings).items():
         assert (out / name).read_text() == text
     assert (out / "batching.config").exists()
     # The command at the head of each file makes it again.
@@ -228,7 +228,7 @@ def deployed(served_model, tmp_path_factory):
     """Our server, started by the files as written, but for folders and ports."""
     folder = tmp_path_factory.mktemp("deployed")
     deployment = Deployment(name="small", batching=True)
-    for name, text in deploy.files(deployment).items():
+    for name, text in deployment_files.files(deployment).items():
         (folder / name).write_text(text.replace("/models/small", str(served_model)))
     arguments = [
         argument.replace("/config/", f"{folder}/")
@@ -236,11 +236,11 @@ def deployed(served_model, tmp_path_factory):
     ]
     ports = []
     for _ in range(2):
-        with socket.socket() as one:
-            one.bind(("localhost", 0))
-            ports.append(one.getsockname()[1])
+        with socket.socket() as bound:
+            bound.bind(("localhost", 0))
+            ports.append(bound.getsockname()[1])
     flags = dataclasses.replace(
-        parse_flags(arguments, "1"), port=ports[0], rest_api_port=ports[1]
+        parse_flags(arguments), port=ports[0], rest_api_port=ports[1]
     )
     server = Server(flags)
     server.start()
@@ -260,8 +260,8 @@ def test_the_health_check_tells_a_model_that_is_served(deployed):
     _, deployment, (_, port) = deployed
 
     def check(name: str) -> int:
-        one = manifests.compose(dataclasses.replace(deployment, model_name=name))
-        kind, *command = one["services"]["small"]["healthcheck"]["test"]
+        composed = manifests.compose(dataclasses.replace(deployment, model_name=name))
+        kind, *command = composed["services"]["small"]["healthcheck"]["test"]
         assert kind == "CMD"
         # What compose does, and the port that is not its own here.
         command = [word.replace("$$", "$") for word in command]
@@ -308,7 +308,7 @@ def test_all_signatures_answer_unless_batching_is_asked_for():
     # does not load a version with recorded requests of such a signature.
     deployment = Deployment(name="ranker")
     assert not any("batching" in flag for flag in deployment.server_flags())
-    assert "batching.config" not in deployment.config_files()
+    assert "batching.config" not in server_configs.config_files(deployment)
 
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):

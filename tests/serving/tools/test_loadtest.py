@@ -14,9 +14,9 @@ from serving import loadtest
 from serving.client import Client, predict_request
 from serving.command import UserError
 from serving.tools import load_report, request_pool
-from serving.tools.capacity import Limits, find_capacity
-from serving.tools.load import Load
+from serving.tools.capacity import LoadLimits, find_capacity
 from serving.tools.memory_log import MemoryLog, resident_bytes
+from serving.tools.offered_load import OfferedLoad, parse_sizes
 from serving.tools.recording import Recorder
 
 
@@ -24,10 +24,10 @@ def test_percentiles_are_of_answered_requests():
     outcome = made_outcome(
         [1, 2, 3, 10, 1000], ["OK"] * 4 + ["INTERNAL"], rows=np.array([1, 1, 9, 9, 9])
     )
-    found = outcome.percentiles()
-    assert (found["p50"], found["max"], found["mean"]) == (2.5, 10, 4)
+    latencies = outcome.percentiles()
+    assert (latencies["p50"], latencies["max"], latencies["mean"]) == (2.5, 10, 4)
     # Nine tenths of the way through the three gaps: 0.7 of the last one, of 7 ms.
-    assert found["p90"] == pytest.approx(3 + 0.7 * 7)
+    assert latencies["p90"] == pytest.approx(3 + 0.7 * 7)
     assert outcome.percentiles(9)["p50"] == 6.5
     assert outcome.percentiles(5) == {}
 
@@ -65,46 +65,51 @@ def test_the_clients_lag_is_that_at_the_99th_percentile():
 
 
 def test_every_process_has_times_of_its_own():
-    shares = [*Load(rate=6.0, processes=3).shares(), *Load(rate=6.0, seed=1).shares()]
+    shares = [
+        *OfferedLoad(rate=6.0, processes=3).shares(),
+        *OfferedLoad(rate=6.0, seed=1).shares(),
+    ]
     assert len({share.seed for share in shares}) == 5
     assert [share.rate for share in shares] == [2.0, 2.0, 2.0, 3.0, 3.0]
-    shares = Load(callers=5, processes=3).shares()
+    shares = OfferedLoad(callers=5, processes=3).shares()
     assert [share.callers for share in shares] == [2, 2, 1]
 
 
 def test_limits():
     outcome = made_outcome([10] * 9 + [50], ["OK"] * 9 + ["INTERNAL"])
-    assert Limits(p99_ms=10.5, error_share=0.1).missed(outcome) == []
-    (line,) = Limits(p99_ms=10.5).missed(outcome)
+    assert LoadLimits(p99_ms=10.5, error_share=0.1).missed(outcome) == []
+    (line,) = LoadLimits(p99_ms=10.5).missed(outcome)
     assert line == "10.0000% of the requests failed, more than 0.0000%"
-    (line,) = Limits(p99_ms=9, error_share=0.2).missed(outcome)
+    (line,) = LoadLimits(p99_ms=9, error_share=0.2).missed(outcome)
     assert line == "p99 is 10.0 ms, more than 9 ms"
 
 
-def test_a_server_stands_what_it_keeps_up_with():
-    assert Limits().stands(made_outcome([10] * 10))
+def test_limits_are_kept_where_the_server_keeps_up():
+    assert LoadLimits().are_kept(made_outcome([10] * 10))
     late = made_outcome([10] * 80 + [1200] * 20)
-    assert not Limits().stands(late)
-    assert Limits(answered_share=0.8).stands(late)
-    assert Limits().stands(made_outcome([10] + [1200] * 3))
+    assert not LoadLimits().are_kept(late)
+    assert LoadLimits(answered_share=0.8).are_kept(late)
+    assert LoadLimits().are_kept(made_outcome([10] + [1200] * 3))
 
 
 @pytest.mark.parametrize("true", [3.0, 97.0, 100.0, 750.0])
 def test_capacity_is_found(true):
     asked = []
 
-    def stands(rate):
+    def is_within_limits(rate):
         asked.append(rate)
         return rate <= true
 
-    found = find_capacity(stands, 100.0)
-    assert 0.94 * true <= found <= true
+    capacity = find_capacity(is_within_limits, 100.0)
+    assert 0.94 * true <= capacity <= true
     assert len(asked) < 16
-    assert found in asked
+    assert capacity in asked
 
 
 def test_capacity_that_is_nothing_is_said():
-    with pytest.raises(UserError, match=r"does not stand .* requests/s: give a lower"):
+    with pytest.raises(
+        UserError, match=r"does not keep its limits at .* requests/s: give a lower"
+    ):
         find_capacity(lambda rate: False, 100.0)
 
 
@@ -131,13 +136,13 @@ def test_memory_is_followed():
     [("5", {5: 1.0}), ("1:3,1500:0.5,7", {1: 3.0, 1500: 0.5, 7: 1.0})],
 )
 def test_sizes(text, found):
-    assert request_pool.parse_sizes(text) == found
+    assert parse_sizes(text) == found
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "a", "1:0", "1:-1", "1,1", "1:inf"])
 def test_sizes_that_are_refused(text):
     with pytest.raises(UserError, match=r"--sizes must be ROWS or ROWS:WEIGHT.*Rec"):
-        request_pool.parse_sizes(text)
+        parse_sizes(text)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_sizes_that_are_refused(text):
 )
 def test_loads_that_are_refused(settings, text):
     with pytest.raises(UserError, match=text):
-        Load(**settings)
+        OfferedLoad(**settings)
 
 
 def test_requests_are_drawn_from_files_or_made_up(small_server, tmp_path):
@@ -225,7 +230,7 @@ def test_the_command(small_server, tmp_path, capsys):
 
 
 def test_the_command_finds_the_capacity(tmp_path, capsys):
-    # One thread that takes 20 ms stands less than 50 requests/s.
+    # One thread that takes 20 ms answers less than 50 requests/s.
     with Fake(lambda number: time.sleep(0.02), threads=1) as fake:
         with Recorder(str(tmp_path / "log")) as log:
             log.write(predict_request("m", {"x": np.zeros([1, 1])}))
@@ -250,7 +255,10 @@ def test_the_command_finds_the_capacity(tmp_path, capsys):
     assert 0 < capacity < 80
     assert report["load"]["rate"] == capacity / 2
     assert code in (0, 1)
-    assert {step["stands"] for step in report["capacity"]["steps"]} == {True, False}
+    assert {step["within_limits"] for step in report["capacity"]["steps"]} == {
+        True,
+        False,
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from load_fakes import Fake, made_load, made_pool
 from serving import loadtest
 from serving.command import UserError
 from serving.connection import Connection
-from serving.tools import load, load_worker
-from serving.tools.load import run_load
+from serving.tools import load_processes, load_worker
+from serving.tools.load_processes import run_load
 from serving.tools.load_worker import poisson_times
 
 
@@ -154,16 +154,16 @@ def test_a_closed_loop_has_as_many_under_way_as_callers():
 
 def test_a_server_that_is_not_there_is_one_line(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
-    worker = load._WORKER.replace(
+    worker = load_processes._WORKER.replace(
         "load_worker;", "load_worker; load_worker._CONNECT_SECONDS = 0.2;"
     )
-    monkeypatch.setattr(load, "_WORKER", worker)
+    monkeypatch.setattr(load_processes, "_WORKER", worker)
     with pytest.raises(UserError, match="localhost:1 could not be connected to"):
         run_load(Connection("localhost:1"), made_pool(), made_load(rate=1.0))
 
 
 def test_a_process_that_dies_is_noticed(monkeypatch):
-    monkeypatch.setattr(load, "_WORKER", "import os; os._exit")
+    monkeypatch.setattr(load_processes, "_WORKER", "import os; os._exit")
     with pytest.raises(UserError, match="has ended by itself"):
         run_load(Connection("localhost:1"), made_pool(), made_load(rate=1.0))
 
@@ -173,8 +173,8 @@ def test_the_processes_do_without_tensorflow():
         "import sys, serving.tools.load_worker, serving.connection; print(*sys.modules)"
     )
     root = os.path.dirname(os.path.dirname(os.path.abspath(loadtest.__file__)))
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, check=True
     )
-    assert b" serving.tools.load_worker " in found.stdout
-    assert b" tensorflow" not in found.stdout
+    assert b" serving.tools.load_worker " in done.stdout
+    assert b" tensorflow" not in done.stdout

@@ -5,19 +5,19 @@ import gc
 import pytest
 from served import running, save
 
-from serving import memory
+from serving import freed_memory
 from serving.models import loader
 from serving.models.saved_model import load_saved_model
 
 
 def test_garbage_is_looked_for_again_when_the_last_load_has_ended():
     assert gc.isenabled()
-    with memory.uncollected():
-        with memory.uncollected():
+    with freed_memory.uncollected():
+        with freed_memory.uncollected():
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled()
-    with pytest.raises(ValueError), memory.uncollected():
+    with pytest.raises(ValueError), freed_memory.uncollected():
         raise ValueError
     assert gc.isenabled()
 

@@ -1,4 +1,7 @@
-"""What the C library's allocator and Python do with memory that was freed."""
+"""Freed memory: given back to the system after an unload, or used again at once.
+
+Also when Python looks for garbage: not while a graph is made.
+"""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""Bounds on what requests may take, so that none of them takes all there is."""
+"""Limits on the memory that requests take, so that none of them takes all there is."""
 
 import asyncio
 import concurrent.futures
@@ -7,14 +7,15 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from serving.errors import Code, ServingError
+from serving.errors import ServingError
+from serving.status_codes import Code
 
 
-class Limits:
+class MemoryLimits:
     """How much memory requests may take: each tensor, and all of them together.
 
     Args:
-        tensor_bytes: a request with a tensor that takes more is refused.
+        tensor_bytes: size of the largest tensor whose request is not refused.
         memory_bytes: a request is refused if it and those that are being answered
             would take more. The message of one that is alone is always admitted; what
             it unpacks to comes on top.
@@ -95,7 +96,7 @@ class Limits:
 
 
 class _Held:
-    def __init__(self, limits: Limits, amount: int):
+    def __init__(self, limits: MemoryLimits, amount: int):
         self._limits, self._amount = limits, amount
 
     def __enter__(self) -> None:

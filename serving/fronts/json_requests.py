@@ -1,29 +1,23 @@
-"""JSON <-> the messages of the API, as TF Serving's REST API defines it."""
+"""JSON requests -> the messages of the API, as TF Serving's REST API defines it."""
 
 import base64
 import binascii
 import itertools
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf import json_format
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis import classification_pb2, predict_pb2, regression_pb2
 
 from serving import tensors
-from serving.errors import Code, ServingError, code_of, invalid
+from serving.errors import invalid
 from serving.models.signatures import Endpoint, Signature
 
-_BASE64 = "b64"
+BASE64 = "b64"
+"""The key of an object that holds bytes: {"b64": "..."}."""
+
 _INT64 = range(-(2**63), 2**63)
 _SURROGATE = rb"\ud"
 
@@ -31,15 +25,15 @@ _SURROGATE = rb"\ud"
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`; NaN and Infinity may stand in it as bare words."""
     try:
-        found = json.loads(body)
+        value = json.loads(body)
         if _SURROGATE in body.lower():
             # Half of a pair is no character: no name or string could hold it.
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise invalid("JSON Value: the request is not an object")
-    return found
+    return value
 
 
 def signature_name(body: Mapping[str, Any]) -> str:
@@ -76,32 +70,6 @@ def fill_predict(
         tensors.fill_proto(request.inputs[alias], array, as_content=True)
 
 
-def predict_json(response: predict_pb2.PredictResponse, *, rows: bool) -> bytes:
-    """A response in the form of its request."""
-    outputs = {
-        alias: tensors.from_proto(alias, proto)
-        for alias, proto in response.outputs.items()
-    }
-    values = {alias: _jsonable(alias, array) for alias, array in outputs.items()}
-    single = len(values) == 1
-    if not rows:
-        found = next(iter(values.values())) if single else values
-        return _dump({"outputs": found})
-    sizes = {alias: array.shape[:1] for alias, array in outputs.items()}
-    if len(set(sizes.values())) != 1 or () in sizes.values():
-        raise invalid(
-            "Outputs of different batch sizes have no row form; ask with 'inputs'. "
-            f"Received: {sizes}"
-        )
-    if single:
-        return _dump({"predictions": next(iter(values.values()))})
-    aliases = list(values)
-    listed = zip(*values.values(), strict=True)
-    return _dump(
-        {"predictions": [dict(zip(aliases, row, strict=True)) for row in listed]}
-    )
-
-
 def fill_examples(
     request: classification_pb2.ClassificationRequest
     | regression_pb2.RegressionRequest,
@@ -118,78 +86,8 @@ def fill_examples(
         _fill_example(target.context, body["context"])
     else:
         target = request.input.example_list
-    for one in listed:
-        _fill_example(target.examples.add(), one)
-
-
-def classify_json(response: classification_pb2.ClassificationResponse) -> bytes:
-    return _dump(
-        {
-            "results": [
-                [[one.label, _short(one.score)] for one in row.classes]
-                for row in response.result.classifications
-            ]
-        }
-    )
-
-
-def regress_json(response: regression_pb2.RegressionResponse) -> bytes:
-    return _dump({"results": [_short(r.value) for r in response.result.regressions]})
-
-
-def status_json(response: get_model_status_pb2.GetModelStatusResponse) -> bytes:
-    names = get_model_status_pb2.ModelVersionStatus.State
-    return _dump(
-        {
-            "model_version_status": [
-                {
-                    "version": str(one.version),
-                    "state": names.Name(one.state),
-                    "status": {
-                        "error_code": code_of(one.status.error_code).name,
-                        "error_message": one.status.error_message,
-                    },
-                }
-                for one in response.model_version_status
-            ]
-        }
-    )
-
-
-def metadata_json(response: get_model_metadata_pb2.GetModelMetadataResponse) -> bytes:
-    found = get_model_metadata_pb2.SignatureDefMap()
-    response.metadata["signature_def"].Unpack(found)
-    spec = response.model_spec
-    described = {
-        "name": spec.name,
-        "signature_name": spec.signature_name,
-        "version": str(spec.version.value),
-    }
-    return _dump(
-        {
-            "model_spec": described,
-            "metadata": {"signature_def": _with_defaults_printed(found)},
-        }
-    )
-
-
-def error_json(message: str) -> bytes:
-    return _dump({"error": message})
-
-
-def _with_defaults_printed(proto) -> dict[str, Any]:
-    try:
-        return json_format.MessageToDict(
-            proto,
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-        )
-    except TypeError:  # protobuf before 5
-        return json_format.MessageToDict(
-            proto,
-            preserving_proto_field_name=True,
-            including_default_value_fields=True,
-        )
+    for example in listed:
+        _fill_example(target.examples.add(), example)
 
 
 def _rows(body, signature: Signature) -> dict[str, list]:
@@ -227,14 +125,14 @@ def _only(signature: Signature) -> str:
 
 
 def _is_base64(value: Any) -> bool:
-    return isinstance(value, dict) and set(value) == {_BASE64}
+    return isinstance(value, dict) and set(value) == {BASE64}
 
 
 def _array(alias: str, values: Any, endpoint: Endpoint) -> np.ndarray:
     flat, shape = _flat(alias, values)
     if endpoint.dtype == tf.string:
         array = np.empty(len(flat), object)
-        array[:] = [_bytes(alias, one) for one in flat]
+        array[:] = [_bytes(alias, value) for value in flat]
         return array.reshape(shape)
     expected = tensors.dtype_name(endpoint.dtype.as_datatype_enum)
     if endpoint.dtype == tf.bool:
@@ -244,17 +142,18 @@ def _array(alias: str, values: Any, endpoint: Endpoint) -> np.ndarray:
     else:
         allowed = {int, float}
     if not set(map(type, flat)) <= allowed:
-        wrong = next(one for one in flat if type(one) not in allowed)
+        wrong = next(value for value in flat if type(value) not in allowed)
         raise invalid(f"input {alias}: expected {expected}, received {_shown(wrong)}")
+    numpy = endpoint.dtype.as_numpy_dtype
     try:
         with np.errstate(over="ignore"):
             if endpoint.dtype.is_integer or endpoint.dtype == tf.bool:
-                found = np.array(flat, endpoint.dtype.as_numpy_dtype)
+                array = np.array(flat, numpy)
             else:
-                found = np.array(flat, np.float64).astype(endpoint.dtype.as_numpy_dtype)
+                array = np.array(flat, np.float64).astype(numpy)
     except OverflowError as error:
         raise invalid(f"input {alias}: a value does not fit {expected}") from error
-    return found.reshape(shape)
+    return array.reshape(shape)
 
 
 def _flat(alias: str, values: Any) -> tuple[list, list[int]]:
@@ -280,9 +179,9 @@ def _flat(alias: str, values: Any) -> tuple[list, list[int]]:
 def _bytes(alias: str, value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    if _is_base64(value) and isinstance(value[_BASE64], str):
+    if _is_base64(value) and isinstance(value[BASE64], str):
         try:
-            return base64.b64decode(value[_BASE64], validate=True)
+            return base64.b64decode(value[BASE64], validate=True)
         except (binascii.Error, ValueError) as error:
             raise invalid(f"input {alias}: Unable to base64 decode") from error
     raise invalid(f"input {alias}: expected DT_STRING, received {_shown(value)}")
@@ -297,61 +196,23 @@ def _shown(value: Any) -> str:
     return json.dumps(value[:60] if isinstance(value, str) else value)
 
 
-def _jsonable(alias: str, array: np.ndarray) -> Any:
-    if array.dtype == object:
-        as_bytes = alias.endswith("_bytes")
-        flat = [_text(value, as_bytes) for value in array.reshape(-1)]
-        return _nested(flat, array.shape)
-    if array.dtype.kind == "c":
-        raise ServingError(
-            Code.UNIMPLEMENTED, f"output {alias}: complex numbers have no JSON form"
-        )
-    if array.dtype.kind not in "iubf":
-        array = array.astype(np.float32)
-    if array.dtype in (np.float32, np.float16):
-        return _nested([_short(v) for v in array.reshape(-1)], array.shape)
-    return array.tolist()
-
-
-def _short(value: float) -> float:
-    """The shortest decimal that is this float32."""
-    number = np.float32(value)
-    return float(str(number)) if math.isfinite(number) else float(number)
-
-
-def _text(value: bytes, as_bytes: bool) -> Any:
-    if as_bytes:
-        return {_BASE64: base64.b64encode(value).decode()}
-    return value.decode("utf-8", "replace")
-
-
-def _nested(flat: list, shape: tuple[int, ...]) -> Any:
-    if not shape:
-        return flat[0]
-    for size in reversed(shape[1:]):
-        if size == 0:
-            return np.empty(shape).tolist()
-        flat = [flat[i : i + size] for i in range(0, len(flat), size)]
-    return flat
-
-
 def _fill_example(example: tf.train.Example, given: Any) -> None:
     if not isinstance(given, dict):
         raise invalid("Example must be an object of feature names and values")
     for name, value in given.items():
         values = value if isinstance(value, list) else [value]
         feature = example.features.feature[name]
-        kinds = {type(one) for one in values}
+        kinds = set(map(type, values))
         if not values:
             continue  # Of no kind: as good as left out, whatever the model takes.
         if kinds <= {str, dict}:
-            feature.bytes_list.value.extend(_bytes(name, one) for one in values)
+            feature.bytes_list.value.extend(_bytes(name, v) for v in values)
         elif kinds == {int}:
-            if not all(one in _INT64 for one in values):
+            if not all(v in _INT64 for v in values):
                 raise invalid(f"feature {name}: a value does not fit DT_INT64")
             feature.int64_list.value.extend(values)
         elif kinds <= {int, float}:
-            feature.float_list.value.extend(_float32(name, one) for one in values)
+            feature.float_list.value.extend(_float32(name, v) for v in values)
         else:
             raise invalid(
                 f"feature {name}: expected numbers or strings, received {_shown(value)}"
@@ -364,9 +225,3 @@ def _float32(name: str, value: float) -> float:
             return float(np.float32(float(value)))
     except OverflowError as error:
         raise invalid(f"feature {name}: a value does not fit DT_FLOAT") from error
-
-
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": ")).encode(
-        errors="replace"
-    )
