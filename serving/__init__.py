@@ -17,6 +17,7 @@ The rooms in reading order; none imports one below it:
     model_server       all of these as one server
     files              files that appear complete or not at all
     connection         a server's address, TLS
+    predict_messages   requests and answers of Predict <-> numpy
     client             numpy in, numpy out; deadlines, retries
     tools              scoring, load tests, comparing, deploying
 

@@ -9,8 +9,8 @@ import grpc
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
-from serving.client import predict_request
 from serving.connection import Connection
+from serving.predict_messages import predict_request
 from serving.tools.load_outcome import LoadOutcome
 from serving.tools.load_worker import RequestPool
 from serving.tools.offered_load import OfferedLoad

@@ -8,13 +8,14 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.api.predict import run_predict
-from serving.client import Client, read_prediction
+from serving.client import Client
 from serving.command import UserError
 from serving.connection import Connection
 from serving.errors import ServingError
 from serving.memory_limits import MemoryLimits
 from serving.models.saved_model import load_saved_model
 from serving.models.version_files import VersionFiles
+from serving.predict_messages import read_prediction
 from serving.status_codes import Code
 from serving.tools.answerer_names import FORMS, ServedName
 

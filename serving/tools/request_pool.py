@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tensorflow_serving.apis import predict_pb2
 
-from serving.client import Client, predict_request
+from serving.client import Client
 from serving.command import UserError
+from serving.predict_messages import predict_request
 from serving.tools import recording, rows
 from serving.tools.load_worker import RequestPool
 

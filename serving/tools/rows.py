@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from serving.client import SignatureSpec
 from serving.command import UserError
+from serving.predict_messages import SignatureSpec
 
 Inputs = Mapping[str, np.ndarray]
 

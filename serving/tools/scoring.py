@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from serving.client import Client, predict_request, read_prediction
+from serving.client import Client
 from serving.command import UserError
 from serving.connection import Connection
 from serving.files import replacing
+from serving.predict_messages import predict_request, read_prediction
 from serving.tools import rows
 from serving.tools.recording import Recorder
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving.client import predict_request
 from serving.command import UserError
 from serving.connection import Connection
 from serving.errors import ServingError
 from serving.files import write_text
+from serving.predict_messages import predict_request
 from serving.tools import recording, rows
 from serving.tools.answerer_names import ServedName
 from serving.tools.answerers import Answerer, open_answerer

@@ -13,9 +13,10 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from serving.client import CallError, Client, predict_request, read_tensor
+from serving.client import CallError, Client
 from serving.command import UserError
 from serving.connection import Connection
+from serving.predict_messages import predict_request, read_tensor
 
 ROOT = pathlib.Path(__file__).parents[2]
 Code = grpc.StatusCode

@@ -8,7 +8,8 @@ from served import Code, fails, predicting, running, save
 from tensorflow_serving.apis import predict_pb2
 
 from serving import tensors, wire
-from serving.client import Client, predict_request
+from serving.client import Client
+from serving.predict_messages import predict_request
 
 ROWS = wire.LARGE // 8 + 1
 

@@ -7,8 +7,9 @@ import pytest
 import tensorflow as tf
 
 from serving import compare
-from serving.client import CallError, Client, predict_request
+from serving.client import CallError, Client
 from serving.command import UserError
+from serving.predict_messages import predict_request
 from serving.tools.differences import OutputDifference, ranks
 from serving.tools.recording import Recorder
 

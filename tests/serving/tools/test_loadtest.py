@@ -11,8 +11,9 @@ from load_fakes import Fake, made_load, made_outcome
 from tensorflow_serving.apis import predict_pb2
 
 from serving import loadtest
-from serving.client import Client, predict_request
+from serving.client import Client
 from serving.command import UserError
+from serving.predict_messages import predict_request
 from serving.tools import load_report, request_pool
 from serving.tools.capacity import LoadLimits, find_capacity
 from serving.tools.memory_log import MemoryLog, resident_bytes
