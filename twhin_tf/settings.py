@@ -13,10 +13,10 @@ from typing import Literal
 import gin
 
 # Imported for their names in configs.
-from recap_tf.core.optimizers import row_optimizers, schedules  # noqa: F401
+from recap_tf.core.optimizers import learning_rate_schedules  # noqa: F401
 from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
-from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
 from recap_tf.core.training.strategy import StrategyName
 from twhin_tf.evaluation import evaluation  # noqa: F401
 from twhin_tf.exporting import exporting  # noqa: F401

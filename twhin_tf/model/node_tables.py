@@ -10,8 +10,8 @@ import tf_keras as keras
 
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
-from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
 from recap_tf.core.storage.half_precision import read_rows
 from recap_tf.core.storage.sharded_tables import make_table, shards_of
 from twhin_tf.graph.graph import Graph
@@ -26,7 +26,7 @@ class NodeTable:
 
     Args:
         initializer: how rows start: a Keras initializer's name or config.
-        optimizer: makes one of `recap_tf.core.optimizers.row_optimizers`.
+        optimizer: makes a `RowOptimizer`; see `TableSpec`.
         learning_rate: a number or a schedule.
         storage: how numbers are kept: "float32", or half as large, "bfloat16" (8 bits
             of precision) or "float16" (11 bits, from 6e-8 to 65504). Computations and

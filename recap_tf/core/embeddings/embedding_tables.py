@@ -13,7 +13,7 @@ from recap_tf.core.embeddings.open_vocabulary import OpenVocabularyRows
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.embeddings.vocabulary import VocabularyRows, load_snapshot
 from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
 from recap_tf.core.storage.huge_pages import use_huge_pages
 
 _on_tpu = tf.tpu.experimental.embedding

@@ -245,8 +245,8 @@ two = [tf.config.LogicalDeviceConfiguration()] * 2
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, two)
 import tf_keras as keras
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.core.strategy import make_strategy
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.core.training.strategy import make_strategy
 from recap_tf.embeddings import SmallEmbeddings
 from recap_tf.grad_norm import GradNorm
 from recap_tf.losses import MultiTaskLoss

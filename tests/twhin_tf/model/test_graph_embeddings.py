@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseSGD
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 from twhin_tf.graph.graph import Graph, NodeType, Relation
 from twhin_tf.model.comparators import Cosine, Dot
 from twhin_tf.model.graph_embeddings import EdgeObjective, GraphEmbeddings, Penalty

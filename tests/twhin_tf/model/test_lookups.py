@@ -5,7 +5,9 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
-from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseAdagrad, SparseSGD
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 from recap_tf.core.training.shard import Shard
 from twhin_tf.graph.graph import Graph, NodeType, Relation
 from twhin_tf.model.graph_embeddings import EdgeObjective, Penalty

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
-from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseAdagrad
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
 from twhin_tf.exporting.vectors import write_vectors

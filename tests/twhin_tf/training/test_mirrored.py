@@ -17,7 +17,7 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-from recap_tf.core.row_optimizers import LazyAdam
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.stopping import Stop
 from twhin_tf.losses import SoftmaxLoss
 from twhin_tf.negatives import GlobalNegatives

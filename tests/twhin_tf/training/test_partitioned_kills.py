@@ -19,7 +19,7 @@ USERS, ITEMS, PARTITIONS = 200, 50, 7
 KILLER = """
 import os, signal, sys
 from recap_tf.core import checkpoints, files, loop
-from recap_tf.core.row_optimizers import LazyAdam
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.stopping import Stop
 from twhin_tf import partitioned_edges
 from twhin_tf.negatives import GlobalNegatives

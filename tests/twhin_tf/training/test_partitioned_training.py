@@ -11,11 +11,8 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
-from recap_tf.core.optimizers.row_optimizers import (
-    LazyAdam,
-    RowWiseAdagrad,
-    SparseAdagrad,
-)
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
 from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate

@@ -239,7 +239,7 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-from recap_tf.core.strategy import make_strategy
+from recap_tf.core.training.strategy import make_strategy
 from twhin_tf import tpu_training, train
 tpu_training.connect = lambda name: make_strategy("mirrored")
 log = tpu_training.TpuTrainer._log

@@ -19,9 +19,9 @@ import pathlib, re
 import recap_tf
 import tensorflow as tf
 import tf_keras as keras
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.core.row_optimizers import SparseAdagrad
-from recap_tf.core.sharded_tables import make_table
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
+from recap_tf.core.storage.sharded_tables import make_table
 
 def print_huge_kilobytes():
     text = pathlib.Path("/proc/self/smaps_rollup").read_text()
