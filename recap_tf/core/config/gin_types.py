@@ -155,7 +155,7 @@ def _check_reference(reference: Reference, origin: type, args, memo) -> None:
     elif origin is type and inspect.isclass(made):
         if args:
             typeguard.check_type_internal(made, type[args[0]], memo)
-    elif not (_is_protocol(origin) and callable(vars(origin).get("__call__"))):
+    elif not (_is_a_protocol(origin) and callable(vars(origin).get("__call__"))):
         raise typeguard.TypeCheckError("is a factory")
 
 
@@ -177,7 +177,7 @@ def _is_kind(made: Any, origin: type, memo) -> bool:
     kind = typing.get_origin(made) or made
     if kind is Any or not inspect.isclass(kind):
         return True
-    if _is_protocol(origin):
+    if _is_a_protocol(origin):
         try:
             typeguard.check_type_internal(kind, type[origin], memo)
         except typeguard.TypeCheckError:
@@ -189,8 +189,8 @@ def _is_kind(made: Any, origin: type, memo) -> bool:
     return issubclass(kind, widened) and not (kind is bool and origin in (int, float))
 
 
-def _is_protocol(origin: type) -> bool:
-    return getattr(origin, "_is_protocol", False)
+def _is_a_protocol(origin: type) -> bool:
+    return typing.Protocol in getattr(origin, "__bases__", ())
 
 
 def _advice(value: Any, annotation: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.embeddings import embedding_tables
+from recap_tf.core.embeddings import tpu_tables
 from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
 from recap_tf.core.embeddings.open_vocabulary import OpenVocabulary
 from recap_tf.core.embeddings.table_spec import TableSpec
@@ -260,7 +260,7 @@ def test_tables_and_features_appear_once():
 
 def _as_if_on_tpu(monkeypatch, *specs, **settings) -> EmbeddingTables:
     """A layer that takes this machine for a TPU; only the cores are missing."""
-    monkeypatch.setattr(embedding_tables, "_under_tpu", lambda: True)
+    monkeypatch.setattr(tpu_tables, "under_tpu", lambda: True)
     layer = EmbeddingTables(specs, **settings)
     layer.build(None)
     return layer

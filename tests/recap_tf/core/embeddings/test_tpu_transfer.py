@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.embeddings import embedding_tables
+from recap_tf.core.embeddings import tpu_tables
 from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.embeddings.tpu_transfer import TpuTransfer
@@ -32,7 +32,7 @@ def as_if_on_tpu(monkeypatch):
     """as_if_on_tpu(spec) -> a layer with the state that TPUs keep."""
 
     def make(spec):
-        monkeypatch.setattr(embedding_tables, "_under_tpu", lambda: True)
+        monkeypatch.setattr(tpu_tables, "under_tpu", lambda: True)
         layer = EmbeddingTables([spec], {"id": 5})
         layer.build(None)
         return layer
