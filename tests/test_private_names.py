@@ -32,11 +32,11 @@ USED = {
     "_track_trackable": "checkpoints number these optimizers after the others",
     # TensorFlow
     "__internal__": "tables that are cut over parameter servers are told from others",
-    "_make_callable_from_options": "a served signature is called without a copy",
+    "_make_callable_from_options": "serving calls a signature in a third of the time",
     "tensorflow.python.framework.convert_to_constants": "exports without variables",
     "tensorflow.python.grappler": "what is constant in them is computed beforehand",
     # Documented with its underscore.
-    "_exit": "os._exit: a server ends although a thread of TensorFlow hangs",
+    "_exit": "os._exit: a server ends although TensorFlow's threads are about",
 }
 """Private name or module -> what needs it."""
 
