@@ -18,8 +18,8 @@ from twhin_tf.graph.edge_batches import Edges, read_edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.entities import Entities, vocabulary_path, write_entities
 from twhin_tf.graph.graph import Graph, NodeType, Relation, write_graph
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.losses import SoftmaxLoss
-from twhin_tf.model.negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.model.warm_start import Drift, WarmStart
 from twhin_tf.settings import Embedder, TrainSettings

@@ -20,7 +20,7 @@ tf.config.set_logical_device_configuration(cpu, two)
 from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.stopping import Stop
 from twhin_tf.losses import SoftmaxLoss
-from twhin_tf.negatives import GlobalNegatives
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.node_tables import NodeTable
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training import Trainer

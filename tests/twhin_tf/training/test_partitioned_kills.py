@@ -22,7 +22,7 @@ from recap_tf.core import checkpoints, files, loop
 from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.stopping import Stop
 from twhin_tf import partitioned_edges
-from twhin_tf.negatives import GlobalNegatives
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.node_tables import NodeTable
 from twhin_tf.partition_buffer import PartitionBuffer
 from twhin_tf.partition_files import PartitionFiles
