@@ -13,18 +13,24 @@ from typing import Literal
 import gin
 
 # Imported for their names in configs.
-from recap_tf.core.optimizers import row_optimizers, schedules  # noqa: F401
-from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
-from recap_tf.core.optimizers.schedules import Schedule
-from recap_tf.core.training.strategy import StrategyName
+from recap_tf.core.optimizers import learning_rate_schedules  # noqa: F401
 from twhin_tf.evaluation import evaluation  # noqa: F401
 from twhin_tf.exporting import exporting  # noqa: F401
+from twhin_tf.model import global_negatives  # noqa: F401
+
+# isort: split
+from recap_tf.core.checks import check_range
+from recap_tf.core.optimizers.grouped import Optimizer
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
+from recap_tf.core.training.strategy import StrategyName
 from twhin_tf.graph.edge_batches import Edges
+from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.model.comparators import Dot
 from twhin_tf.model.graph_embeddings import MaskKnown, Penalty
+from twhin_tf.model.in_batch_negatives import InBatchNegatives
 from twhin_tf.model.losses import EdgeLoss, LogisticLoss, SoftmaxLoss
-from twhin_tf.model.negatives import AllNodes, InBatchNegatives, Negatives
+from twhin_tf.model.negatives import Negatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.model.operators import Operator, Translation
 from twhin_tf.model.warm_start import WarmStart
@@ -41,12 +47,12 @@ class Embedder:
 
     Args:
         graph: folder of graph.json.
-        dim: numbers per vector.
+        dim: numbers per vector, at least 1.
         operator: makes the relations' operators.
         operators: relation -> makes its operator, where it is another.
         comparator: of two vectors.
-        table: of the node types that `tables` does not name.
-        tables: node type -> its table.
+        table: how those of node types start and learn that `tables` does not name.
+        tables: node type -> how its table does.
         relation_optimizer: of the operators' weights; one of the row optimizers.
         relation_learning_rate: a number or a schedule.
         relation_weights: relation -> what its edges count for in the loss; 1 where not
@@ -55,7 +61,7 @@ class Embedder:
         mask_known: leaves negatives out that are true: "batch", those that make an edge
             of the batch; "own", the edge itself only; "nothing".
         loss: of edges and negatives.
-        dropout: share of the operators' outputs that training sets to 0.
+        dropout: share of the operators' outputs that training sets to 0, in [0, 1).
         penalty: of the vectors' sizes.
         synthetic: makes `graph` up before it is trained on; None for a graph that is
             there.
@@ -81,52 +87,42 @@ class Embedder:
     synthetic: SyntheticGraph | None = None
 
     def __post_init__(self):
-        if self.dim < 1:
-            raise ValueError(
-                f"twhin.embedder.dim must be at least 1. Received: {self.dim}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                "twhin.embedder.dropout must be at least 0 and below 1. "
-                f"Received: {self.dropout}"
-            )
+        check_range("twhin.embedder.dim", self.dim, at_least=1)
+        check_range("twhin.embedder.dropout", self.dropout, at_least=0, below=1)
         if not self.negatives:
             raise ValueError("twhin.embedder.negatives must hold a sampler.")
         for name, weight in self.relation_weights.items():
-            if weight < 0:
-                raise ValueError(
-                    f"twhin.embedder.relation_weights[{name!r}] cannot be negative. "
-                    f"Received: {weight}"
-                )
-        for sampler in self.negatives:
-            self._check_fits(sampler)
+            setting = f"twhin.embedder.relation_weights[{name!r}]"
+            check_range(setting, weight, at_least=0)
+        for negatives in self.negatives:
+            self._check_fits(negatives)
 
-    def _check_fits(self, sampler: Negatives) -> None:
-        if isinstance(sampler, AllNodes) and not self.loss.takes_all_nodes:
+    def _check_fits(self, negatives: Negatives) -> None:
+        if isinstance(negatives, AllNodes) and not self.loss.takes_all_nodes:
             raise ValueError(
                 "twhin.embedder.negatives: AllNodes needs twhin.embedder.loss = "
                 f"@{SoftmaxLoss.__name__}(). Received: {type(self.loss).__name__}"
             )
-        shared = not isinstance(sampler, InBatchNegatives)
-        if shared and sampler.sides != "rhs" and not self.comparator.splits_adjoint:
-            kind = type(sampler).__name__
+        shared = not isinstance(negatives, InBatchNegatives)
+        if shared and negatives.sides != "rhs" and not self.comparator.splits_adjoint:
+            kind = type(negatives).__name__
             raise ValueError(
                 f"{kind}.sides must be 'rhs' with the comparator "
                 f"{type(self.comparator).__name__}, which needs left-hand sides "
                 "transformed by each relation; inverse relations stand in for them. "
-                f"Received: {sampler.sides!r}"
+                f"Received: {negatives.sides!r}"
             )
 
 
 @gin.configurable("train", module="twhin")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How training goes.
+    """How a model is trained.
 
     Args:
         save_dir: checkpoints and logs; a run goes on from what it finds there.
         batch_size: edges per batch, over all replicas.
-        steps: updates; training ends after them.
+        steps: updates, counted from the first start; training ends after them.
         edges: which edges are trained on.
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many; None for all.
@@ -161,18 +157,11 @@ class TrainSettings:
 
     def __post_init__(self):
         for name in ("batch_size", "steps", "checkpoint_every", "log_every"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(
-                    f"twhin.train.{name} must be at least 1. Received: {value}"
-                )
-        if self.seed < 0:
-            raise ValueError(
-                f"twhin.train.seed cannot be negative. Received: {self.seed}"
-            )
-        keep = self.checkpoints_to_keep
-        if keep is not None and keep < 1:
-            raise ValueError(
-                "twhin.train.checkpoints_to_keep must be at least 1, or None. "
-                f"Received: {keep}"
-            )
+            check_range(f"twhin.train.{name}", getattr(self, name), at_least=1)
+        check_range("twhin.train.seed", self.seed, at_least=0)
+        check_range(
+            "twhin.train.checkpoints_to_keep",
+            self.checkpoints_to_keep,
+            at_least=1,
+            none="all",
+        )

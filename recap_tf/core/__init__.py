@@ -10,6 +10,7 @@ The rooms in reading order; none imports one below it:
     row_files      parquet and CSV files -> chunks of rows
     made_data      folders of data that is made up
     config         gin files, checked
+    keras_privates Keras's private names, all in one file
     storage        tables of vectors in memory
     optimizers     of groups of weights, and of single rows of tables
     embeddings     one table spec: ids -> rows -> vectors

@@ -6,7 +6,7 @@ from typing import Literal
 import gin
 import tensorflow as tf
 
-from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
 from recap_tf.losses import gradient_arithmetic
 from recap_tf.losses.task_balancing import BatchLoss, TaskBalancing, positive_rate
 

@@ -14,7 +14,7 @@ import gin
 import tensorflow as tf
 
 from recap_tf.core.optimizers.grouped import Adam, Optimizer
-from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
 from recap_tf.losses.gradient_arithmetic import Gradient
 from recap_tf.model.ranking_model import RankingModel
 

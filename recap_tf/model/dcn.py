@@ -20,7 +20,7 @@ class _Cross(tfrs.layers.dcn.Cross):
     def dtype(self):
         # The parent hands this on to its dense layers. The weights' type alone would
         # make them multiply in float32 under mixed_bfloat16.
-        return self._dtype_policy
+        return self.dtype_policy
 
 
 @gin.register

@@ -22,13 +22,10 @@ import tensorflow as tf
 from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.optimizers.grouped import Adam, GroupedOptimizer
-from recap_tf.core.optimizers.row_optimizers import (
-    LazyAdam,
-    RowWiseAdagrad,
-    SparseAdagrad,
-    SparseFTRL,
-    SparseSGD,
-)
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
+from recap_tf.core.optimizers.sparse_ftrl import SparseFTRL
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 from recap_tf.model.mlp import MLP
 
 OPTIMIZERS = (SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL)

@@ -10,7 +10,7 @@ Side = Literal["lhs", "rhs"]
 
 
 @dataclasses.dataclass
-class Batch:
+class EdgeBatch:
     """Edges, and what the model made of them.
 
     Args:
@@ -18,8 +18,8 @@ class Batch:
         relation: (batch,) int32.
         vectors: side -> (batch, dim); the left-hand sides as they are in the table.
         queries: (batch, dim): the operators' results.
-        drawn: (sampler, side) -> rows and vectors of each type there, where they were
-            drawn and looked up before the step.
+        drawn: (sampler, side) -> rows (n,) and vectors (n, dim) of each type there,
+            where they were drawn and looked up before the step.
     """
 
     rows: dict[str, tf.Tensor]
@@ -31,7 +31,7 @@ class Batch:
     ] = dataclasses.field(default_factory=dict)
 
     def take(self, end: Literal["queries", "lhs", "rhs"], places: tf.Tensor):
-        """Vectors at `places`, (...) of the batch: (..., dim).
+        """Takes the vectors at `places`, (...) of the batch: (..., dim).
 
         Their gradients are added into those of the whole batch in place; TensorFlow
         would spread them over zeros and add that up. To be called before the vectors
@@ -45,7 +45,7 @@ class Batch:
 
 
 def _with_rows(whole: tf.Tensor, places: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """(batch, dim), (...) -> the same, and its rows at `places`."""
+    """Copies rows out: (batch, dim), (...) -> the same, and its rows at `places`."""
 
     @tf.custom_gradient
     def taken(whole):

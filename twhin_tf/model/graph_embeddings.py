@@ -8,18 +8,14 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from recap_tf.core.checks import check_range
 from recap_tf.core.optimizers.grouped import Optimizer
 from twhin_tf.model.comparators import Dot
-from twhin_tf.model.edge_batch import Batch, Side
+from twhin_tf.model.edge_batch import EdgeBatch, Side
+from twhin_tf.model.known_pairs import known_pairs
 from twhin_tf.model.lookups import LookedUp
 from twhin_tf.model.losses import EdgeLoss, NegativeScores
-from twhin_tf.model.negatives import (
-    Candidates,
-    Negatives,
-    derived,
-    known_pairs,
-    own_row,
-)
+from twhin_tf.model.negatives import Candidates, Sampler, derived, of_group
 from twhin_tf.model.node_tables import NodeTables
 from twhin_tf.model.operators import RelationOperators
 
@@ -37,16 +33,13 @@ class Penalty:
     eq. 5).
 
     Args:
-        factor: its strength.
-        power: 2 or 3, for instance.
+        factor: its strength, at least 0.
+        power: at least 1.
     """
 
     def __init__(self, factor: float, power: int = 3):
-        if factor < 0 or power < 1:
-            raise ValueError(
-                "Penalty.factor cannot be negative, and Penalty.power must be at least "
-                f"1. Received: factor {factor}, power {power}"
-            )
+        check_range("Penalty.factor", factor, at_least=0)
+        check_range("Penalty.power", power, at_least=1)
         self.factor, self.power = factor, power
 
 
@@ -56,15 +49,14 @@ class GraphEmbeddings(tf.Module):
         score(lhs, r, rhs) = comparator(operator_r(vector of lhs), vector of rhs)
 
     Args:
-        node_tables: the vectors.
-        operators: of the relations.
+        node_tables: the vectors of all node types, (rows, dim) each.
+        operators: of the relations; their weights are the relations' parameters.
         comparator: of two vectors.
-        dropout: share of the operators' outputs that training sets to 0.
+        dropout: share of the operators' outputs that training sets to 0, in [0, 1).
         relation_optimizer: makes that of the operators' weights.
 
     Attributes:
         tables: node type -> (rows, dim) variable.
-        operators: see above; its weights are the relations' parameters.
     """
 
     def __init__(
@@ -87,7 +79,10 @@ class GraphEmbeddings(tf.Module):
         return self.node_tables.variables_of
 
     def parameter_groups(self) -> dict[str, tuple[Optimizer, list[tf.Variable]]]:
-        """Group -> (its optimizer, its weights): "table/<type>", "relations"."""
+        """The groups of weights: name -> (its optimizer, its weights).
+
+        They are called "table/<type>" and "relations".
+        """
         groups = self.node_tables.optimizers()
         if weights := self.operators.trainable_weights:
             groups["relations"] = (self._relation_optimizer(), weights)
@@ -98,17 +93,17 @@ class GraphEmbeddings(tf.Module):
 
         Args:
             relation: its number, one for all or (batch,).
-            vectors: (batch, dim).
+            vectors: (batch, dim) of the left-hand sides.
         """
         relation = tf.broadcast_to(relation, tf.shape(vectors)[:1])
         return self.operators([vectors, relation])
 
     def score(self, transformed: tf.Tensor, rhs: tf.Tensor) -> tf.Tensor:
-        """(batch, dim) and (batch, dim) -> (batch,) scores of the pairs."""
+        """Scores of pairs: (batch, dim) and (batch, dim) -> (batch,)."""
         return self.comparator.pairs(transformed, rhs)
 
     def score_all(self, transformed: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """(batch, dim) and (n, dim) -> (batch, n) scores of each with each."""
+        """Scores of each with each: (batch, dim) and (n, dim) -> (batch, n)."""
         group = tf.zeros(tf.shape(transformed)[:1], tf.int32)
         return self.comparator.grouped(transformed, candidates[tf.newaxis], group)
 
@@ -117,8 +112,8 @@ class GraphEmbeddings(tf.Module):
         edges: tf.Tensor,
         dropout_seed: tf.Tensor | None = None,
         looked_up: LookedUp | None = None,
-    ) -> Batch:
-        """The vectors of edges.
+    ) -> EdgeBatch:
+        """Looks the vectors of edges up.
 
         Args:
             edges: (batch, 3) integers: lhs, relation, rhs.
@@ -135,7 +130,7 @@ class GraphEmbeddings(tf.Module):
             queries = tf.nn.experimental.stateless_dropout(
                 queries, self._dropout, dropout_seed
             )
-        return Batch(
+        return EdgeBatch(
             rows={"lhs": lhs, "rhs": rhs},
             relation=relation,
             vectors={"lhs": lhs_vectors, "rhs": rhs_vectors},
@@ -143,14 +138,14 @@ class GraphEmbeddings(tf.Module):
             drawn={} if looked_up is None else looked_up.drawn,
         )
 
-    def scores(self, batch: Batch) -> tf.Tensor:
-        """(batch,) scores of the edges."""
+    def scores(self, batch: EdgeBatch) -> tf.Tensor:
+        """The scores of the edges, (batch,)."""
         return self.comparator.pairs(batch.queries, batch.vectors["rhs"])
 
     def candidate_scores(
-        self, batch: Batch, side: Side, candidates: Candidates
+        self, batch: EdgeBatch, side: Side, candidates: Candidates
     ) -> tf.Tensor:
-        """(batch, n) scores of the edges with `candidates` on `side`."""
+        """The scores of the edges with `candidates` on `side`, (batch, n)."""
         vectors, group = candidates.vectors, candidates.group
         if side == "rhs":
             return self.comparator.grouped(batch.queries, vectors, group)
@@ -166,8 +161,8 @@ class EdgeObjective:
     """What training minimises, of a batch of edges.
 
     Args:
-        model: of the graph.
-        negatives: the samplers.
+        model: scores the edges.
+        samplers: of negatives; each draws with a seed of its own.
         loss: of edges and negatives.
         mask_known: see `settings.Embedder`.
         relation_weights: (relations,) what their edges count for; none for 1.
@@ -181,14 +176,14 @@ class EdgeObjective:
     def __init__(
         self,
         model: GraphEmbeddings,
-        negatives: Sequence[Negatives],
+        samplers: Sequence[Sampler],
         loss: EdgeLoss,
         mask_known: MaskKnown = "batch",
         relation_weights: np.ndarray | None = None,
         penalty: Penalty | None = None,
-        drift: Callable[[Batch], tf.Tensor] | None = None,
+        drift: Callable[[EdgeBatch], tf.Tensor] | None = None,
     ):
-        self._model, self._negatives, self._loss = model, negatives, loss
+        self._model, self.samplers, self._loss = model, tuple(samplers), loss
         self._mask_known, self._penalty = mask_known, penalty
         self._weights, self._drift = relation_weights, drift
 
@@ -210,18 +205,21 @@ class EdgeObjective:
         """
         batch = self._model.read(edges, derived(seed, _DROPOUT), looked_up)
         drawn = [
-            one
-            for number, sampler in enumerate(self._negatives)
-            for one in sampler.draw(batch, derived(seed, number))
+            candidates
+            for number, sampler in enumerate(self.samplers)
+            for candidates in sampler.draw(batch, derived(seed, number))
         ]
         return self.of_candidates(batch, drawn)
 
     def of_candidates(
-        self, batch: Batch, drawn: Sequence[tuple[Side, Candidates]]
+        self, batch: EdgeBatch, drawn: Sequence[tuple[Side, Candidates]]
     ) -> tf.Tensor:
         """What a call returns, for candidates that are given."""
         positives = self._model.scores(batch)
-        negatives = [self._compare(batch, positives, *one) for one in drawn]
+        negatives = [
+            self._compare(batch, positives, side, candidates)
+            for side, candidates in drawn
+        ]
         weights = None
         if self._weights is not None:
             table = tf.constant(self._weights, tf.float32)
@@ -241,24 +239,22 @@ class EdgeObjective:
 
     def _compare(self, batch, positives, side, candidates) -> NegativeScores:
         scores = self._model.candidate_scores(batch, side, candidates)
-        own = positives
         if candidates.log_q is not None:
-            drawn, of_own = candidates.log_q
-            scores -= own_row(drawn, candidates.group)
-            own -= of_own
+            log_q, log_q_of_edges = candidates.log_q
+            scores -= of_group(log_q, candidates.group)
+            positives -= log_q_of_edges
         return NegativeScores(
-            scores, self._keep(batch, side, candidates), own, candidates.columns
+            scores, self._keep(batch, side, candidates), positives, candidates.columns
         )
 
-    def _keep(self, batch: Batch, side: Side, candidates: Candidates):
+    def _keep(self, batch: EdgeBatch, side: Side, candidates: Candidates):
         rows, group = candidates.rows, candidates.group
         if rows is None or self._mask_known == "nothing":
             return None
         if self._mask_known == "own":
-            return batch.rows[side][:, tf.newaxis] != own_row(rows, group)
+            return batch.rows[side][:, tf.newaxis] != of_group(rows, group)
         anchors = batch.rows["rhs" if side == "lhs" else "lhs"]
-        own = batch.rows[side]
-        return ~known_pairs(anchors, batch.relation, own, rows, group)
+        return ~known_pairs(anchors, batch.relation, batch.rows[side], rows, group)
 
 
 def _auc(negatives: Sequence[NegativeScores]) -> tf.Tensor:

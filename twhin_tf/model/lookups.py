@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from recap_tf.core.training.shard import WHOLE, Shard
 from twhin_tf.model.edge_batch import Side
-from twhin_tf.model.negatives import Negatives, derived
-from twhin_tf.model.node_tables import NodeTables, merge, own_rows
+from twhin_tf.model.negatives import Sampler, derived
+from twhin_tf.model.node_tables import NodeTables, merge, rows_of_type
 
 _SIDES: tuple[Side, ...] = ("lhs", "rhs")
 
@@ -49,7 +49,7 @@ class LookedUp:
     """
 
     ends: tuple[tf.Tensor, tf.Tensor]
-    drawn: Mapping[tuple[Negatives, Side], tuple[list[tf.Tensor], list[tf.Tensor]]]
+    drawn: Mapping[tuple[Sampler, Side], tuple[list[tf.Tensor], list[tf.Tensor]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,64 +66,64 @@ class Lookups:
 
     Args:
         tables: of the graph; of them, types and relations.
-        negatives: samplers that are prepared. Their seeds are those that an
-            `EdgeObjective` of the same samplers gives them.
+        samplers: of negatives. Their seeds are those that an `EdgeObjective` of the
+            same samplers gives them.
 
     Attributes:
         features: type -> names of what is looked up in its table.
     """
 
-    def __init__(self, tables: NodeTables, negatives: Sequence[Negatives]):
-        self._tables, self._negatives = tables, negatives
+    def __init__(self, tables: NodeTables, samplers: Sequence[Sampler]):
+        self._tables, self._samplers = tables, samplers
         self._types = list(tables.variables_of)
         self.features: dict[str, list[str]] = {name: [] for name in self._types}
         for side in _SIDES:
             for number in tables.type_numbers(side):
                 self._serve(number, self._end(side, number))
         self._draws: list[_Draw] = []
-        for at, sampler in enumerate(negatives):
+        for at, sampler in enumerate(samplers):
             example = sampler.draw_rows(tf.zeros([2], tf.int64))
             for side, by_type in example.items():
                 self._add_draws(at, side, [rows.shape[0] for rows in by_type])
 
     def sizes(self, batch_size: int) -> dict[str, int]:
-        """Feature -> how many rows it has for a batch of that size."""
+        """How many rows each feature has for a batch of that size."""
         ends = [self._end(s, n) for s in _SIDES for n in self._tables.type_numbers(s)]
         drawn = {draw.feature: draw.size for draw in self._draws}
         return dict.fromkeys(ends, batch_size) | drawn
 
     def inquiry(self, edges: tf.Tensor, seed: tf.Tensor) -> Inquiry:
-        """What to look up for edges, (batch, 3) int32, and a seed, (2,) int64."""
+        """Lists what to look up for edges, (batch, 3) int32, and a seed, (2,) int64."""
         lhs, relation, rhs = tf.unstack(edges, axis=1)
         rows = {}
-        for side, own in zip(_SIDES, (lhs, rhs), strict=True):
+        for side, end in zip(_SIDES, (lhs, rhs), strict=True):
             numbers = self._tables.type_numbers(side)
             group = self._tables.group(relation, side)
             for place, number in enumerate(numbers):
-                mine = group == place if len(numbers) > 1 else None
+                of_type = group == place if len(numbers) > 1 else None
                 size = self._tables.rows(number)
-                rows[self._end(side, number)] = own_rows([own], [mine], size)
+                rows[self._end(side, number)] = rows_of_type([end], [of_type], size)
         by_sampler = [
             sampler.draw_rows(derived(seed, at))
-            for at, sampler in enumerate(self._negatives)
+            for at, sampler in enumerate(self._samplers)
         ]
         drawn = {d.feature: by_sampler[d.sampler][d.side][d.place] for d in self._draws}
         return Inquiry(rows | drawn, edges, drawn, seed)
 
     def looked_up(self, inquiry: Inquiry, vectors: Mapping[str, tf.Tensor]) -> LookedUp:
-        """`vectors`, feature -> (n, dim), by what they are for."""
+        """Sorts `vectors`, feature -> (n, dim), by what they are for."""
         relation = inquiry.edges[:, 1]
         ends = []
         for side in _SIDES:
             group = self._tables.group(relation, side)
             numbers = self._tables.type_numbers(side)
             ends.append(merge([(group, vectors[self._end(side, n)]) for n in numbers]))
-        drawn: dict[tuple[Negatives, Side], tuple[list, list]] = {}
+        drawn: dict[tuple[Sampler, Side], tuple[list, list]] = {}
         for draw in self._draws:
-            key = self._negatives[draw.sampler], draw.side
-            rows, found = drawn.setdefault(key, ([], []))
-            rows.append(inquiry.drawn[draw.feature])
-            found.append(vectors[draw.feature])
+            key = self._samplers[draw.sampler], draw.side
+            rows_by_type, vectors_by_type = drawn.setdefault(key, ([], []))
+            rows_by_type.append(inquiry.drawn[draw.feature])
+            vectors_by_type.append(vectors[draw.feature])
         return LookedUp(tuple(ends), drawn)
 
     def _add_draws(self, sampler: int, side: Side, sizes: Sequence[int]) -> None:
@@ -147,11 +147,11 @@ def look_ahead(
     first: int = 0,
     shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
-    """(batch, 3) edges -> their `Inquiry`.
+    """Lists what batches of edges look up: (batch, 3) int32 -> `Inquiry`.
 
     Args:
-        edges: the batches.
-        lookups: what to look up.
+        edges: batches of (batch, 3) int32.
+        lookups: of the graph and its samplers.
         seed: of what is drawn; every batch gets a number of its own besides.
         first: how many batches of this pipeline have been before.
         shard: which of several pipelines this is.

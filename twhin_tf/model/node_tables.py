@@ -8,10 +8,11 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.checks import check_choice
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
-from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
 from recap_tf.core.storage.half_precision import read_rows
 from recap_tf.core.storage.sharded_tables import make_table, shards_of
 from twhin_tf.graph.graph import Graph
@@ -26,7 +27,7 @@ class NodeTable:
 
     Args:
         initializer: how rows start: a Keras initializer's name or config.
-        optimizer: makes one of `recap_tf.core.optimizers.row_optimizers`.
+        optimizer: makes a `RowOptimizer`; see `TableSpec`.
         learning_rate: a number or a schedule.
         storage: how numbers are kept: "float32", or half as large, "bfloat16" (8 bits
             of precision) or "float16" (11 bits, from 6e-8 to 65504). Computations and
@@ -39,14 +40,10 @@ class NodeTable:
     storage: Storage = "float32"
 
     def __post_init__(self):
-        if self.storage not in get_args(Storage):
-            raise ValueError(
-                f"NodeTable.storage must be one of {', '.join(get_args(Storage))}. "
-                f"Received: {self.storage!r}"
-            )
+        check_choice("NodeTable.storage", self.storage, get_args(Storage))
 
     def spec(self, name: str, rows: int, dim: int) -> TableSpec:
-        """The same of a table that has a name and a size."""
+        """These settings as the spec of a table that has a name and a size."""
         return TableSpec(
             name=name,
             rows=rows,
@@ -62,8 +59,8 @@ class NodeTables(tf.Module):
     """The tables of all node types of a graph.
 
     Args:
-        graph: its types and relations.
-        dim: of every vector.
+        graph: says which types and relations there are.
+        dim: numbers per vector, in all tables.
         default: the table of types that `others` does not name.
         others: type -> its table.
 
@@ -141,11 +138,11 @@ class NodeTables(tf.Module):
         return self.variables_of[self._types[number]]
 
     def vectors(self, number: int, rows: tf.Tensor) -> tf.Tensor:
-        """Rows of the table of the type of that number, (..., dim) float32."""
+        """Looks rows up in the table of the type of that number, (..., dim) float32."""
         return read_rows(self.table(number), rows)
 
     def rows(self, number: int) -> int:
-        """Rows of the type of that number."""
+        """How many rows the type of that number has."""
         return self._specs[self._types[number]].rows
 
     def edges(
@@ -158,51 +155,51 @@ class NodeTables(tf.Module):
         """
         ends = {"lhs": lhs, "rhs": rhs}
         groups = {side: self.group(relation, side) for side in ends}
-        found: dict[str, list] = {"lhs": [], "rhs": []}
+        parts: dict[str, list] = {"lhs": [], "rhs": []}
         for number in range(len(self._types)):
             sides = [s for s in ends if number in self.type_numbers(s)]
             if not sides:
                 continue
-            rows, mine = [], []
+            rows, of_type = [], []
             for side in sides:
                 numbers = self.type_numbers(side)
                 rows.append(ends[side])
                 if len(numbers) > 1:
-                    mine.append(groups[side] == numbers.index(number))
+                    of_type.append(groups[side] == numbers.index(number))
                 else:
-                    mine.append(None)
-            rows = own_rows(rows, mine, self.rows(number))
+                    of_type.append(None)
+            rows = rows_of_type(rows, of_type, self.rows(number))
             vectors = self.vectors(number, rows)
             for part, side in zip(
                 tf.split(vectors, len(sides)) if len(sides) > 1 else [vectors],
                 sides,
                 strict=True,
             ):
-                found[side].append((groups[side], part))
-        return merge(found["lhs"]), merge(found["rhs"])
+                parts[side].append((groups[side], part))
+        return merge(parts["lhs"]), merge(parts["rhs"])
 
 
-def own_rows(
-    rows: Sequence[tf.Tensor], mine: Sequence[tf.Tensor | None], size: int
+def rows_of_type(
+    rows: Sequence[tf.Tensor], of_type: Sequence[tf.Tensor | None], size: int
 ) -> tf.Tensor:
-    """`rows` one after the other; those that are not of this type become one that is.
+    """Joins rows of both sides; those that are not of this type become one that is.
 
     Its gradient gets zeros added. A row that the batch does not hold would be
     touched: lazy optimizers move a row that they see.
 
     Args:
         rows: (batch,) integers, of one side each.
-        mine: (batch,) bool of each, which are of this type; none for all.
-        size: rows of the type.
+        of_type: (batch,) bool of each, which are of this type; none for all.
+        size: how many rows the type has.
     """
-    if len(rows) == 1 and mine[0] is None:
+    if len(rows) == 1 and of_type[0] is None:
         return rows[0]
     joined = tf.concat(rows, axis=0)
-    if all(one is None for one in mine):
+    if all(mask is None for mask in of_type):
         return joined
     masks = [
-        tf.ones_like(row, tf.bool) if one is None else one
-        for row, one in zip(rows, mine, strict=True)
+        tf.ones_like(row, tf.bool) if mask is None else mask
+        for row, mask in zip(rows, of_type, strict=True)
     ]
     mask = tf.concat(masks, axis=0)
     present = tf.gather(joined, tf.argmax(mask, output_type=tf.int32))

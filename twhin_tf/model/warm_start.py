@@ -8,7 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from twhin_tf.model.edge_batch import Batch
+from twhin_tf.model.edge_batch import EdgeBatch
 from twhin_tf.model.node_tables import NodeTables
 
 NewRows = Literal["default", "neighbours"]
@@ -80,7 +80,7 @@ class Drift:
             for name in tables.variables_of
         ]
 
-    def __call__(self, batch: Batch) -> tf.Tensor:
+    def __call__(self, batch: EdgeBatch) -> tf.Tensor:
         """The cost of a batch, a scalar."""
         costs = []
         for side in ("lhs", "rhs"):

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core import keras_privates
 from recap_tf.core.command import UserError
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.partitions.partition_layout import Layout
@@ -52,7 +53,7 @@ class RowFormat:
         """That of the table of a node type."""
         optimizer = table.spec("rows", 1, dim).make_optimizer()
         row = tf.Variable(tf.zeros([1, dim]))
-        optimizer._create_all_weights([row])
+        keras_privates.create_state(optimizer, [row])
         state = {
             name: [optimizer.get_slot(row, name).shape[1:].num_elements(), start]
             for name, start in optimizer.slot_starts().items()

@@ -56,13 +56,14 @@ def create_objective(
         drift: keeps vectors near old ones.
     """
     degrees = {}
-    if any(sampler.needs_degrees for sampler in embedder.negatives):
+    if any(negatives.needs_degrees for negatives in embedder.negatives):
         degrees = count_degrees(graph, edges, model.node_tables)
-    for sampler in embedder.negatives:
-        sampler.prepare(model.node_tables, degrees)
     return EdgeObjective(
         model,
-        embedder.negatives,
+        [
+            negatives.prepare(model.node_tables, degrees)
+            for negatives in embedder.negatives
+        ],
         embedder.loss,
         embedder.mask_known,
         relation_weights(embedder, graph),

@@ -22,7 +22,7 @@ from recap_tf.core.training.stopping import Stop
 from recap_tf.core.training.strategy import PARAMETER_SERVER
 from recap_tf.core.training.worker_steps import WorkerSteps
 from twhin_tf.graph.edge_batches import edges_per_epoch, read_edge_batches
-from twhin_tf.model.negatives import AllNodes
+from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training.trainer import Outcome, Trainer
 

@@ -20,7 +20,7 @@ from recap_tf.core.command import UserError, say
 from recap_tf.core.optimizers.grouped import Optimizer
 from recap_tf.core.training import checkpoints, loop
 from twhin_tf.graph.graph import read_graph
-from twhin_tf.model.negatives import AllNodes
+from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.partitions.partition_buffer import VECTOR, PartitionBuffer
 from twhin_tf.partitions.partition_files import PartitionFiles, RowFormat, Versions
 from twhin_tf.partitions.partition_order import Visit, visits

@@ -22,9 +22,9 @@ from recap_tf.core.training.shard import Shard
 from recap_tf.core.training.strategy import make_strategy, per_replica_batch_size
 from twhin_tf.graph.edge_batches import read_edge_batches
 from twhin_tf.graph.graph import Graph, read_graph
+from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.model.graph_embeddings import GraphEmbeddings
 from twhin_tf.model.lookups import Lookups, look_ahead
-from twhin_tf.model.negatives import AllNodes
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training.building import create_graph_embeddings
 from twhin_tf.training.tpu_step import TpuTrainingStep
@@ -58,7 +58,7 @@ class TpuTrainer(Trainer):
         on_host = dataclasses.replace(settings, strategy="one_device")
         super().__init__(embedder, on_host, config)
         # Of the host's model: its layout is the device's.
-        self._lookups = Lookups(self.model.node_tables, embedder.negatives)
+        self._lookups = Lookups(self.model.node_tables, self._objective.samplers)
         with self._tpu.scope():
             tables = make_tables(embedder, self._graph, self._lookups, batch_size)
             device = create_graph_embeddings(

@@ -1,9 +1,10 @@
 """Config files: checks one, hands it to gin, and writes down what gin holds.
 
-    config_text     gin text -> bindings
-    config_names    the classes, functions and parameters that bindings may name
-    config_types    values against annotations
-    config_reach    which bindings the program reads
+    gin_text      gin text -> bindings
+    gin_registry  the classes, functions and parameters that bindings may name
+    gin_names     wrong names are reported, with the one that was meant
+    gin_types     values against annotations
+    gin_reach     which bindings the program reads
 
 gin by itself lets misspelt macros, wrong types and bindings that nothing reads pass.
 """
@@ -18,7 +19,13 @@ from typing import Any
 import gin
 
 from recap_tf.core.command import UserError, one_line
-from recap_tf.core.config import gin_names, gin_reach, gin_text, gin_types
+from recap_tf.core.config import (
+    gin_names,
+    gin_reach,
+    gin_registry,
+    gin_text,
+    gin_types,
+)
 from recap_tf.core.config.gin_text import (
     MACRO,
     Binding,
@@ -88,8 +95,8 @@ def operative() -> str:
     own operative_config_str knows only what was called so far, and both it and
     config_str sort the keys of dicts, whose order may matter to us.
     """
-    lines = gin_names.imported()
-    for (scope, name), values in gin_names.bound().items():
+    lines = gin_registry.imported()
+    for (scope, name), values in gin_registry.bound().items():
         if lines:
             lines.append("")
         for parameter, value in values.items():

@@ -16,7 +16,7 @@ gin's rules, as far as they matter here:
 from collections.abc import Iterable, Mapping, Sequence
 
 from recap_tf.core.command import UserError
-from recap_tf.core.config import gin_names, gin_types
+from recap_tf.core.config import gin_names, gin_registry, gin_types
 from recap_tf.core.config.gin_text import MACRO, Binding, Macro, Reference, leaves
 
 Key = tuple[str, str, str]
@@ -78,13 +78,13 @@ class _Walk:
             self._call(selector, scope, frozenset([scope]), ())
 
     def winners(self, selector: str, scope: str) -> dict[str, Binding]:
-        """Parameter -> the binding that a call of `selector` in `scope` reads."""
+        """The bindings that a call of `selector` in `scope` reads, by parameter."""
         names = scope.split("/") if scope else []
         scopes = {"/".join(names[:length]): length for length in range(len(names) + 1)}
-        found = [b for key, b in self.bindings.items() if key[1] == selector]
-        found = [b for b in found if b.scope in scopes]
-        found.sort(key=lambda b: scopes[b.scope])
-        return {b.parameter: b for b in found}
+        bindings = [b for key, b in self.bindings.items() if key[1] == selector]
+        bindings = [b for b in bindings if b.scope in scopes]
+        bindings.sort(key=lambda b: scopes[b.scope])
+        return {b.parameter: b for b in bindings}
 
     def _call(self, selector: str, scope: str, around: frozenset, building: Calls):
         self.calls.add((selector, scope))
@@ -130,7 +130,7 @@ class _Walk:
         bound = set().union(*(self.winners(selector, scope) for scope in scopes))
         parameters = gin_names.find(selector, binding.where).parameters
         for name, parameter in parameters.items():
-            if parameter.default is gin_names.REQUIRED and name not in bound:
+            if parameter.default is gin_registry.REQUIRED and name not in bound:
                 self.problems.append(
                     f"{binding.where}: {typed} needs {path}.{name}, which nothing sets."
                 )

@@ -46,7 +46,7 @@ class Macro:
 
 
 class Unquoted(str):
-    """What a --set gave without quotes: a string where the parameter takes one."""
+    """A value that a --set gave without quotes: a string where one is taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +159,7 @@ class _Delegate(config_parser.ParserDelegate):
 def _read(path: str, text: GinText, above: tuple[str, ...], seen: set[str]) -> None:
     seen.add(path)
     start = len(text.bindings)
-    own = []
+    bindings = []
     for statement in _statements(path):
         where = f"{path}:{statement.location.line_num}"
         if isinstance(statement, config_parser.IncludeStatement):
@@ -173,8 +173,8 @@ def _read(path: str, text: GinText, above: tuple[str, ...], seen: set[str]) -> N
             text.imports.append((where, statement))
         elif isinstance(statement, config_parser.BindingStatement):
             folder = posixpath.dirname(path)
-            own.append(_binding(statement, statement.value, where, folder, path))
-    text.bindings += own
+            bindings.append(_binding(statement, statement.value, where, folder, path))
+    text.bindings += bindings
     text.parts.append(range(start, len(text.bindings)))
 
 

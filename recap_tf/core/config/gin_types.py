@@ -43,6 +43,8 @@ def check(binding: Binding, value: Any, through: str = "") -> None:
     """Checks `value`, that of `binding` with its macros replaced.
 
     Args:
+        binding: what is set, and where.
+        value: with macros replaced by their values.
         through: the macro it came through and that macro's place.
 
     Raises:
@@ -85,8 +87,8 @@ def misfit(value: Any, annotation: Any) -> str | None:
 
 def calls_without_arguments(annotation: Any) -> bool:
     """Whether `annotation` holds a Callable, and all it holds are Callable[[], ...]."""
-    found = list(_callables(annotation))
-    return bool(found) and all(args and args[0] == [] for args in found)
+    arguments = list(_callables(annotation))
+    return bool(arguments) and all(args and args[0] == [] for args in arguments)
 
 
 def _callables(annotation: Any) -> Iterator[tuple]:
@@ -142,42 +144,43 @@ def _check(builtin, value, origin, args, memo):
 def _check_reference(reference: Reference, origin: type, args, memo) -> None:
     if origin is object:
         return
-    made = gin_names.find(reference.name, "").makes
+    kind = gin_names.find(reference.name, "").makes
     if reference.evaluate:
-        if origin is collections.abc.Callable and _makes(made, args, memo):
+        if origin is collections.abc.Callable and _makes(kind, args, memo):
             raise typeguard.TypeCheckError("is the object, not a factory of it")
-        if not _is_kind(made, origin, memo):
-            raise typeguard.TypeCheckError(f"is {spell(made)}")
+        if not _is_kind(kind, origin, memo):
+            raise typeguard.TypeCheckError(f"is {spell(kind)}")
     elif origin is collections.abc.Callable:
         if args:
             what_it_makes = Reference(reference.scope, reference.name, True)
             typeguard.check_type_internal(what_it_makes, args[1], memo)
-    elif origin is type and inspect.isclass(made):
+    elif origin is type and inspect.isclass(kind):
         if args:
-            typeguard.check_type_internal(made, type[args[0]], memo)
-    elif not (_is_protocol(origin) and callable(vars(origin).get("__call__"))):
+            typeguard.check_type_internal(kind, type[args[0]], memo)
+    elif not (_is_a_protocol(origin) and callable(vars(origin).get("__call__"))):
         raise typeguard.TypeCheckError("is a factory")
 
 
-def _makes(made: Any, args, memo) -> bool:
-    """Whether Callable[args] asks for a factory of the class `made`."""
+def _makes(kind: Any, args, memo) -> bool:
+    """Whether Callable[args] asks for a factory of the class `kind`."""
     return (
-        inspect.isclass(made)
+        inspect.isclass(kind)
         and len(args) == 2
         and inspect.isclass(args[1])
         and args[1] not in (Any, object)
-        and _is_kind(made, args[1], memo)
+        and _is_kind(kind, args[1], memo)
     )
 
 
-def _is_kind(made: Any, origin: type, memo) -> bool:
-    """Whether an object of annotation `made` is an `origin`; True if none can tell."""
-    if typing.get_origin(made) in _UNIONS:
-        return any(_is_kind(member, origin, memo) for member in typing.get_args(made))
-    kind = typing.get_origin(made) or made
+def _is_kind(annotation: Any, origin: type, memo) -> bool:
+    """Whether an object of `annotation` is an `origin`; True if none can tell."""
+    members = typing.get_args(annotation)
+    if typing.get_origin(annotation) in _UNIONS:
+        return any(_is_kind(member, origin, memo) for member in members)
+    kind = typing.get_origin(annotation) or annotation
     if kind is Any or not inspect.isclass(kind):
         return True
-    if _is_protocol(origin):
+    if _is_a_protocol(origin):
         try:
             typeguard.check_type_internal(kind, type[origin], memo)
         except typeguard.TypeCheckError:
@@ -189,8 +192,8 @@ def _is_kind(made: Any, origin: type, memo) -> bool:
     return issubclass(kind, widened) and not (kind is bool and origin in (int, float))
 
 
-def _is_protocol(origin: type) -> bool:
-    return getattr(origin, "_is_protocol", False)
+def _is_a_protocol(origin: type) -> bool:
+    return typing.Protocol in getattr(origin, "__bases__", ())
 
 
 def _advice(value: Any, annotation: Any) -> str:

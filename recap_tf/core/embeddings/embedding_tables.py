@@ -1,22 +1,19 @@
 """Large embedding tables: looked up in bags, updated row by row."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
 import tensorflow as tf
-import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
+from recap_tf.core.embeddings import tpu_tables
 from recap_tf.core.embeddings.open_vocabulary import OpenVocabularyRows
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.embeddings.vocabulary import VocabularyRows, load_snapshot
 from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.optimizers.schedules import Schedule
 from recap_tf.core.storage.huge_pages import use_huge_pages
 
-_on_tpu = tf.tpu.experimental.embedding
 # Rows whose norms are computed at once.
 _CHUNK = 65_536
 # Starts for the rows that change owners: Keras's initializers give the same values in
@@ -45,9 +42,18 @@ class EmbeddingTables(keras.layers.Layer):
     an open vocabulary and l2 are not to be had there.
 
     Args:
-        tables: their specs.
+        tables: what each holds; names and features appear once.
         replica_batch_size: examples per batch and replica; TPUs need to know. By the
             feature's name, where features come with batches of their own.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
+    >>> from recap_tf.core.embeddings.table_spec import TableSpec
+    >>> tables = EmbeddingTables(
+    ...     [TableSpec(name="post", rows=100, dim=8, features=["liked"], hashed=True)]
+    ... )
+    >>> tables({"liked": tf.constant([["a", "b"], ["b", "c"]])})["liked"].shape
+    TensorShape([2, 8])
     """
 
     def __init__(
@@ -61,36 +67,21 @@ class EmbeddingTables(keras.layers.Layer):
         self.tables = {spec.name: spec for spec in tables}
         self.replica_batch_size = replica_batch_size
         self.finders = {spec.name: spec.make_rows() for spec in tables}
-        self._served = {f: spec for spec in tables for f in spec.features}
         # Not tracked: checkpoints hold optimizers under the trainer's name for them.
         self._optimizer_of: Callable[[str], Optimizer] | None = None
 
     def build(self, shapes):
-        self._tpu = _under_tpu()
-        rates = None
+        self._tpu = tpu_tables.under_tpu()
+        specs, counter = self.tables.values(), None
         if self._tpu:
-            self._check_for_tpu()
-            self.counter = keras.optimizers.legacy.SGD(0.0)
-            rates = self.counter
-        configs = {name: _config(spec, rates) for name, spec in self.tables.items()}
-        self._features = {
-            feature: _on_tpu.FeatureConfig(
-                table=configs[spec.name],
-                name=feature,
-                # Else empty bags look id 0 up.
-                validate_weights_and_indices=False,
+            tpu_tables.check_for_tpu(
+                type(self).__name__, specs, self.replica_batch_size
             )
-            for feature, spec in self._served.items()
-        }
-        size = self.replica_batch_size
-        shapes = {feature: None for feature in self._features}
-        if isinstance(size, Mapping):
-            shapes = {name: tf.TensorShape([size[name]]) for name in self._features}
-            size = None
-        self.embedding = tfrs.layers.embedding.TPUEmbedding(
-            self._features, optimizer=None, batch_size=size
+            self.counter = counter = keras.optimizers.legacy.SGD(0.0)
+        self._features = tpu_tables.feature_configs(specs, counter)
+        self.embedding = tpu_tables.build_tables(
+            self._features, self.replica_batch_size
         )
-        self.embedding.build(shapes)
         if not self._tpu:
             for table in self.embedding.embedding_tables.values():
                 use_huge_pages(table)
@@ -101,32 +92,33 @@ class EmbeddingTables(keras.layers.Layer):
         super().build(shapes)
 
     def call(self, inputs, training=None):
-        if self._tpu and _under_tpu() and not tf.distribute.in_cross_replica_context():
+        on_cores = self._tpu and tpu_tables.under_tpu()
+        if on_cores and not tf.distribute.in_cross_replica_context():
             return self.embedding({name: inputs[name] for name in self._features})
         bags = self.rows_of(inputs, training=bool(training))
         if self._tpu:
             # Evaluation runs on the host, on the tables as they were last saved.
-            found = self.embedding(bags, serving_config=self._features)
+            combined = self.embedding(bags, serving_config=self._features)
         else:
-            found = self.embedding(bags)
+            combined = self.embedding(bags)
         if training:
             self._penalize(bags)
         return {
             name: _whole_batch(vectors, bags[name], inputs[name].shape[0])
-            for name, vectors in found.items()
+            for name, vectors in combined.items()
         }
 
     def rows_of(self, inputs: Mapping[str, Any], training: bool = False):
         """The features of the tables with rows in place of ids, as SparseTensors.
 
         Args:
-            inputs: feature -> ids, as in a call.
+            inputs: feature -> (batch, any), (batch, n) or (batch,) ids, as in a call.
             training: whether open vocabularies learn from the ids.
 
         Raises:
             ValueError: a feature is missing or holds no ids.
         """
-        found = {}
+        rows_of = {}
         for name, spec in self.tables.items():
             bags = {feature: _bag(feature, inputs, spec) for feature in spec.features}
             ids = {feature: bag.values for feature, bag in bags.items()}
@@ -135,8 +127,8 @@ class EmbeddingTables(keras.layers.Layer):
                 self._start_anew(name, finder.learn(ids))
             rows = finder(ids)
             for feature, bag in bags.items():
-                found[feature] = bag.with_values(rows[feature])
-        return found
+                rows_of[feature] = bag.with_values(rows[feature])
+        return rows_of
 
     def variable(self, name: str) -> tf.Variable:
         """The table of that name, (rows and shared row, dim)."""
@@ -151,9 +143,12 @@ class EmbeddingTables(keras.layers.Layer):
         """
         if self._tpu:
             return {"tables": (self.counter, self.embedding.trainable_weights)}
-        made = {name: spec.make_optimizer() for name, spec in self.tables.items()}
-        self._optimizer_of = made.__getitem__
-        return {f"table/{n}": (one, [self.variable(n)]) for n, one in made.items()}
+        optimizers = {name: spec.make_optimizer() for name, spec in self.tables.items()}
+        self._optimizer_of = optimizers.__getitem__
+        return {
+            f"table/{name}": (optimizer, [self.variable(name)])
+            for name, optimizer in optimizers.items()
+        }
 
     def load_pretrained(self) -> dict[str, float]:
         """Loads the snapshots of the specs: table -> share of its rows covered."""
@@ -173,35 +168,15 @@ class EmbeddingTables(keras.layers.Layer):
             if spec.log_norm
         }
 
-    def off_tpu(self) -> _on_tpu.TPUEmbedding:
-        """The same tables, and the state that TPUs keep of them, as plain variables.
-
-        Made outside of the TPUStrategy's scope.
-        """
-        # A checkpoint of TPUEmbeddingForServing, which the layer takes off TPU, does
-        # not know that cores have to load what was read.
-        made = _on_tpu.TPUEmbedding(self._features, optimizer=None)
-        made.build()
-        return made
+    def off_tpu(self) -> tf.tpu.experimental.embedding.TPUEmbedding:
+        """The same tables as plain variables; see `tpu_tables.build_off_tpu`."""
+        return tpu_tables.build_off_tpu(self._features)
 
     @property
     def lookup_tables(self) -> list[tf.lookup.StaticHashTable]:
         """What an export has to hold beside the weights."""
         finders = self.finders.values()
         return [f.lookup for f in finders if isinstance(f, VocabularyRows)]
-
-    def _check_for_tpu(self) -> None:
-        if self.replica_batch_size is None:
-            raise ValueError(
-                f"{type(self).__name__}.replica_batch_size must be given on TPUs."
-            )
-        for spec in self.tables.values():
-            if spec.l2 or spec.open_vocabulary is not None:
-                setting = "l2" if spec.l2 else "open_vocabulary"
-                raise ValueError(
-                    f"TableSpec.{setting} of table {spec.name!r} is not to be had on "
-                    "TPUs."
-                )
 
     def _draw_starts(self, name: str) -> None:
         spec = self.tables[name]
@@ -241,44 +216,20 @@ class EmbeddingTables(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        config["tables"] = [TableSpec.from_config(one) for one in config["tables"]]
+        config["tables"] = [TableSpec.from_config(table) for table in config["tables"]]
         return cls(**config)
 
 
 def _check_unique(tables: Sequence[TableSpec]) -> None:
     names = [spec.name for spec in tables]
     features = [feature for spec in tables for feature in spec.features]
-    for what, found in (("Two tables are", names), ("Two tables serve", features)):
-        twice = sorted({one for one in found if found.count(one) > 1})
+    for what, given in (
+        ("Two tables are called", names),
+        ("Two tables serve feature", features),
+    ):
+        twice = sorted({name for name in given if given.count(name) > 1})
         if twice:
-            word = "called" if found is names else "feature"
-            raise ValueError(f"{what} {word} {twice[0]!r}.")
-
-
-def _config(spec: TableSpec, counter: Optimizer | None) -> Any:
-    """The table as tensorflow-recommenders takes it."""
-    optimizer = None
-    if counter is not None:
-        rate = spec.learning_rate
-        if isinstance(rate, Schedule):
-            rate = functools.partial(_rate_now, rate, counter)
-        optimizer = spec.make_optimizer().as_tpu(rate)
-    return _on_tpu.TableConfig(
-        vocabulary_size=spec.rows + spec.make_rows().shared_rows,
-        dim=spec.dim,
-        initializer=keras.initializers.get(spec.initializer),
-        optimizer=optimizer,
-        combiner=spec.combiner,
-        name=spec.name,
-    )
-
-
-def _rate_now(schedule: Schedule, counter: Optimizer) -> tf.Tensor:
-    return schedule(counter.iterations)
-
-
-def _under_tpu() -> bool:
-    return isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)
+            raise ValueError(f"{what} {twice[0]!r}.")
 
 
 def _bag(feature: str, inputs: Mapping[str, Any], spec: TableSpec) -> tf.SparseTensor:

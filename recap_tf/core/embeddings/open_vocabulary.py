@@ -10,19 +10,16 @@ that any TensorFlow process loads an export. Only training changes it.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import gin
 import tensorflow as tf
 
-from recap_tf.core.embeddings.row_ids import (
-    Ids,
-    RowFinder,
-    fingerprints,
-    mix,
-    remainder,
-)
+from recap_tf.core.checks import check_choice, check_range
+from recap_tf.core.embeddings.id_hashing import fingerprints, mix, remainder
+from recap_tf.core.embeddings.row_finders import Ids, RowFinder
 
+Evict = Literal["least_recent", "least_frequent"]
 _HASHES = 3
 _NEVER = tf.int64.max
 
@@ -54,22 +51,20 @@ class OpenVocabulary:
 
     admit_after: int = 2
     ways: int = 8
-    evict: Literal["least_recent", "least_frequent"] = "least_recent"
+    evict: Evict = "least_recent"
     sketch_width: int | None = None
     halve_every: int | None = None
 
     def __post_init__(self):
-        for name in ("admit_after", "ways", "sketch_width", "halve_every"):
+        check_range("OpenVocabulary.admit_after", self.admit_after, at_least=1)
+        check_range("OpenVocabulary.ways", self.ways, at_least=1)
+        for name, none in (
+            ("sketch_width", "4 per row"),
+            ("halve_every", "`admit_after` / 4 per counter"),
+        ):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"OpenVocabulary.{name} must be at least 1. Received: {value}"
-                )
-        if self.evict not in ("least_recent", "least_frequent"):
-            raise ValueError(
-                'OpenVocabulary.evict must be "least_recent" or "least_frequent". '
-                f"Received: {self.evict!r}"
-            )
+            check_range(f"OpenVocabulary.{name}", value, at_least=1, none=none)
+        check_choice("OpenVocabulary.evict", self.evict, get_args(Evict))
 
 
 class OpenVocabularyRows(RowFinder):
@@ -124,7 +119,7 @@ class OpenVocabularyRows(RowFinder):
         super().build(_)
 
     def call(self, ids: Ids):
-        return {name: self._find(_prints(one)) for name, one in ids.items()}
+        return {name: self._find(_prints(values)) for name, values in ids.items()}
 
     def learn(self, ids: Ids) -> tf.Tensor:
         """Counts a training batch's ids, admits and evicts.
@@ -133,7 +128,7 @@ class OpenVocabularyRows(RowFinder):
             (n,) int64: the rows that have another id than before. They hold what
             the id before them learned.
         """
-        every = tf.concat([_prints(one) for one in ids.values()], axis=0)
+        every = tf.concat([_prints(values) for values in ids.values()], axis=0)
         unique, _, times = tf.unique_with_counts(every)
         self.clock.assign_add(1)
         places = self._places(unique)
@@ -149,8 +144,8 @@ class OpenVocabularyRows(RowFinder):
     def _find(self, prints: tf.Tensor) -> tf.Tensor:
         places = self._places(prints)
         hit = tf.gather(self.owners, places) == prints[:, tf.newaxis]
-        own = tf.reduce_max(tf.where(hit, places, -1), axis=1)
-        return tf.where(own < 0, tf.constant(self.rows, tf.int64), own)
+        row = tf.reduce_max(tf.where(hit, places, -1), axis=1)
+        return tf.where(row < 0, tf.constant(self.rows, tf.int64), row)
 
     def _places(self, prints: tf.Tensor) -> tf.Tensor:
         """(n,) -> (n, ways) the rows that an id may have."""
@@ -194,13 +189,13 @@ class OpenVocabularyRows(RowFinder):
         worth = tf.where(in_use & ~free, _NEVER, worth)
         way = tf.argmin(worth, axis=1)
         row = tf.gather(places, way, batch_dims=1)
-        place_found = tf.gather(worth, way, batch_dims=1) != _NEVER
-        row = tf.boolean_mask(row, place_found)
+        has_place = tf.gather(worth, way, batch_dims=1) != _NEVER
+        row = tf.boolean_mask(row, has_place)
         evicted = tf.boolean_mask(row, tf.gather(self.owners, row) != 0)
         self.owners.scatter_update(
-            tf.IndexedSlices(tf.boolean_mask(prints, place_found), row)
+            tf.IndexedSlices(tf.boolean_mask(prints, has_place), row)
         )
-        seen = tf.boolean_mask(seen, place_found)
+        seen = tf.boolean_mask(seen, has_place)
         self.counts.scatter_update(tf.IndexedSlices(tf.zeros_like(seen), row))
         self._touch(row, seen)
         return evicted

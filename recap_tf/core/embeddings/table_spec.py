@@ -8,12 +8,20 @@ from typing import Any, Literal
 import gin
 import tf_keras as keras
 
+from recap_tf.core.checks import check_choice, check_range
+from recap_tf.core.embeddings.id_hashing import HashedRows
 from recap_tf.core.embeddings.open_vocabulary import OpenVocabulary, OpenVocabularyRows
-from recap_tf.core.embeddings.row_ids import CheckedRows, HashedRows, RowFinder
+from recap_tf.core.embeddings.row_finders import CheckedRows, RowFinder
 from recap_tf.core.embeddings.vocabulary import VocabularyRows
 from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
-from recap_tf.core.optimizers.schedules import Schedule
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.learning_rate_schedules import Schedule
+from recap_tf.core.optimizers.row_optimizer import RowOptimizer
+from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
+from recap_tf.core.optimizers.sparse_ftrl import SparseFTRL
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
+
+_ROW_OPTIMIZERS = (SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL)
 
 
 @gin.register
@@ -27,16 +35,17 @@ class TableSpec:
 
     Args:
         name: in messages, logs and checkpoints.
-        rows: for ids.
-        dim: numbers per row.
+        rows: how many rows ids have, at least 1.
+        dim: numbers per row, at least 1.
         features: looked up here. Dense columns or of variable length; integers or,
             unless ids are rows, strings.
         combiner: what becomes of the rows of an example; of none, zeros.
         initializer: how rows start: a Keras initializer's name or config.
-        optimizer: makes one of `recap_tf.core.optimizers.row_optimizers`.
+        optimizer: makes a `RowOptimizer`: SparseSGD, SparseAdagrad, RowWiseAdagrad,
+            LazyAdam or SparseFTRL.
         learning_rate: a number or a schedule.
         l2: adds l2 * (sum of squares of the rows that an example looks up) to its
-            loss. Rows that are not looked up do not decay.
+            loss; at least 0. Rows that are not looked up do not decay.
         pretrained: snapshot that a new training starts from; see
             `recap_tf.core.embeddings.vocabulary.load_snapshot`.
         vocabulary: parquet file, `entity` -> `row`.
@@ -62,20 +71,20 @@ class TableSpec:
 
     def __post_init__(self):
         for field in ("rows", "dim"):
-            if getattr(self, field) < 1:
-                self._refuse(field, "must be at least 1")
-        if self.combiner not in ("sum", "mean"):
-            self._refuse("combiner", 'must be "sum" or "mean"')
-        if self.l2 < 0:
-            self._refuse("l2", "cannot be negative")
+            check_range(self._named(field), getattr(self, field), at_least=1)
+        check_choice(self._named("combiner"), self.combiner, ("sum", "mean"))
+        check_range(self._named("l2"), self.l2, at_least=0)
         if not self.features or isinstance(self.features, str):
-            self._refuse("features", "must be a list of at least one name")
+            raise ValueError(
+                f"{self._named('features')} must be a list of at least one name. "
+                f"Received: {self.features!r}"
+            )
         ways = {
             "vocabulary": self.vocabulary is not None,
             "hashed": self.hashed,
             "open_vocabulary": self.open_vocabulary is not None,
         }
-        given = [way for way, used in ways.items() if used]
+        given = [way for way, is_used in ways.items() if is_used]
         if len(given) > 1:
             raise ValueError(
                 f"TableSpec of table {self.name!r} takes one of vocabulary, hashed and "
@@ -87,11 +96,8 @@ class TableSpec:
                 f"rows, which {given[0]} does not give."
             )
 
-    def _refuse(self, field: str, expected: str):
-        raise ValueError(
-            f"TableSpec.{field} of table {self.name!r} {expected}. "
-            f"Received: {getattr(self, field)!r}"
-        )
+    def _named(self, field: str) -> str:
+        return f"TableSpec.{field} of table {self.name!r}"
 
     def make_rows(self) -> RowFinder:
         """The layer that finds the rows of ids."""
@@ -105,16 +111,17 @@ class TableSpec:
         """The table's optimizer.
 
         Raises:
-            ValueError: it is none of `recap_tf.core.optimizers.row_optimizers`.
+            ValueError: it is no `RowOptimizer`.
         """
-        made = self.optimizer(learning_rate=self.learning_rate)
-        if not hasattr(made, "slot_starts"):
+        optimizer = self.optimizer(learning_rate=self.learning_rate)
+        if not isinstance(optimizer, RowOptimizer):
+            *names, last = (kind.__name__ for kind in _ROW_OPTIMIZERS)
             raise ValueError(
-                f"TableSpec.optimizer of table {self.name!r} must be one of SparseSGD, "
-                "SparseAdagrad, RowWiseAdagrad, LazyAdam and SparseFTRL, which update "
-                f"single rows. Received: {type(made).__name__}"
+                f"{self._named('optimizer')} must be one of {', '.join(names)} and "
+                f"{last}, which update single rows. Received: "
+                f"{type(optimizer).__name__}"
             )
-        return made
+        return optimizer
 
     def get_config(self) -> dict[str, Any]:
         """The spec as plain values."""
@@ -143,8 +150,8 @@ class TableSpec:
 
 
 def _make(serialized: Mapping[str, Any], learning_rate: float | Schedule) -> Optimizer:
-    made = keras.saving.deserialize_keras_object(
+    optimizer = keras.saving.deserialize_keras_object(
         serialized | {"config": dict(serialized["config"]) | {"learning_rate": 0.0}}
     )
-    made._set_hyper("learning_rate", learning_rate)
-    return made
+    optimizer.learning_rate = learning_rate
+    return optimizer

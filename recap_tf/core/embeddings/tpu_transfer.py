@@ -35,7 +35,7 @@ class TpuTransfer:
         self._tables, self._folder = tables, folder
 
     def fetch(self, variables: Variables) -> None:
-        """The cores' values become those of `variables`."""
+        """Copies the cores' values into `variables`."""
         plain = self._tables.off_tpu()
         self._pass(self._in_cores(), plain)
         for name, state in _state(plain).items():
@@ -43,19 +43,19 @@ class TpuTransfer:
             above = optimizer.tpu_offsets()
             table.assign(state[_VECTORS])
             for slot, parts in optimizer.tpu_slots().items():
-                found = [state[part] - above.get(part, 0.0) for part in parts]
-                optimizer.get_slot(table, slot).assign(tf.concat(found, axis=-1))
+                columns = [state[part] - above.get(part, 0.0) for part in parts]
+                optimizer.get_slot(table, slot).assign(tf.concat(columns, axis=-1))
 
     def send(self, variables: Variables) -> None:
-        """The values of `variables` become those of the cores."""
+        """Copies the values of `variables` into the cores."""
         plain = self._tables.off_tpu()
         for name, state in _state(plain).items():
             optimizer, table = variables[name]
             above = optimizer.tpu_offsets()
             state[_VECTORS].assign(table)
             for slot, parts in optimizer.tpu_slots().items():
-                own = tf.split(optimizer.get_slot(table, slot), len(parts), axis=-1)
-                for part, values in zip(parts, own, strict=True):
+                columns = tf.split(optimizer.get_slot(table, slot), len(parts), axis=-1)
+                for part, values in zip(parts, columns, strict=True):
                     state[part].assign(values + above.get(part, 0.0))
         self._pass(plain, self._in_cores())
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
-from recap_tf.core.embeddings.row_ids import Ids, RowFinder
+from recap_tf.core.embeddings.row_finders import Ids, RowFinder
 from recap_tf.core.row_files import open_table
 
 _CHUNK = 65_536
@@ -20,8 +20,8 @@ def read_vocabulary(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Reads a vocabulary: a parquet or CSV file with the columns `entity`, `row`.
 
     Args:
-        path: of the file.
-        rows: of the table. Rows that no entity has are no error.
+        path: may be on any file system.
+        rows: how many the table has. Rows that no entity has are no error.
 
     Returns:
         entities, (n,) int64 or objects of bytes, and their rows, (n,) int64.
@@ -60,15 +60,15 @@ def fingerprint(entities: np.ndarray, places: np.ndarray) -> str:
     """SHA-256 of a vocabulary as `read_vocabulary` gives it, whatever its order."""
     order = np.argsort(places)
     entities, places = entities[order], places[order].astype("<i8")
-    found = hashlib.sha256(places.tobytes())
+    digest = hashlib.sha256(places.tobytes())
     if entities.dtype == object:
         # With the lengths, so that the text falls into entities in one way only.
         lengths = [len(entity) for entity in entities]
-        found.update(np.array(lengths, "<i8").tobytes())
-        found.update(b"".join(entities))
+        digest.update(np.array(lengths, "<i8").tobytes())
+        digest.update(b"".join(entities))
     else:
-        found.update(entities.astype("<i8").tobytes())
-    return found.hexdigest()
+        digest.update(entities.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 class VocabularyRows(RowFinder):
@@ -100,7 +100,7 @@ class VocabularyRows(RowFinder):
         super().build(_)
 
     def call(self, ids: Ids):
-        return {name: self._find(name, one) for name, one in ids.items()}
+        return {name: self._find(name, values) for name, values in ids.items()}
 
     def _find(self, feature: str, ids: tf.Tensor) -> tf.Tensor:
         if (ids.dtype == tf.string) != (self.lookup.key_dtype == tf.string):
@@ -129,7 +129,7 @@ def load_snapshot(
     Without, vector i goes to row i, and there must be as many as rows.
 
     Args:
-        path: of the snapshot.
+        path: may be on any file system.
         table: (rows or more, dim).
         rows: how many of the table's rows have ids of their own.
         vocabulary: path of the vocabulary, if the table has one.
@@ -175,7 +175,7 @@ def load_snapshot(
 
 
 def _row_of_entity(path: str, rows: int, vocabulary: str | None):
-    """(n,) entities -> (n,) rows, -1 where unknown."""
+    """Makes the look-up of a snapshot's entities: (n,) -> (n,) rows, -1 if unknown."""
     if vocabulary is None:
 
         def refuse(_):
@@ -212,7 +212,7 @@ def vector_chunks(path: str) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
         return
     try:
         with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as arrays:
-            found = {n: arrays[n] for n in ("entity", "vector") if n in arrays}
+            stored = {n: arrays[n] for n in ("entity", "vector") if n in arrays}
     except (
         tf.errors.OpError,
         OSError,
@@ -223,13 +223,13 @@ def vector_chunks(path: str) -> Iterator[tuple[np.ndarray | None, np.ndarray]]:
     ) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"The snapshot {path} cannot be read: {reason}") from error
-    vectors = found.get("vector")
+    vectors = stored.get("vector")
     if vectors is None or vectors.ndim != 2:
         shape = "no array of that name" if vectors is None else str(vectors.shape)
         raise UserError(
             f"The snapshot {path} must hold `vector`, (rows, dim). Received: {shape}"
         )
-    entities = found.get("entity")
+    entities = stored.get("entity")
     if entities is not None and len(entities) != len(vectors):
         raise UserError(
             f"The snapshot {path} must hold as many entities as vectors. Received: "
@@ -311,8 +311,8 @@ def first_twice(values: np.ndarray):
     same = ordered[1:] == ordered[:-1]
     if not same.any():
         return None
-    found = ordered[1:][same][0]
-    return found.decode() if isinstance(found, bytes) else int(found)
+    least = ordered[1:][same][0]
+    return least.decode() if isinstance(least, bytes) else int(least)
 
 
 def _words(dtype: tf.DType) -> str:

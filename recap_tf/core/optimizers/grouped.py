@@ -7,7 +7,11 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
-from recap_tf.core.optimizers.schedules import ConstantLearningRate, Schedule
+from recap_tf.core import keras_privates
+from recap_tf.core.optimizers.learning_rate_schedules import (
+    ConstantLearningRate,
+    Schedule,
+)
 from recap_tf.core.storage.huge_pages import use_huge_pages
 
 # Keras's *legacy* optimizers throughout: their fused kernels read and write each
@@ -28,7 +32,7 @@ class Adam(keras.optimizers.legacy.Adam):
 
     Args:
         learning_rate: a number or a schedule.
-        beta_1, beta_2: decay of the first and second moment per step.
+        beta_1, beta_2: decay of the first and second moment per step, in [0, 1).
         epsilon: added to the root of the corrected second moment.
     """
 
@@ -74,7 +78,8 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
     """One optimizer per group of weights.
 
     Args:
-        groups: group name -> (its optimizer, its weights).
+        groups: group name -> (its optimizer, its weights). The order is that of the
+            optimizers in checkpoints.
     """
 
     def __init__(
@@ -82,36 +87,35 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
     ):
         super().__init__(
             [
-                (_with_schedule(one), _constant(weights))
-                for one, weights in groups.values()
+                (_with_schedule(optimizer), _constant(weights))
+                for optimizer, weights in groups.values()
             ],
             **kwargs,
         )
-        self._group_names = tuple(groups)
+        self._weights_of = {name: weights for name, (_, weights) in groups.items()}
 
     def add_groups(
         self, groups: Mapping[str, tuple[Optimizer, Sequence[tf.Variable]]]
     ) -> None:
-        """Takes further weights on, each group with an optimizer of its own."""
+        """Takes on further groups of weights, each with an optimizer of its own."""
         for name, (optimizer, weights) in groups.items():
-            optimizer = _with_schedule(optimizer)
-            number = len(self._optimizers_and_vars)
-            self._track_trackable(optimizer, name=f"Optimizer{number}")
-            self._optimizers_and_vars.append((optimizer, _constant(weights)))
-            self._group_names += (name,)
+            keras_privates.join(self, _with_schedule(optimizer), _constant(weights))
+            self._weights_of[name] = weights
 
     def create_slots(self) -> None:
-        """Makes all state now, so that a checkpoint can be restored into it."""
-        for optimizer, weights in self._optimizers_and_vars:
-            optimizer._create_all_weights(weights())
+        """Makes the optimizers' state now, so that a checkpoint can be restored into
+        it."""
+        groups = zip(self.optimizers, self._weights_of.values(), strict=True)
+        for optimizer, weights in groups:
+            keras_privates.create_state(optimizer, weights)
             for state in optimizer.variables():
                 use_huge_pages(state)
 
     def learning_rates(self, step: int) -> dict[str, float]:
-        """Group name -> the learning rate of the update of `step`."""
+        """The groups' learning rates: name -> that of the update of `step`."""
         rates = {}
-        for name, optimizer in zip(self._group_names, self.optimizers, strict=True):
-            rate = optimizer._get_hyper("learning_rate")
+        for name, optimizer in zip(self._weights_of, self.optimizers, strict=True):
+            rate = optimizer.learning_rate
             value = rate(step) if isinstance(rate, Schedule) else rate
             rates[name] = float(tf.convert_to_tensor(value))
         return rates
@@ -123,7 +127,7 @@ def grouped_optimizer(
     learning_rates: Mapping[str, Schedule] | Schedule | float,
     optimizer: Callable[..., Optimizer] = Adam,
 ) -> GroupedOptimizer:
-    """One optimizer per group of weights, each with its own learning rate.
+    """Makes one optimizer per group of weights, each with its own learning rate.
 
     Args:
         groups: group name -> its trainable weights; every weight in one group.
@@ -144,14 +148,14 @@ def grouped_optimizer(
                 raise ValueError(
                     f"Weight {weight.name} falls in two groups, {first!r} and {name!r}."
                 )
-    made = {}
+    optimizers = {}
     for name, weights in groups.items():
         rate = learning_rates
         if isinstance(rate, Mapping):
             rate = rate.get(name)
         if weights:
-            made[name] = (optimizer(learning_rate=rate), weights)
-    return GroupedOptimizer(made)
+            optimizers[name] = (optimizer(learning_rate=rate), weights)
+    return GroupedOptimizer(optimizers)
 
 
 def _check_rates(groups, learning_rates) -> None:
@@ -175,10 +179,9 @@ def _with_schedule(optimizer: Optimizer) -> Optimizer:
     Keras makes a variable of a number, and so a checkpoint would bring the old rate
     back into a run that was told another one.
     """
-    # Not by `_get_hyper`, which would make the variable.
-    rate = optimizer._hyper["learning_rate"]
+    rate = keras_privates.given_learning_rate(optimizer)
     if isinstance(rate, (int, float)):
-        optimizer._set_hyper("learning_rate", ConstantLearningRate(float(rate)))
+        optimizer.learning_rate = ConstantLearningRate(float(rate))
     return optimizer
 
 

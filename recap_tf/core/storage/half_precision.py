@@ -1,18 +1,12 @@
 """Tables of 16-bit numbers that are computed with, and updated, in float32.
 
-Added to a 16-bit number, most updates of training are less than half of its last digit
-and would be lost. Rounded up or down at random, with the nearer of the two the more
-likely, they arrive on average (Gupta et al. 2015, arXiv:1502.02551, section 3; Zhang et
-al. 2018, "Training with Low-precision Embedding Tables").
+What is written to them is rounded at random; `stochastic_rounding` says why.
 """
 
 import tensorflow as tf
 
 from recap_tf.core.storage.sharded_tables import ShardedVariable, read_shards
-
-_LEAST_NORMAL_HALF = 2.0**-14
-_HALF_STEP = 2.0**-24
-_LARGEST_HALF = 65504.0
+from recap_tf.core.storage.stochastic_rounding import round_randomly
 
 
 def read_rows(table: tf.Variable | ShardedVariable, rows: tf.Tensor) -> tf.Tensor:
@@ -40,31 +34,6 @@ def read_rows(table: tf.Variable | ShardedVariable, rows: tf.Tensor) -> tf.Tenso
         return tf.cast(tf.gather(table, rows), tf.float32), gradient
 
     return read(rows)
-
-
-def round_randomly(values: tf.Tensor, dtype: tf.DType, seed: tf.Tensor) -> tf.Tensor:
-    """float32 -> `dtype`, up or down with a mean that is the value itself.
-
-    Args:
-        values: finite.
-        dtype: tf.bfloat16 or tf.float16; what the latter cannot hold becomes its
-            largest number.
-        seed: (2,) integers.
-    """
-    dropped = {tf.bfloat16: 16, tf.float16: 13}[dtype]
-    if dtype == tf.float16:
-        values = tf.clip_by_value(values, -_LARGEST_HALF, _LARGEST_HALF)
-    noise = tf.random.stateless_uniform(
-        tf.shape(values), seed, 0, 2**dropped, dtype=tf.int32
-    )
-    # Of the magnitude's last digits: what carries over is one step of the new type.
-    bits = tf.bitcast(values, tf.int32) + noise
-    rounded = tf.bitcast(tf.bitwise.bitwise_and(bits, -(2**dropped)), tf.float32)
-    if dtype == tf.float16:
-        share = tf.cast(noise, tf.float32) / 2.0**dropped
-        below = tf.floor(values / _HALF_STEP + share) * _HALF_STEP
-        rounded = tf.where(tf.abs(values) < _LEAST_NORMAL_HALF, below, rounded)
-    return tf.cast(rounded, dtype)
 
 
 class AsFloat32:

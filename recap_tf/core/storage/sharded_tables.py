@@ -39,7 +39,7 @@ def partitioner(servers: int) -> Callable[..., Sequence[int]]:
     Other weights stay whole: those of a relation or a dense layer are read whole.
 
     Args:
-        servers: parameter servers.
+        servers: parameter servers, at least 1.
     """
     by_size = tf.distribute.experimental.partitioners.MinSizePartitioner(
         _LEAST_BYTES, max_shards=servers
@@ -75,7 +75,8 @@ def make_table(
     if servers and type(initializer) not in _BY_SHARD:
         raise UserError(
             f"The initializer of table {name!r} must be one of "
-            f"{', '.join(one.__name__ for one in _BY_SHARD)} under parameter servers. "
+            f"{', '.join(known.__name__ for known in _BY_SHARD)} under parameter "
+            "servers. "
             f"Received: {type(initializer).__name__}"
         )
 
@@ -124,9 +125,9 @@ def read_shards(
     owner = tf.searchsorted(starts, flat, side="right") - 1
     asked = tf.dynamic_partition(flat - tf.gather(starts, owner), owner, len(shards))
     places = tf.dynamic_partition(tf.range(tf.size(flat)), owner, len(shards))
-    found = [read(shard, own) for shard, own in zip(shards, asked, strict=True)]
+    answers = [read(shard, part) for shard, part in zip(shards, asked, strict=True)]
     dim = table.shape[1]
     vectors = tf.reshape(
-        tf.dynamic_stitch(places, found), tf.concat([tf.shape(rows), [dim]], axis=0)
+        tf.dynamic_stitch(places, answers), tf.concat([tf.shape(rows), [dim]], axis=0)
     )
     return tf.ensure_shape(vectors, [*rows.shape, dim])

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.core.optimizers.grouped import Adam, grouped_optimizer
-from recap_tf.core.optimizers.schedules import LinearRampToConstant
+from recap_tf.core.optimizers.learning_rate_schedules import LinearRampToConstant
 from recap_tf.data import sampling
 from recap_tf.data.tasks import identifier, task_name
 from recap_tf.losses.multi_task_loss import MultiTaskLoss

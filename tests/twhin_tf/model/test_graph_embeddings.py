@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseSGD
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 from twhin_tf.graph.graph import Graph, NodeType, Relation
 from twhin_tf.model.comparators import Cosine, Dot
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.graph_embeddings import EdgeObjective, GraphEmbeddings, Penalty
 from twhin_tf.model.grouped_product import grouped_product
+from twhin_tf.model.in_batch_negatives import InBatchNegatives
 from twhin_tf.model.losses import LogisticLoss, SoftmaxLoss
-from twhin_tf.model.negatives import GlobalNegatives, InBatchNegatives
-from twhin_tf.model.node_tables import NodeTable, NodeTables, own_rows
+from twhin_tf.model.node_tables import NodeTable, NodeTables, rows_of_type
 from twhin_tf.model.operators import (
     ComplexDiagonal,
     Diagonal,
@@ -44,10 +46,9 @@ def make_model(
 
 
 def make_objective(model, negatives, loss=None, **settings):
-    for sampler in negatives:
-        sampler.prepare(model.node_tables, {})
+    samplers = [one.prepare(model.node_tables, {}) for one in negatives]
     settings = {"mask_known": "nothing"} | settings
-    return EdgeObjective(model, negatives, loss or LogisticLoss(), **settings)
+    return EdgeObjective(model, samplers, loss or LogisticLoss(), **settings)
 
 
 def golden_case(arrays):
@@ -96,8 +97,9 @@ def test_golden_lookup(golden, name):
 def test_golden_scores_loss_and_gradients(golden, name):
     arrays = golden(name)
     model, translations, edges = golden_case(arrays)
-    sampler = InBatchNegatives(int(arrays["in_batch_negatives"]))
-    objective = make_objective(model, [sampler])
+    negatives = InBatchNegatives(int(arrays["in_batch_negatives"]))
+    objective = make_objective(model, [negatives])
+    (sampler,) = objective.samplers
     with tf.GradientTape() as tape:
         batch = model.read(edges)
         drawn = [
@@ -157,9 +159,11 @@ def test_gradients_reach_both_tables_and_the_translations_and_only_rows_in_use()
 
 def test_a_type_that_no_edge_of_the_batch_has_is_asked_for_a_row_it_has():
     nobody = [tf.constant([False, False])]
-    np.testing.assert_array_equal(own_rows([tf.constant([7, 8])], nobody, 2), [1, 1])
+    np.testing.assert_array_equal(
+        rows_of_type([tf.constant([7, 8])], nobody, 2), [1, 1]
+    )
     one = [tf.constant([False, True])]
-    np.testing.assert_array_equal(own_rows([tf.constant([7, 0])], one, 2), [0, 0])
+    np.testing.assert_array_equal(rows_of_type([tf.constant([7, 0])], one, 2), [0, 0])
 
 
 def test_the_table_of_a_type_is_what_its_own_settings_say():

@@ -5,17 +5,16 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
-from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseAdagrad, SparseSGD
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 from recap_tf.core.training.shard import Shard
 from twhin_tf.graph.graph import Graph, NodeType, Relation
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.graph_embeddings import EdgeObjective, Penalty
+from twhin_tf.model.in_batch_negatives import InBatchNegatives, SharedInBatchNegatives
 from twhin_tf.model.lookups import Lookups, look_ahead
 from twhin_tf.model.losses import SoftmaxLoss
-from twhin_tf.model.negatives import (
-    GlobalNegatives,
-    InBatchNegatives,
-    SharedInBatchNegatives,
-)
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.model.operators import ComplexDiagonal
 from twhin_tf.settings import Embedder
@@ -48,12 +47,6 @@ def seed(step):
     return tf.constant([7, step], tf.int64)
 
 
-def prepared(tables, negatives):
-    for sampler in negatives:
-        sampler.prepare(tables, DEGREES)
-    return negatives
-
-
 class Case:
     """The same model twice: on plain tables, and on those that are asked ahead."""
 
@@ -67,16 +60,17 @@ class Case:
             **settings,
         )
         self.plain = create_graph_embeddings(self.embedder, GRAPH)
-        prepared(self.plain.node_tables, negatives)
+        tables = self.plain.node_tables
+        self.samplers = [one.prepare(tables, DEGREES) for one in negatives]
         self.objective = EdgeObjective(
             self.plain,
-            negatives,
+            self.samplers,
             self.embedder.loss,
             mask_known,
             np.array([1.0, 2.0], np.float32),
             self.embedder.penalty,
         )
-        self.lookups = Lookups(self.plain.node_tables, negatives)
+        self.lookups = Lookups(tables, self.samplers)
         self.tables = make_tables(self.embedder, GRAPH, self.lookups, len(EDGES))
         self.ahead = create_graph_embeddings(
             self.embedder, GRAPH, self.plain.node_tables
@@ -129,8 +123,8 @@ def test_features_are_the_ends_by_type_and_what_samplers_draw():
 
 
 def test_vectors_come_back_to_the_edges_and_samplers_that_asked():
-    sampler = GlobalNegatives(5)
-    case = Case([InBatchNegatives(2), sampler])
+    case = Case([InBatchNegatives(2), GlobalNegatives(5)])
+    sampler = case.samplers[1]
     inquiry = case.lookups.inquiry(tf.constant(EDGES), seed(3))
     # Row r of users is r, of posts -r.
     vectors = {

@@ -1,20 +1,18 @@
 """Which nodes stand in for the ends of edges."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from twhin_tf.graph.graph import Graph, NodeType, Relation
-from twhin_tf.model.batch_draws import draw_places
-from twhin_tf.model.edge_batch import Batch
-from twhin_tf.model.negatives import (
-    AllNodes,
-    GlobalNegatives,
-    InBatchNegatives,
-    SharedInBatchNegatives,
-    known_pairs,
-)
+from twhin_tf.model.all_nodes import AllNodes
+from twhin_tf.model.edge_batch import EdgeBatch
+from twhin_tf.model.global_negatives import GlobalNegatives
+from twhin_tf.model.in_batch_negatives import InBatchNegatives, SharedInBatchNegatives
 from twhin_tf.model.node_tables import NodeTable, NodeTables
+from twhin_tf.settings import Embedder
 
 GRAPH = Graph(
     folder="nowhere",
@@ -45,44 +43,15 @@ def batch(tables):
     lhs, relation, rhs = (tf.constant(c, tf.int32) for c in (LHS, RELATION, RHS))
     left, right = tables.edges(lhs, relation, rhs)
     vectors = {"lhs": left, "rhs": right}
-    return Batch({"lhs": lhs, "rhs": rhs}, relation, vectors, 100.0 + left)
+    return EdgeBatch({"lhs": lhs, "rhs": rhs}, relation, vectors, 100.0 + left)
 
 
 def seeds(count):
     return [tf.constant([7, step], tf.int64) for step in range(count)]
 
 
-@pytest.mark.parametrize("groups", [3, 20], ids=["few", "many"])
-def test_places_are_permutations_of_each_group_repeated(groups):
-    group = tf.constant([2, 0, 2, 2, 0, 2])
-    members = {0: {1, 4}, 2: {0, 2, 3, 5}}
-    orders = set()
-    for seed in seeds(20):
-        places = draw_places(group, groups, 5, seed).numpy()
-        assert places.shape == (groups, 5)
-        for number, own in members.items():
-            size = len(own)
-            assert set(places[number, :size]) == own
-            np.testing.assert_array_equal(
-                places[number], np.resize(places[number, :size], 5)
-            )
-        orders.add(tuple(places[2]))
-        # A relation that the batch lacks: some place of the batch.
-        assert (places[1] >= 0).all() and (places[1] < 6).all()
-    assert len(orders) > 4
-
-
-@pytest.mark.parametrize("groups", [1, 20], ids=["few", "many"])
-def test_every_place_is_drawn_equally_often(groups):
-    group = tf.zeros([5], tf.int32)
-    drawn = [draw_places(group, groups, 1, seed).numpy()[0, 0] for seed in seeds(500)]
-    counts = np.bincount(drawn, minlength=5)
-    assert counts.min() > 60 and counts.max() < 140
-
-
 def test_in_batch_negatives_are_of_the_same_relation(tables, batch):
-    sampler = InBatchNegatives(count=3)
-    sampler.prepare(tables, {})
+    sampler = InBatchNegatives(count=3).prepare(tables, {})
     by_side = dict(sampler.draw(batch, seeds(1)[0]))
     assert set(by_side) == {"lhs", "rhs"}
     ends = {"lhs": np.array(LHS), "rhs": np.array(RHS)}
@@ -98,8 +67,7 @@ def test_in_batch_negatives_are_of_the_same_relation(tables, batch):
 
 
 def test_global_negatives_come_from_the_whole_table_of_the_type(tables, batch):
-    sampler = GlobalNegatives(count=400)
-    sampler.prepare(tables, {})
+    sampler = GlobalNegatives(count=400).prepare(tables, {})
     by_side = dict(sampler.draw(batch, seeds(1)[0]))
     found = by_side["rhs"]
     # Groups: user, post, as the graph lists its types.
@@ -115,8 +83,9 @@ def test_frequent_nodes_are_drawn_more_often_and_log_q_says_how_much(tables, bat
         "lhs": [np.ones(50)],
         "rhs": [np.ones(50), np.array([16, 0, 0, 81, 0, 0, 1])],
     }
-    sampler = GlobalNegatives(count=10_000, power=0.75, log_q=True, sides="rhs")
-    sampler.prepare(tables, degrees)
+    settings = GlobalNegatives(count=10_000, power=0.75, log_q=True, sides="rhs")
+    assert settings.needs_degrees
+    sampler = settings.prepare(tables, degrees)
     ((_, found),) = sampler.draw(batch, seeds(1)[0])
     counts = np.bincount(found.rows[1].numpy(), minlength=7)
     # 16^.75 = 8, 81^.75 = 27.
@@ -129,9 +98,10 @@ def test_frequent_nodes_are_drawn_more_often_and_log_q_says_how_much(tables, bat
 
 
 def test_shared_in_batch_negatives_mix_relations_of_a_type(tables, batch):
-    sampler = SharedInBatchNegatives(count=6, log_q=True)
+    settings = SharedInBatchNegatives(count=6, log_q=True)
+    assert settings.needs_degrees
     degrees = {"lhs": [np.arange(50)], "rhs": [np.ones(50), np.ones(7)]}
-    sampler.prepare(tables, degrees)
+    sampler = settings.prepare(tables, degrees)
     by_side = dict(sampler.draw(batch, seeds(1)[0]))
     assert set(by_side["lhs"].rows[0].numpy()) == set(LHS)
     assert not by_side["lhs"].transformed
@@ -143,8 +113,7 @@ def test_shared_in_batch_negatives_mix_relations_of_a_type(tables, batch):
 
 
 def test_all_nodes_are_the_tables(tables, batch):
-    sampler = AllNodes(sides="rhs")
-    sampler.prepare(tables, {})
+    sampler = AllNodes(sides="rhs").prepare(tables, {})
     found = [one for _, one in sampler.draw(batch, seeds(1)[0])]
     assert [one.vectors.shape[1] for one in found] == [50, 7]
     np.testing.assert_array_equal(found[0].columns, [-1, -1, 20, -1, 30, -1])
@@ -170,27 +139,19 @@ def test_taking_vectors_adds_to_their_gradients(tables, batch):
     np.testing.assert_allclose(gradient[1:7], expected)
 
 
-def test_known_pairs_are_those_that_are_edges_of_the_batch():
-    # Edges 0 and 1 share lhs and relation; edge 2 has another relation.
-    lhs, relation = tf.constant([1, 1, 1, 2]), tf.constant([0, 0, 1, 0])
-    rhs = tf.constant([5, 6, 7, 8])
-    candidates = tf.constant([[5, 6, 7, 8]])
-    found = known_pairs(lhs, relation, rhs, candidates, tf.zeros([4], tf.int32))
-    np.testing.assert_array_equal(
-        found,
-        [
-            [True, True, False, False],
-            [True, True, False, False],
-            [False, False, True, False],
-            [False, False, False, True],
-        ],
-    )
+def test_settings_stay_as_they_are_and_serve_several_graphs(tables):
+    settings = Embedder(graph="nowhere", dim=1).negatives[0]
+    assert settings == InBatchNegatives()
+    others = NodeTables(GRAPH, 1, NodeTable(), {})
+    samplers = [settings.prepare(one, {}) for one in (tables, others)]
+    assert [sampler.tables for sampler in samplers] == [tables, others]
+    assert vars(settings) == {"count": 10, "sides": "both"}
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.count = 3
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="A batch holds at most 16777259 edges"):
-        draw_places(tf.zeros([16777260], tf.int32), 1, 1, seeds(1)[0])
     with pytest.raises(ValueError, match=r"InBatchNegatives.count must be at least 1"):
         InBatchNegatives(count=0)
-    with pytest.raises(ValueError, match=r"power must be from 0 to 1. Received: 2"):
+    with pytest.raises(ValueError, match=r"power must be in \[0, 1\]. Received: 2"):
         GlobalNegatives(power=2.0)

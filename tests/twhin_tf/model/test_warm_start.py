@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
-from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseAdagrad
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
 from twhin_tf.exporting.vectors import write_vectors
@@ -17,8 +18,8 @@ from twhin_tf.graph.edge_batches import Edges, read_edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.entities import Entities, vocabulary_path, write_entities
 from twhin_tf.graph.graph import Graph, NodeType, Relation, write_graph
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.losses import SoftmaxLoss
-from twhin_tf.model.negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.model.warm_start import Drift, WarmStart
 from twhin_tf.settings import Embedder, TrainSettings

@@ -21,8 +21,8 @@ from twhin_tf import evaluate, train
 from twhin_tf.graph.edge_batches import Edges, read_edge_batches
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.graph import Graph, NodeType, Relation, write_graph
+from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.model.losses import SoftmaxLoss
-from twhin_tf.model.negatives import AllNodes
 from twhin_tf.model.warm_start import WarmStart
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training.cluster_training import ClusterTrainer

@@ -17,10 +17,10 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-from recap_tf.core.optimizers.row_optimizers import LazyAdam
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.training.stopping import Stop
 from twhin_tf.model.losses import SoftmaxLoss
-from twhin_tf.model.negatives import GlobalNegatives
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training.trainer import Trainer

@@ -20,10 +20,10 @@ KILLER = """
 import os, signal, sys
 from recap_tf.core.training import checkpoints, loop
 from recap_tf.core import files
-from recap_tf.core.optimizers.row_optimizers import LazyAdam
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.training.stopping import Stop
 from twhin_tf.partitions import partitioned_edges
-from twhin_tf.model.negatives import GlobalNegatives
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.partitions.partition_buffer import PartitionBuffer
 from twhin_tf.partitions.partition_files import PartitionFiles

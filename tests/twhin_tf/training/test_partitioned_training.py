@@ -11,11 +11,8 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
-from recap_tf.core.optimizers.row_optimizers import (
-    LazyAdam,
-    RowWiseAdagrad,
-    SparseAdagrad,
-)
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
 from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate
@@ -24,8 +21,9 @@ from twhin_tf.exporting.exporting import ExportSettings, export_vectors
 from twhin_tf.graph.edge_batches import Edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph
+from twhin_tf.model.all_nodes import AllNodes
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.losses import SoftmaxLoss
-from twhin_tf.model.negatives import AllNodes, GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.partitions.partition_buffer import PartitionBuffer
 from twhin_tf.partitions.partition_layout import Partitions
@@ -341,7 +339,7 @@ MEASURED = """
 import json, sys
 from recap_tf.core.training.stopping import Stop
 from recap_tf.core.command import UserError
-from twhin_tf.model.negatives import GlobalNegatives
+from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.training.partitioned_training import PartitionedTrainer, peak_megabytes
 from twhin_tf.partitions.partition_layout import Partitions

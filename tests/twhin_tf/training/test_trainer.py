@@ -317,9 +317,9 @@ def test_compiled_training_is_the_same_training(folder):
         ),
         (
             {"twhin__embedder__dropout": 1.0},
-            r"twhin.embedder.dropout must be at least 0 and below 1. Received: 1.0",
+            r"twhin.embedder.dropout must be in \[0, 1\). Received: 1.0",
         ),
-        ({"twhin__train__seed": -1}, r"twhin.train.seed cannot be negative. Rec"),
+        ({"twhin__train__seed": -1}, r"twhin.train.seed must be at least 0. Rec"),
     ],
 )
 def test_bad_settings_are_one_line(folder, bindings, message):

@@ -9,7 +9,7 @@ import pytest
 import tf_keras as keras
 
 from recap_tf.core.command import UserError
-from recap_tf.core.config import gin_names, gin_text
+from recap_tf.core.config import gin_names, gin_registry, gin_text
 
 
 class NamesBase:
@@ -65,7 +65,7 @@ for twin in ("one", "two"):
     gin.external_configurable(lambda: None, "NamesTwin", module=twin)
 
 
-def find(name: str) -> gin_names.Configurable:
+def find(name: str) -> gin_registry.Configurable:
     return gin_names.find(name, "here")
 
 

@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.core.embeddings import embedding_tables
+from recap_tf.core.embeddings import tpu_tables
 from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.embeddings.tpu_transfer import TpuTransfer
-from recap_tf.core.optimizers.row_optimizers import (
-    LazyAdam,
-    SparseAdagrad,
-    SparseFTRL,
-    SparseSGD,
-)
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
+from recap_tf.core.optimizers.sparse_ftrl import SparseFTRL
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 
 _OPTIMIZERS = [SparseSGD, SparseAdagrad, LazyAdam, SparseFTRL]
 # TPUs' name -> column of ours where it begins, and by how much theirs is above.
@@ -34,7 +32,7 @@ def as_if_on_tpu(monkeypatch):
     """as_if_on_tpu(spec) -> a layer with the state that TPUs keep."""
 
     def make(spec):
-        monkeypatch.setattr(embedding_tables, "_under_tpu", lambda: True)
+        monkeypatch.setattr(tpu_tables, "under_tpu", lambda: True)
         layer = EmbeddingTables([spec], {"id": 5})
         layer.build(None)
         return layer

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.core.optimizers import schedules
+from recap_tf.core.optimizers import learning_rate_schedules as schedules
 from recap_tf.core.optimizers.grouped import Adam, GroupedOptimizer, grouped_optimizer
 
 SETTINGS = {
@@ -59,7 +59,10 @@ def test_schedules_save_and_load():
         (lambda: schedules.PiecewiseConstant([1, 2], [0.1]), "one more than its"),
         (lambda: schedules.PiecewiseConstant([2, 1], [0.1] * 3), "must ascend"),
         (lambda: schedules.LinearRampToCosine(1.0, 9, 0.1, 9), "final_steps must be"),
-        (lambda: schedules.ConstantLearningRate(-1.0), "cannot be negative"),
+        (
+            lambda: schedules.ConstantLearningRate(-1.0),
+            "ConstantLearningRate.learning_rate must be at least 0. Received: -1.0",
+        ),
     ],
     ids=["ramp", "values", "order", "cosine", "negative"],
 )

@@ -20,7 +20,7 @@ import recap_tf
 import tensorflow as tf
 import tf_keras as keras
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
-from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
+from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
 from recap_tf.core.storage.sharded_tables import make_table
 
 def print_huge_kilobytes():

@@ -7,13 +7,10 @@ import tf_keras as keras
 
 from recap_tf.core.command import UserError
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
-from recap_tf.core.optimizers.row_optimizers import (
-    LazyAdam,
-    RowWiseAdagrad,
-    SparseAdagrad,
-    SparseFTRL,
-    SparseSGD,
-)
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
+from recap_tf.core.optimizers.sparse_ftrl import SparseFTRL
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 from recap_tf.core.storage import sharded_tables
 from recap_tf.core.storage.half_precision import read_rows
 from recap_tf.core.storage.sharded_tables import (

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: step -> learning rate.
+"""Schedules of the learning rate, ramps among them: step -> learning rate.
 
 Step k is the k-th update, counted from 0, and uses the value at k. The arithmetic is
 float64, the value handed to Keras float32.
@@ -11,10 +11,10 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-_Schedule = keras.optimizers.schedules.LearningRateSchedule
+from recap_tf.core.checks import check_range
 
 
-class Schedule(_Schedule):
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A learning rate as a function of the step."""
 
     def __call__(self, step):
@@ -35,10 +35,18 @@ class Schedule(_Schedule):
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class ConstantLearningRate(Schedule):
-    """rate = learning_rate."""
+    """A learning rate that never changes: rate = learning_rate.
+
+    >>> from recap_tf.core.optimizers.learning_rate_schedules import (
+    ...     ConstantLearningRate,
+    ... )
+    >>> float(ConstantLearningRate(0.5)(1000))
+    0.5
+    """
 
     def __init__(self, learning_rate: float):
-        self.learning_rate = _positive("ConstantLearningRate", learning_rate)
+        check_range("ConstantLearningRate.learning_rate", learning_rate, at_least=0)
+        self.learning_rate = learning_rate
 
     def rate(self, step):
         return tf.fill(tf.shape(step), tf.constant(self.learning_rate, tf.float64))
@@ -47,11 +55,16 @@ class ConstantLearningRate(Schedule):
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class PiecewiseConstant(Schedule):
-    """rate = values[number of boundaries <= step].
+    """A learning rate that jumps: rate = values[number of boundaries <= step].
 
     Args:
         boundaries: steps, ascending, at which the next value starts to hold.
-        values: one more than boundaries.
+        values: learning rates of at least 0, one more than boundaries.
+
+    >>> from recap_tf.core.optimizers.learning_rate_schedules import PiecewiseConstant
+    >>> schedule = PiecewiseConstant(boundaries=[10], values=[0.5, 0.25])
+    >>> [float(schedule(step)) for step in (9, 10)]
+    [0.5, 0.25]
     """
 
     def __init__(self, boundaries: Sequence[int], values: Sequence[float]):
@@ -66,7 +79,9 @@ class PiecewiseConstant(Schedule):
                 f"{list(boundaries)}"
             )
         self.boundaries = list(boundaries)
-        self.values = [_positive("PiecewiseConstant", value) for value in values]
+        for place, value in enumerate(values):
+            check_range(f"PiecewiseConstant.values[{place}]", value, at_least=0)
+        self.values = list(values)
 
     def rate(self, step):
         boundaries = tf.constant(self.boundaries, tf.float64)
@@ -79,16 +94,24 @@ class PiecewiseConstant(Schedule):
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class LinearRampToConstant(Schedule):
-    """rate = min(learning_rate, learning_rate / ramp_steps * step).
+    """A linear ramp: rate = min(learning_rate, learning_rate / ramp_steps * step).
 
     Args:
-        learning_rate: reached at step `ramp_steps`, kept from there.
+        learning_rate: at least 0; reached at step `ramp_steps`, kept from there.
         ramp_steps: length of the ramp; the update of step 0 has rate 0.
+
+    >>> from recap_tf.core.optimizers.learning_rate_schedules import (
+    ...     LinearRampToConstant,
+    ... )
+    >>> schedule = LinearRampToConstant(learning_rate=0.5, ramp_steps=4)
+    >>> [float(schedule(step)) for step in (0, 1, 4, 100)]
+    [0.0, 0.125, 0.5, 0.5]
     """
 
     def __init__(self, learning_rate: float, ramp_steps: int):
-        self.learning_rate = _positive("LinearRampToConstant", learning_rate)
-        self.ramp_steps = _at_least_one("LinearRampToConstant", ramp_steps)
+        check_range("LinearRampToConstant.learning_rate", learning_rate, at_least=0)
+        check_range("LinearRampToConstant.ramp_steps", ramp_steps, at_least=1)
+        self.learning_rate, self.ramp_steps = learning_rate, ramp_steps
 
     def rate(self, step):
         ramp = self.learning_rate / self.ramp_steps * step
@@ -104,10 +127,15 @@ class LinearRampToCosine(Schedule):
         rate     = final + (learning_rate - final) * (1 + cos(pi * progress)) / 2
 
     Args:
-        learning_rate: reached at step `ramp_steps`.
-        ramp_steps: length of the ramp.
+        learning_rate: at least 0; reached at step `ramp_steps`.
+        ramp_steps: length of the ramp, at least 1.
         final_learning_rate: reached at step `final_steps`, kept from there.
         final_steps: end of the cosine, counted from step 0.
+
+    >>> from recap_tf.core.optimizers.learning_rate_schedules import LinearRampToCosine
+    >>> schedule = LinearRampToCosine(0.5, 4, final_learning_rate=0.0, final_steps=12)
+    >>> [round(float(schedule(step)), 3) for step in (2, 4, 8, 12)]
+    [0.25, 0.5, 0.25, 0.0]
     """
 
     def __init__(
@@ -117,8 +145,9 @@ class LinearRampToCosine(Schedule):
         final_learning_rate: float,
         final_steps: int,
     ):
-        self.learning_rate = _positive("LinearRampToCosine", learning_rate)
-        self.ramp_steps = _at_least_one("LinearRampToCosine", ramp_steps)
+        check_range("LinearRampToCosine.learning_rate", learning_rate, at_least=0)
+        check_range("LinearRampToCosine.ramp_steps", ramp_steps, at_least=1)
+        self.learning_rate, self.ramp_steps = learning_rate, ramp_steps
         self.final_learning_rate = final_learning_rate
         self.final_steps = final_steps
         if final_steps <= ramp_steps:
@@ -140,17 +169,5 @@ class LinearRampToCosine(Schedule):
 def linear_ramps(
     rates: dict[str, tuple[float, int]],
 ) -> dict[str, LinearRampToConstant]:
-    """{group: (learning rate, ramp steps)} -> {group: LinearRampToConstant}."""
+    """A ramp for each group: {group: (learning rate, ramp steps)} -> {group: ramp}."""
     return {group: LinearRampToConstant(*rate) for group, rate in rates.items()}
-
-
-def _positive(owner: str, rate: float) -> float:
-    if rate < 0:
-        raise ValueError(f"{owner}: a learning rate cannot be negative. Got: {rate}")
-    return rate
-
-
-def _at_least_one(owner: str, steps: int) -> int:
-    if steps < 1:
-        raise ValueError(f"{owner}.ramp_steps must be at least 1. Received: {steps}")
-    return steps

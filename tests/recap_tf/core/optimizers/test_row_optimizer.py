@@ -10,15 +10,12 @@ import tf_keras as keras
 from recap_tf.core.command import UserError
 from recap_tf.core.config.gin_names import resolve
 from recap_tf.core.config.gin_text import read_override
-from recap_tf.core.optimizers.row_optimizers import (
-    LazyAdam,
-    RowWiseAdagrad,
-    SparseAdagrad,
-    SparseFTRL,
-    SparseSGD,
-    add_up,
-)
-from recap_tf.core.optimizers.schedules import PiecewiseConstant
+from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.optimizers.learning_rate_schedules import PiecewiseConstant
+from recap_tf.core.optimizers.row_optimizer import add_up
+from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
+from recap_tf.core.optimizers.sparse_ftrl import SparseFTRL
+from recap_tf.core.optimizers.sparse_sgd import SparseSGD
 
 TABLE = np.array([[1.0, -2.0], [0.5, 0.25], [3.0, 1.0], [-1.0, 0.0]], np.float32)
 # (rows, their gradients) per step; row 2 of step 0 comes twice, row 1 never.
@@ -201,7 +198,10 @@ def test_dense_gradients_are_those_of_all_rows(make, settings, formula):
 
 
 def test_row_wise_adagrad_rejects_a_negative_start():
-    with pytest.raises(ValueError, match="initial_accumulator_value cannot be neg"):
+    with pytest.raises(
+        ValueError,
+        match=r"RowWiseAdagrad.initial_accumulator_value must be at least 0\. .*-1.0",
+    ):
         RowWiseAdagrad(initial_accumulator_value=-1.0)
 
 
