@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from recap_tf.core import files
 from recap_tf.core.command import run_command
 from recap_tf.core.training import checkpoints
-from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate, format_report
+from twhin_tf.evaluation.evaluator import EvaluateSettings, evaluate, format_report
 from twhin_tf.evaluation.query_groups import ModelScorer
 from twhin_tf.training import trained
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from recap_tf.core import files
 from recap_tf.core.command import run_command
 from recap_tf.core.training import checkpoints
-from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.exporting.export_folder import ExportSettings, export_vectors
 from twhin_tf.training import trained
 
 

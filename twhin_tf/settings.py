@@ -18,8 +18,8 @@ from recap_tf.core.optimizers.grouped import Optimizer
 from recap_tf.core.optimizers.row_optimizers import SparseAdagrad
 from recap_tf.core.optimizers.schedules import Schedule
 from recap_tf.core.training.strategy import StrategyName
-from twhin_tf.evaluation import evaluation  # noqa: F401
-from twhin_tf.exporting import exporting  # noqa: F401
+from twhin_tf.evaluation import evaluator  # noqa: F401
+from twhin_tf.exporting import export_folder  # noqa: F401
 from twhin_tf.graph.edge_batches import Edges
 from twhin_tf.model.comparators import Dot
 from twhin_tf.model.graph_embeddings import MaskKnown, Penalty

@@ -14,7 +14,7 @@ from recap_tf.core.training.cluster import read_task, serve
 from recap_tf.core.training.stopping import catch_signals
 from recap_tf.core.training.strategy import PARAMETER_SERVER
 from twhin_tf import settings
-from twhin_tf.exporting.exporting import ExportSettings
+from twhin_tf.exporting.export_folder import ExportSettings
 from twhin_tf.graph.graph import read_graph
 from twhin_tf.partitions.disk_tables import refuse_whole_tables
 from twhin_tf.synthesis.synthetic_graph import make_graph

@@ -17,10 +17,10 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError, run_command
 from recap_tf.core.row_files import find_tables
-from twhin_tf.conversion.conversion import Conversion, convert
+from twhin_tf.conversion.graph_folder import Conversion, convert
 from twhin_tf.conversion.raw_edges import RawEdges
-from twhin_tf.conversion.raw_splits import SPLITS, TRAIN, ByFile, Shares, SplitRule
-from twhin_tf.conversion.raw_types import ListedTypes, OneType, PrefixedTypes, TypeRule
+from twhin_tf.conversion.split_rules import SPLITS, TRAIN, ByFile, Shares, SplitRule
+from twhin_tf.conversion.type_rules import ListedTypes, OneType, PrefixedTypes, TypeRule
 
 
 def main(argv: Sequence[str] | None = None) -> None:

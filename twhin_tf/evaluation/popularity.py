@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from twhin_tf.evaluation.known_edges import SIDES, KnownAnswers, ends_of, query_keys
-from twhin_tf.evaluation.link_prediction import places_ahead
+from twhin_tf.evaluation.filtered_ranks import places_ahead
+from twhin_tf.evaluation.known_answers import SIDES, KnownAnswers, ends_of, query_keys
 from twhin_tf.graph.graph import Graph
 
 _MOST_PENDING = 1 << 22

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError
 from recap_tf.core.storage.half_precision import read_rows
-from twhin_tf.evaluation.known_edges import ends_of
+from twhin_tf.evaluation.known_answers import ends_of
 from twhin_tf.graph.graph import Graph
 from twhin_tf.model.graph_embeddings import GraphEmbeddings
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recap_tf.core.training.shard import WHOLE, Shard
 from twhin_tf.graph.graph import Graph
-from twhin_tf.graph.packing import BLOCK_BYTES, pack, window
+from twhin_tf.graph.packed_edges import BLOCK_BYTES, pack, window
 
 # So many blocks are permuted together: large enough to mix, small enough for a cache.
 _BLOCKS_PER_GROUP = 16

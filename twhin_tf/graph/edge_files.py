@@ -12,7 +12,7 @@ from recap_tf.core.row_files import ParquetTable, TableFile, open_table, write_p
 from twhin_tf.graph.graph import Graph
 
 COLUMNS = ("lhs", "rel", "rhs")
-_FINGERPRINT = b"twhin_tf.graph.graph"
+_FINGERPRINT = b"twhin_tf.graph"
 
 
 def write_edges(graph: Graph, split: str, index: int, edges: np.ndarray) -> None:

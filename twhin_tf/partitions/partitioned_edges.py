@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from recap_tf.core import files
 from twhin_tf.graph.edge_batches import Edges
-from twhin_tf.graph.packing import BLOCK_BYTES, pack
+from twhin_tf.graph.packed_edges import BLOCK_BYTES, pack
 from twhin_tf.partitions.partition_layout import Layout
 from twhin_tf.partitions.partition_order import Visit
 

@@ -15,9 +15,9 @@ import tqdm
 from recap_tf.core import files
 from recap_tf.core.command import UserError
 from recap_tf.core.made_data import check_free, read_manifest, write_manifest
-from twhin_tf.graph.config_file import write_config
 from twhin_tf.graph.edge_buckets import EdgeBuckets, bucket_count
 from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.edge_hashes import hashed_edges, mixed
 from twhin_tf.graph.entities import (
     Entities,
     fingerprint,
@@ -32,7 +32,7 @@ from twhin_tf.graph.graph import (
     with_inverses,
     write_graph,
 )
-from twhin_tf.graph.hashing import hashed_edges, mixed
+from twhin_tf.graph.graph_config import write_config
 from twhin_tf.synthesis.community_model import CommunityRelation, Nodes
 
 SPLITS = ("train", "validation", "test")

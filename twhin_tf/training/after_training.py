@@ -4,9 +4,9 @@ import json
 import posixpath
 
 from recap_tf.core import files
-from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate, format_report
+from twhin_tf.evaluation.evaluator import EvaluateSettings, evaluate, format_report
 from twhin_tf.evaluation.query_groups import ModelScorer
-from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.exporting.export_folder import ExportSettings, export_vectors
 from twhin_tf.graph.graph import Graph
 from twhin_tf.model.graph_embeddings import GraphEmbeddings
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from twhin_tf.graph.edge_batches import Edges
 from twhin_tf.graph.graph import Graph
-from twhin_tf.graph.packing import window
+from twhin_tf.graph.packed_edges import window
 from twhin_tf.model.graph_embeddings import EdgeObjective, GraphEmbeddings
 from twhin_tf.model.node_tables import NodeTables
 from twhin_tf.model.operators import RelationOperators

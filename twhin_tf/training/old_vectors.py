@@ -13,11 +13,11 @@ from recap_tf.core.command import UserError
 from recap_tf.core.optimizers.grouped import Optimizer
 from recap_tf.core.row_files import open_table
 from recap_tf.core.training import checkpoints
-from twhin_tf.exporting.vectors import file_stem
+from twhin_tf.exporting.vector_files import file_stem
 from twhin_tf.graph.edge_batches import Edges
 from twhin_tf.graph.entities import read_entities
 from twhin_tf.graph.graph import Graph, read_graph
-from twhin_tf.graph.packing import window
+from twhin_tf.graph.packed_edges import window
 from twhin_tf.model.graph_embeddings import GraphEmbeddings
 from twhin_tf.model.warm_start import WarmStart
 from twhin_tf.settings import Embedder

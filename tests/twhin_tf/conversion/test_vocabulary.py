@@ -15,9 +15,9 @@ from recap_tf.core.command import UserError
 from recap_tf.core.config import gin_config
 from twhin_tf import settings
 from twhin_tf.graph.edge_batches import Edges, read_edges
+from twhin_tf.graph.edge_hashes import hashes, mixed
 from twhin_tf.graph.entities import read_entities
 from twhin_tf.graph.graph import read_graph
-from twhin_tf.graph.hashing import hashes, mixed
 from twhin_tf.vocabulary import main
 
 EDGES = [
@@ -214,8 +214,8 @@ def test_blocks_do_not_change_the_outcome(tmp_path, monkeypatch):
     folder = convert(tmp_path, edges, "--split", "0.9,0.1")
     before = (folder / "train" / "edges-00000.parquet").read_bytes()
     monkeypatch.setattr("recap_tf.core.row_files.CHUNK_ROWS", 70)
-    monkeypatch.setattr("twhin_tf.conversion.conversion.BLOCK_ROWS", 300)
-    monkeypatch.setattr("twhin_tf.graph.entity_counts._PENDING", 10)
+    monkeypatch.setattr("twhin_tf.conversion.graph_folder.BLOCK_ROWS", 300)
+    monkeypatch.setattr("twhin_tf.conversion.entity_counts._PENDING", 10)
     convert(tmp_path, edges, "--split", "0.9,0.1", "--overwrite")
     assert (folder / "train" / "edges-00000.parquet").read_bytes() == before
 

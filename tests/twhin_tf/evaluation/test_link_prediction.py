@@ -7,14 +7,14 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import write_parquet
-from twhin_tf.evaluation.evaluation import (
+from twhin_tf.evaluation.evaluator import (
     EvaluateSettings,
     evaluate,
     format_report,
     summary,
 )
-from twhin_tf.evaluation.known_edges import KnownAnswers, read_known_answers
-from twhin_tf.evaluation.link_prediction import Blocks, rank_edges
+from twhin_tf.evaluation.filtered_ranks import Blocks, rank_edges
+from twhin_tf.evaluation.known_answers import KnownAnswers, read_known_answers
 from twhin_tf.evaluation.popularity import Popularity
 from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses
 

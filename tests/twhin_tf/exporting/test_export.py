@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from tensorboard.plugins.projector import ProjectorConfig
 
 from recap_tf.core.embeddings.vocabulary import vector_chunks
-from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.exporting.export_folder import ExportSettings, export_vectors
 from twhin_tf.exporting.inverted_file import CellIndex, InvertedFile
 from twhin_tf.exporting.neighbours import exact_neighbours, recall
 from twhin_tf.exporting.plot import project

@@ -16,8 +16,8 @@ from twhin_tf.graph.edge_batches import (
 )
 from twhin_tf.graph.edge_buckets import EdgeBuckets
 from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.edge_hashes import mixed
 from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses
-from twhin_tf.graph.hashing import mixed
 
 USERS, POSTS = 300, 200
 
@@ -217,7 +217,7 @@ def test_edges_are_packed_once(graph, monkeypatch):
     packed = os.path.join(graph.folder, "train", ".packed")
     read_edge_batches(Edges(), graph, 5)
     first = os.listdir(packed)
-    monkeypatch.setattr("twhin_tf.graph.packing.edge_chunks", None)
+    monkeypatch.setattr("twhin_tf.graph.packed_edges.edge_chunks", None)
     read_edge_batches(Edges(), graph, 7, seed=3)
     assert os.listdir(packed) == first and len(first) == 1
 

@@ -12,7 +12,7 @@ from recap_tf.core.optimizers.grouped import GroupedOptimizer
 from recap_tf.core.optimizers.row_optimizers import LazyAdam, SparseAdagrad
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
-from twhin_tf.exporting.vectors import write_vectors
+from twhin_tf.exporting.vector_files import write_vectors
 from twhin_tf.graph.edge_batches import Edges, read_edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.entities import Entities, vocabulary_path, write_entities

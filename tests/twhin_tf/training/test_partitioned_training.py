@@ -18,9 +18,9 @@ from recap_tf.core.optimizers.row_optimizers import (
 )
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
-from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate
+from twhin_tf.evaluation.evaluator import EvaluateSettings, evaluate
 from twhin_tf.evaluation.query_groups import ModelScorer
-from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.exporting.export_folder import ExportSettings, export_vectors
 from twhin_tf.graph.edge_batches import Edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph

@@ -17,8 +17,8 @@ from recap_tf.core.command import UserError
 from recap_tf.core.config import gin_config
 from recap_tf.core.training import checkpoints
 from twhin_tf import settings, train
-from twhin_tf.evaluation.evaluation import EvaluateSettings
-from twhin_tf.exporting.exporting import ExportSettings
+from twhin_tf.evaluation.evaluator import EvaluateSettings
+from twhin_tf.exporting.export_folder import ExportSettings
 from twhin_tf.graph.edge_batches import Edges, read_edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.graph import (

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from recap_tf.core.command import UserError
 from twhin_tf.conversion.raw_edges import Block
-from twhin_tf.graph.hashing import hashes, mixed
+from twhin_tf.graph.edge_hashes import hashes, mixed
 
 TRAIN = "train"
 SPLITS = (TRAIN, "validation", "test")

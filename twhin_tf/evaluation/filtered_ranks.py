@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from twhin_tf.evaluation.known_edges import SIDES, KnownAnswers, ends_of
+from twhin_tf.evaluation.known_answers import SIDES, KnownAnswers, ends_of
 from twhin_tf.evaluation.query_groups import EdgeScorer, QueryGroup, query_groups
 from twhin_tf.graph.graph import Graph
 

@@ -17,22 +17,22 @@ import tensorflow as tf
 from recap_tf.core import files
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import nearest
+from twhin_tf.conversion.entity_counts import EntityCounts
 from twhin_tf.conversion.raw_edges import BLOCK_ROWS, RawEdges
-from twhin_tf.conversion.raw_parts import read_parts
-from twhin_tf.conversion.raw_splits import SplitRule
-from twhin_tf.conversion.raw_types import Sides, TypeRule
-from twhin_tf.graph.config_file import write_config
+from twhin_tf.conversion.split_rules import SplitRule
+from twhin_tf.conversion.type_rules import Sides, TypeRule
+from twhin_tf.conversion.typed_blocks import read_parts
 from twhin_tf.graph.edge_buckets import EdgeBuckets, bucket_count
 from twhin_tf.graph.edge_files import write_edges
+from twhin_tf.graph.edge_hashes import hashed_edges
 from twhin_tf.graph.entities import (
     Entities,
     fingerprint,
     vocabulary_path,
     write_entities,
 )
-from twhin_tf.graph.entity_counts import EntityCounts
 from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph
-from twhin_tf.graph.hashing import hashed_edges
+from twhin_tf.graph.graph_config import write_config
 
 _MOST_ROWS = 2**31 - 1  # edges are read as int32
 

@@ -23,8 +23,8 @@ from recap_tf.core.command import UserError, one_line
 from recap_tf.core.row_files import open_table
 from twhin_tf.graph.edge_buckets import EdgeBuckets, bucket_count
 from twhin_tf.graph.edge_files import edge_chunks
+from twhin_tf.graph.edge_hashes import mixed
 from twhin_tf.graph.graph import Graph
-from twhin_tf.graph.hashing import mixed
 
 BLOCK = 4096
 BLOCK_BYTES = BLOCK * 3 * 4

@@ -28,8 +28,8 @@ from twhin_tf.exporting.neighbours import exact_neighbours, recall
 from twhin_tf.exporting.plot import Method, write_plot
 from twhin_tf.exporting.product_quantization import ProductQuantization, quantize
 from twhin_tf.exporting.projector import write_projector
-from twhin_tf.exporting.retrieval import Retrieval
-from twhin_tf.exporting.vectors import file_stem, write_vectors
+from twhin_tf.exporting.retrieval_model import Retrieval
+from twhin_tf.exporting.vector_files import file_stem, write_vectors
 from twhin_tf.graph.entities import Entities, read_entities
 from twhin_tf.graph.graph import Graph
 from twhin_tf.model.graph_embeddings import GraphEmbeddings

@@ -11,13 +11,13 @@ import numpy as np
 
 from recap_tf.core.command import UserError
 from recap_tf.core.text_table import aligned
-from twhin_tf.evaluation.known_edges import SIDES, KnownAnswers, read_known_answers
-from twhin_tf.evaluation.link_prediction import Blocks, Ranks, rank_edges
+from twhin_tf.evaluation.filtered_ranks import Blocks, Ranks, rank_edges
+from twhin_tf.evaluation.known_answers import SIDES, KnownAnswers, read_known_answers
 from twhin_tf.evaluation.popularity import Popularity
 from twhin_tf.evaluation.query_groups import EdgeScorer
 from twhin_tf.graph.edge_batches import Edges, read_edges
 from twhin_tf.graph.graph import Graph
-from twhin_tf.graph.packing import window
+from twhin_tf.graph.packed_edges import window
 
 HITS = (1, 3, 10, 50)
 BOTH = "both"
@@ -38,7 +38,7 @@ class EvaluateSettings:
         auc_negatives: random nodes scored for each edge and side.
         popularity: also rank by how often a node is an end of the relation in "train".
         query_block, edge_block, candidate_block: see
-            `twhin_tf.evaluation.link_prediction.Blocks`.
+            `twhin_tf.evaluation.filtered_ranks.Blocks`.
         seed: of the random nodes.
     """
 

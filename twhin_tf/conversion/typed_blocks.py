@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import tqdm
 
 from twhin_tf.conversion.raw_edges import Block, RawEdges, codes_of
-from twhin_tf.conversion.raw_splits import SplitRule
-from twhin_tf.conversion.raw_types import Sides, TypeRule
+from twhin_tf.conversion.split_rules import SplitRule
+from twhin_tf.conversion.type_rules import Sides, TypeRule
 
 
 @dataclasses.dataclass(frozen=True)
