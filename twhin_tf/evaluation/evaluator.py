@@ -16,8 +16,8 @@ from twhin_tf.evaluation.known_answers import SIDES, KnownAnswers, read_known_an
 from twhin_tf.evaluation.popularity import Popularity
 from twhin_tf.evaluation.query_groups import EdgeScorer
 from twhin_tf.graph.edge_batches import Edges, read_edges
+from twhin_tf.graph.edge_files import read_split
 from twhin_tf.graph.graph import Graph
-from twhin_tf.graph.packed_edges import window
 
 HITS = (1, 3, 10, 50)
 BOTH = "both"
@@ -145,7 +145,7 @@ def evaluate(
 
 
 def _stored(graph: Graph, split: str) -> Iterator[np.ndarray]:
-    return window(graph, split, None, 0)
+    return read_split(graph, split, None, 0)
 
 
 def _popular_ranks(

@@ -8,8 +8,7 @@ from google.protobuf import text_format
 from tensorboard.plugins.projector import ProjectorConfig
 
 from recap_tf.core import files
-from twhin_tf.exporting.vector_files import file_stem
-from twhin_tf.graph.entities import Entities
+from twhin_tf.graph.entities import Entities, file_stem
 
 _ESCAPES = str.maketrans({"\t": " ", "\n": " ", "\r": " "})
 

@@ -15,7 +15,7 @@ from recap_tf.core.command import UserError
 from recap_tf.core.config import gin_config
 from twhin_tf import settings
 from twhin_tf.graph.edge_batches import Edges, read_edges
-from twhin_tf.graph.edge_hashes import hashes, mixed
+from twhin_tf.graph.edge_hashes import hash_ids, mix
 from twhin_tf.graph.entities import read_entities
 from twhin_tf.graph.graph import read_graph
 from twhin_tf.vocabulary import main
@@ -230,10 +230,12 @@ def test_large_sets_are_spread_over_files(tmp_path, monkeypatch):
 
 MEMORY = """
 import pathlib, sys
-from recap_tf.core import tables
-from twhin_tf import conversion, edge_buckets, vocabulary
+from recap_tf.core import row_files
+from twhin_tf import vocabulary
+from twhin_tf.conversion import graph_folder
+from twhin_tf.graph import edge_buckets
 
-tables.CHUNK_ROWS, conversion.BLOCK_ROWS = 5_000, 20_000
+row_files.CHUNK_ROWS, graph_folder.BLOCK_ROWS = 5_000, 20_000
 edge_buckets.EDGES_PER_BUCKET = 20_000
 for name in ("small", "large"):
     path = f"{sys.argv[1]}/{name}"
@@ -301,9 +303,9 @@ def test_the_config_has_negatives_for_both_ends(tmp_path, flag, sides):
         ),
         (["--test", "/no/such"], "--test /no/such matches no file"),
         (["--min-count", "9"], "--min-count 9 leaves no entity of type 'entity'"),
-        (["--min-count", "-1"], "--min-count must not be negative. Received: -1"),
-        (["--seed", "-1"], "--seed must not be negative. Received: -1"),
-        (["--seed", "-1", "--split", "1"], "--seed must not be negative. Received: -1"),
+        (["--min-count", "-1"], "--min-count must be at least 0. Received: -1"),
+        (["--seed", "-1"], "--seed must be at least 0. Received: -1"),
+        (["--seed", "-1", "--split", "1"], "--seed must be at least 0. Received: -1"),
         (["--split", "nan,0.1"], "--split takes up to three positive shares"),
         (["--split-by", "pair"], "--split-by says how --split splits"),
         (["--relation", "likes"], "--relation is for edges without a column for it"),
@@ -367,7 +369,7 @@ def test_what_is_there_stays(tmp_path):
 
 def test_hashes_are_the_same_everywhere():
     # The first outputs of SplitMix64 with seed 0.
-    assert mixed(np.array([0])).tolist() == [0xE220A8397B1DCDAF]
-    texts = hashes(pa.array(["a", "b", "a"]))
+    assert mix(np.array([0])).tolist() == [0xE220A8397B1DCDAF]
+    texts = hash_ids(pa.array(["a", "b", "a"]))
     assert texts[0] == texts[2] != texts[1]
-    assert len(np.unique(hashes(pa.array(list(map(str, range(100_000))))))) == 100_000
+    assert len(np.unique(hash_ids(pa.array(list(map(str, range(100_000))))))) == 100_000

@@ -16,7 +16,7 @@ from twhin_tf.graph.edge_batches import (
 )
 from twhin_tf.graph.edge_buckets import EdgeBuckets
 from twhin_tf.graph.edge_files import write_edges
-from twhin_tf.graph.edge_hashes import mixed
+from twhin_tf.graph.edge_hashes import mix
 from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses
 
 USERS, POSTS = 300, 200
@@ -217,7 +217,7 @@ def test_edges_are_packed_once(graph, monkeypatch):
     packed = os.path.join(graph.folder, "train", ".packed")
     read_edge_batches(Edges(), graph, 5)
     first = os.listdir(packed)
-    monkeypatch.setattr("twhin_tf.graph.packed_edges.edge_chunks", None)
+    monkeypatch.setattr("twhin_tf.graph.packed_edges.read_split", None)
     read_edge_batches(Edges(), graph, 7, seed=3)
     assert os.listdir(packed) == first and len(first) == 1
 
@@ -343,8 +343,11 @@ def test_edges_of_other_vocabularies(graph):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"limit": 0}, "Edges.limit must be at least 1, or None. Received: 0"),
-        ({"offset": -1}, "Edges.offset must not be negative. Received: -1"),
+        (
+            {"limit": 0},
+            "Edges.limit must be at least 1, or None for all edges. Received: 0",
+        ),
+        ({"offset": -1}, "Edges.offset must be at least 0. Received: -1"),
         ({"shuffle_blocks": 0}, "Edges.shuffle_blocks must be at least 1. Received: 0"),
     ],
 )
@@ -361,7 +364,7 @@ def test_buckets_hold_each_edge_once_and_find_equal_ones(tmp_path, largest):
     for equal, (kept, repeated) in expected.items():
         with EdgeBuckets(str(tmp_path / "b"), 2, seed=0) as buckets:
             for part in (edges[:2], edges[2:]):
-                buckets.add(part, mixed(part[:, 0]))
+                buckets.add(part, mix(part[:, 0]))
             read = list(buckets.read(equal))
             again = list(buckets.read(equal))
         found = np.concatenate([part for part, _ in read])

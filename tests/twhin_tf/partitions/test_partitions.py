@@ -98,7 +98,10 @@ def test_the_limit_says_how_many_partitions_there_are():
         ({"count": 3, "memory_limit_mb": 1.0}, "Received: 1.0 and 3"),
         ({"count": 8, "buffer": 1}, "Partitions.buffer must be at least 2. Rec.*: 1"),
         ({"count": 8, "chunks": 0}, "Partitions.chunks must be at least 1. Rec.*: 0"),
-        ({"count": 513}, r"Partitions.count must be at most 512. Received: 513"),
+        (
+            {"count": 513},
+            r"Partitions.count must be at most 512, or None for what memory_limit_mb allows. Received: 513",
+        ),
         ({"count": 3}, "must be at least Partitions.buffer = 4. Received: 3"),
     ],
 )
