@@ -104,7 +104,7 @@ def make_graph(settings: SyntheticGraph, echo: Callable[[str], None] = print) ->
     ...     relations={"like": ("user", "post", 3000, 0.9)},
     ... )
     >>> make_graph(settings, echo=lambda line: None).rows
-    {'post': 50, 'user': 200}
+    {'user': 200, 'post': 50}
 
     Args:
         settings: of the graph.

@@ -8,7 +8,7 @@ import tensorflow as tf
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import write_parquet
 from twhin_tf.evaluation.evaluator import (
-    EvaluateSettings,
+    LinkPredictionSettings,
     evaluate,
     format_report,
     summary,
@@ -200,7 +200,7 @@ def test_report(tmp_path):
     }
     graph = write_graph_folder(tmp_path, edges)
     model = random_tables(rng, graph.relations)
-    report = evaluate(model, graph, EvaluateSettings())
+    report = evaluate(model, graph, LinkPredictionSettings())
     assert report["edges"] == 20 and set(report["relations"]) == {"follow", "use"}
     every = np.concatenate(list(edges.values()))
     ranks = {
@@ -219,9 +219,9 @@ def test_report(tmp_path):
     assert found["mean_rank"] == pytest.approx(ranks["tail"][1][of_use].mean())
     assert "use" in format_report(report) and "and 1 more" in format_report(report, 1)
     # Without the other splits there is less to leave out.
-    alone = evaluate(model, graph, EvaluateSettings(filter_splits=("test",)))
+    alone = evaluate(model, graph, LinkPredictionSettings(filter_splits=("test",)))
     assert alone["overall"]["both"]["mrr"] < report["overall"]["both"]["mrr"]
-    few = evaluate(model, graph, EvaluateSettings(limit=5, popularity=False))
+    few = evaluate(model, graph, LinkPredictionSettings(limit=5, popularity=False))
     assert few["edges"] == 5 and "popularity" not in few["overall"]["tail"]
 
 
@@ -230,7 +230,7 @@ def test_auc_of_a_perfect_and_of_a_blind_model(tmp_path):
     edges = [[node, 0, node] for node in range(9)] * 4
     graph = write_graph_folder(tmp_path, {"test": edges})
     model = Tables({"user": np.eye(9)}, np.zeros((4, 9)))
-    settings = EvaluateSettings(auc_negatives=200, popularity=False)
+    settings = LinkPredictionSettings(auc_negatives=200, popularity=False)
     # One random node in nine is the true one, which ties.
     found = evaluate(model, graph, settings)["overall"]["both"]
     assert found["auc"] == pytest.approx(1 - 0.5 / 9, abs=0.01)
@@ -242,12 +242,12 @@ def test_bad_input_ends_in_one_line(tmp_path):
     with pytest.raises(
         ValueError, match=r"twhin\.evaluate\.limit must be at least 1. Received: 0"
     ):
-        EvaluateSettings(limit=0)
+        LinkPredictionSettings(limit=0)
     with pytest.raises(ValueError, match=r"Blocks\.edges must be at least 1"):
         Blocks(edges=0)
     graph = write_graph_folder(tmp_path, {"test": [[0, 0, 1]]})
     with pytest.raises(UserError, match="has no split 'train'"):
-        evaluate(None, graph, EvaluateSettings(split="train"))
+        evaluate(None, graph, LinkPredictionSettings(split="train"))
     model = Tables({"user": np.full((9, 2), np.nan)}, np.zeros((4, 2)))
     with pytest.raises(UserError, match="vectors of type 'user' are not all finite"):
-        evaluate(model, graph, EvaluateSettings(popularity=False))
+        evaluate(model, graph, LinkPredictionSettings(popularity=False))

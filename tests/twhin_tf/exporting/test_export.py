@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from tensorboard.plugins.projector import ProjectorConfig
 
 from recap_tf.core.embeddings.vocabulary import vector_chunks
-from twhin_tf.exporting.export_folder import ExportSettings, export_vectors
+from twhin_tf.exporting.export_folder import VectorExportSettings, export_vectors
 from twhin_tf.exporting.inverted_file import CellIndex, InvertedFile
 from twhin_tf.exporting.neighbours import exact_neighbours, recall
 from twhin_tf.exporting.plot import project
@@ -90,7 +90,7 @@ def best(model, graph, relation, row, k):
 
 def export(model, graph, folder, **settings):
     lines = []
-    settings = ExportSettings(**({"plot_method": "pca"} | settings))
+    settings = VectorExportSettings(**({"plot_method": "pca"} | settings))
     export_vectors(model, graph, str(folder), settings, 7, lines.append)
     return lines
 
@@ -296,8 +296,11 @@ def test_a_projection_keeps_clusters_apart(method):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: ExportSettings(top_k=0), r"twhin\.export\.top_k must be at least 1"),
-        (lambda: ExportSettings(plot_nodes=-1), r"plot_nodes must be at least 0"),
+        (
+            lambda: VectorExportSettings(top_k=0),
+            r"twhin\.export\.top_k must be at least 1",
+        ),
+        (lambda: VectorExportSettings(plot_nodes=-1), r"plot_nodes must be at least 0"),
         (lambda: InvertedFile(probes=0), r"InvertedFile\.probes must be at least 1"),
         (lambda: InvertedFile(largest=0.5), r"InvertedFile\.largest must be at least"),
         (

@@ -100,7 +100,8 @@ def test_the_limit_says_how_many_partitions_there_are():
         ({"count": 8, "chunks": 0}, "Partitions.chunks must be at least 1. Rec.*: 0"),
         (
             {"count": 513},
-            r"Partitions.count must be at most 512, or None for what memory_limit_mb allows. Received: 513",
+            "Partitions.count must be at most 512, or None for what memory_limit_mb "
+            "allows. Received: 513",
         ),
         ({"count": 3}, "must be at least Partitions.buffer = 4. Received: 3"),
     ],
