@@ -34,7 +34,7 @@ _MOST_ROWS = 2**31 - 1  # edges are read as int32
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What to make of edges with raw ids.
+    """The settings of a conversion: what becomes of edges with raw ids.
 
     Args:
         types: finds the node types.

@@ -99,23 +99,6 @@ def rank_edges(
     >>> tail.raw, tail.filtered
     (array([2.]), array([1.]))
 
-    >>> from types import SimpleNamespace
-    >>> from twhin_tf.evaluation.known_answers import read_known_answers
-    >>> from twhin_tf.graph.graph import NodeType, Relation
-    >>> scorer = SimpleNamespace(
-    ...     vectors=lambda node_type, rows: tf.gather([[0.1], [0.5], [0.4]], rows),
-    ...     transform=lambda relation, vectors: vectors,
-    ...     prepare=lambda vectors: vectors,
-    ... )
-    >>> types = {"user": NodeType(name="user", rows=3)}
-    >>> follow = Relation(name="follow", lhs="user", rhs="user")
-    >>> graph = Graph(folder="g", types=types, relations=[follow], splits={})
-    >>> edges = np.array([[0, 0, 2]])
-    >>> known = read_known_answers(edges, [edges, np.array([[0, 0, 1]])])
-    >>> tail = rank_edges(scorer, graph, edges, known)["tail"]
-    >>> tail.raw, tail.filtered
-    (array([2.]), array([1.]))
-
     Args:
         scorer: gives vectors whose dot products are scores.
         graph: says which types and relations there are.

@@ -20,7 +20,7 @@ _FILES_AT_ONCE = 8
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Edges:
-    """Which edges of a graph to read, and how.
+    """The edges of a graph that are read, and the way they are read.
 
     Args:
         split: name of the folder they are in: "train", "validation", "test".
@@ -91,9 +91,10 @@ def read_edge_batches(
 ) -> tf.data.Dataset:
     """Reads edges as int32 (batch, 3) tensors: lhs row, relation number, rhs row.
 
-    In training forever, every edge exactly once per epoch, each epoch in another
-    order; a batch may begin in one epoch and end in the next, so that all are full.
-    Otherwise every edge exactly once, the last batch short, none turned around.
+    In training there is no end: every edge comes exactly once per epoch, each epoch in
+    another order; a batch may begin in one epoch and end in the next, so that all are
+    full. Otherwise every edge comes exactly once, none turned around, and the last
+    batch may be short.
 
     The iterator can be saved and goes on where it was. No Python runs, so that a
     tf.data service can do the reading; its workers share out the files of each epoch,

@@ -24,7 +24,7 @@ INVERSE = "/inverse"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NodeType:
-    """A kind of node.
+    """A kind of node, and the rows of its table.
 
     Args:
         name: such as "user".
@@ -42,7 +42,7 @@ class NodeType:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Relation:
-    """A kind of edge, between two node types.
+    """A kind of edge: the types of its two ends, and what it is the inverse of.
 
     Args:
         name: such as "follow".

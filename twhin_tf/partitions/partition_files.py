@@ -198,11 +198,11 @@ class PartitionFiles:
         self.versions = {name: list(numbers) for name, numbers in versions.items()}
         self._last = max(max(numbers) for numbers in versions.values())
 
-    def remove_all_but(self, kept: Iterable[Versions]) -> None:
-        """Deletes the files of versions that are neither present nor among `kept`."""
+    def remove_all_but(self, referenced: Iterable[Versions]) -> None:
+        """Deletes the files of versions that are neither present nor `referenced`."""
         spared = {
             self._path(name, partition, version)
-            for versions in [self.versions, *kept]
+            for versions in [self.versions, *referenced]
             for name, numbers in versions.items()
             for partition, version in enumerate(numbers)
         }

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Visit:
-    """What is trained on between two swaps.
+    """The partitions in memory between two swaps, and the pairs trained on.
 
     Args:
         held: the partition in each place of the buffer.

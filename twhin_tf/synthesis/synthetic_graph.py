@@ -38,7 +38,7 @@ _VERSION = 1
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticGraph:
-    """What graph to make up.
+    """The graph that is made up: its size, its communities, its degrees.
 
     Args:
         folder: of the graph; must not hold anything else.
