@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from recap_tf.core import files
 from recap_tf.core.command import run_command
 from recap_tf.core.training import checkpoints
-from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate, format_report
-from twhin_tf.evaluation.query_groups import ModelScorer
+from twhin_tf.evaluation.edge_scorers import ModelScorer
+from twhin_tf.evaluation.evaluation_report import format_report
+from twhin_tf.evaluation.evaluator import LinkPredictionSettings, evaluate
 from twhin_tf.training import trained
 
 
@@ -28,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.json:
         files.check_writable("--json", posixpath.dirname(arguments.json) or ".")
     _, graph, model, path = trained.load_trained(arguments)
-    report = evaluate(ModelScorer(model), graph, EvaluateSettings(), progress=True)
+    settings = LinkPredictionSettings()
+    report = evaluate(ModelScorer(model), graph, settings, progress=True)
     step = checkpoints.step_of(path)
     print(f"Step {step}, {path}, {report['split']}, filtered\n{format_report(report)}")
     if arguments.json:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from recap_tf.core import files
 from recap_tf.core.command import run_command
 from recap_tf.core.training import checkpoints
-from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.exporting.export_folder import VectorExportSettings, export_vectors
 from twhin_tf.training import trained
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     files.check_writable("--out", arguments.out)
     _, graph, model, path = trained.load_trained(arguments)
     step = checkpoints.step_of(path)
-    export_vectors(model, graph, arguments.out, ExportSettings(), step)
+    export_vectors(model, graph, arguments.out, VectorExportSettings(), step)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import gin
 
 # Imported for their names in configs.
 from recap_tf.core.optimizers import learning_rate_schedules  # noqa: F401
-from twhin_tf.evaluation import evaluation  # noqa: F401
-from twhin_tf.exporting import exporting  # noqa: F401
+from twhin_tf.evaluation import evaluator  # noqa: F401
+from twhin_tf.exporting import export_folder  # noqa: F401
 from twhin_tf.model import global_negatives  # noqa: F401
 
 # isort: split

@@ -14,7 +14,7 @@ from recap_tf.core.training.cluster import read_task, serve
 from recap_tf.core.training.stopping import catch_signals
 from recap_tf.core.training.strategy import PARAMETER_SERVER
 from twhin_tf import settings
-from twhin_tf.exporting.exporting import ExportSettings
+from twhin_tf.exporting.export_folder import VectorExportSettings
 from twhin_tf.graph.graph import read_graph
 from twhin_tf.partitions.disk_tables import refuse_whole_tables
 from twhin_tf.synthesis.synthetic_graph import make_graph
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
     if embedder.synthetic is not None:
         make_graph(embedder.synthetic, say)
-    export = ExportSettings()
+    export = VectorExportSettings()
     if train.partitions is not None and export.folder and export.takes_tables_whole:
         refuse_whole_tables()  # now, not at the end
     kind = TpuTrainer if train.strategy == "tpu" else Trainer

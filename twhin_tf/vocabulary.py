@@ -17,10 +17,11 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError, run_command
 from recap_tf.core.row_files import find_tables
-from twhin_tf.conversion.conversion import Conversion, convert
+from twhin_tf.conversion.graph_folder import Conversion, convert
 from twhin_tf.conversion.raw_edges import RawEdges
-from twhin_tf.conversion.raw_splits import SPLITS, TRAIN, ByFile, Shares, SplitRule
-from twhin_tf.conversion.raw_types import ListedTypes, OneType, PrefixedTypes, TypeRule
+from twhin_tf.conversion.split_rules import ByFile, Shares, SplitRule
+from twhin_tf.conversion.type_rules import ListedTypes, OneType, PrefixedTypes, TypeRule
+from twhin_tf.graph.graph import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -82,7 +83,7 @@ def _splits(
     if args.split is None:
         if args.split_by is not None:
             raise UserError("--split-by says how --split splits; give both.")
-        files = {TRAIN: ("--edges", args.edges)}
+        files = {SPLITS[0]: ("--edges", args.edges)}
         files |= {name: (f"--{name}", held_out[name]) for name in held_out}
         return ByFile(list(files)), files
     if held_out:

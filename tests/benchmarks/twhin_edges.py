@@ -37,9 +37,9 @@ def main() -> None:
     parser.add_argument("--edges", type=int, default=8_000_000, help="read per run")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    made = arguments.folder / "graph"
-    synthetic.main(["--out", str(made)])
-    graph = read_graph(str(made))
+    folder = str(arguments.folder / "graph")
+    synthetic.main(["--out", folder])
+    graph = read_graph(folder)
     _convert(arguments.folder, graph)
     start = time.perf_counter()
     per_epoch = edges_per_epoch(Edges(), graph)
@@ -72,7 +72,7 @@ def _convert(folder: pathlib.Path, graph) -> None:
 
 
 def _read(graph, batch_size: int, edges: int, runs: int) -> list[float]:
-    """Edges per second, of each run."""
+    """Times some runs of reading; returns the edges per second of each."""
     iterator = iter(read_edge_batches(Edges(), graph, batch_size))
 
     @tf.function

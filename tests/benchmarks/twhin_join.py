@@ -44,7 +44,7 @@ class Log:
         types: their node types.
         convert: further flags of recap_tf.convert.
         features: of the records that the config reads, without vectors.
-        columns: the config reads columns.json.
+        columns: whether the config reads columns.json.
         test_share: of the rows, the last ones.
     """
 
@@ -100,7 +100,7 @@ LOGS = {
 
 
 def prepare(log: Log, args: argparse.Namespace, out: pathlib.Path) -> None:
-    """Graph, vectors and records; what is there already is not made again."""
+    """Makes graph, vectors and records, unless they are there already."""
     rows = open_table(str(args.raw / log.table)).rows
     training = rows - round(rows * log.test_share)
     files = max(1, min(_MOST_FILES, training // _ROWS_PER_FILE))
@@ -159,7 +159,7 @@ def run(out: pathlib.Path, module: str, *arguments: str) -> None:
 def train(
     log: Log, args: argparse.Namespace, out: pathlib.Path, side: str, seed: int
 ) -> dict[str, float]:
-    """Task -> AUROC on the test rows."""
+    """Trains a ranker; returns each task's AUROC on the test rows."""
     features = list(log.features)
     if side == WITH:
         features += ["user_embedding", "author_embedding"]
@@ -169,7 +169,7 @@ def train(
         f"Records.schema='{data}/schema.json'",
         f"train/Records.files='{out}/late/train-*'",
         f"validation/Records.files='{data}/validation-*'",
-        f"Records.features={ {one: one for one in features} }",
+        f"Records.features={ {name: name for name in features} }",
         f"recap.train.save_dir='{save_dir}'",
         f"recap.train.seed={seed}",
         *args.overrides,
@@ -181,19 +181,19 @@ def train(
     run(save_dir, "recap_tf.train", *config, *_sets(bound))
     report = json.loads((save_dir / "evaluation.json").read_text())
     tasks = report["sets"]["validation"]
-    return {task: found["auroc"] for task, found in tasks.items()}
+    return {task: metrics["auroc"] for task, metrics in tasks.items()}
 
 
 def _sets(bindings: Sequence[str]) -> list[str]:
-    return [word for one in bindings for word in ("--set", one)]
+    return [word for binding in bindings for word in ("--set", binding)]
 
 
 def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """The results of the seeds as a markdown table."""
+    """Writes the results of the seeds as a markdown table."""
     tasks = list(results[WITH][0])
     rows = [["AUROC", *tasks], ["---", *["---:"] * len(tasks)]]
     for side, runs in results.items():
-        means = [statistics.mean(one[task] for one in runs) for task in tasks]
+        means = [statistics.mean(aurocs[task] for aurocs in runs) for task in tasks]
         rows.append([side, *(f"{mean:.4f}" for mean in means)])
     pairs = list(zip(results[WITH], results[WITHOUT], strict=True))
     differences = [[a[task] - b[task] for a, b in pairs] for task in tasks]

@@ -37,7 +37,7 @@ Partitions.memory_limit_mb = {limit}
 
 
 def run(folder: pathlib.Path, name: str, arguments, more: str = "") -> dict:
-    """Trains and evaluates; what it took."""
+    """Trains and evaluates; returns what it took, and the MRR."""
     steps = 1 if name == "least" else arguments.steps
     config = folder / f"{name}.gin"
     config.write_text(
@@ -52,14 +52,14 @@ def run(folder: pathlib.Path, name: str, arguments, more: str = "") -> dict:
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(command)} failed: see {folder / name}.log")
-    found = json.loads((folder / name / "evaluation.json").read_text())
+    report = json.loads((folder / name / "evaluation.json").read_text())
     checkpoint = folder / name / "checkpoints" / f"step-{steps:08d}" / "checkpoint.json"
     active = json.loads(checkpoint.read_text())["active_seconds"]
     return {
         "peak_mb": usage.ru_maxrss * 1024 / 1e6,
         "edges_per_second": 2000 * steps / active,
         "seconds": time.monotonic() - started,
-        "mrr": found["overall"]["both"]["mrr"],
+        "mrr": report["overall"]["both"]["mrr"],
     }
 
 
@@ -88,10 +88,10 @@ def main() -> None:
     for name, more in (("least", limit), ("memory", ""), ("partitions", limit)):
         if name == "least":
             more = LIMIT.format(limit=megabytes / 16)
-        found = run(folder, name, arguments, more)
+        took = run(folder, name, arguments, more)
         print(
-            f"{name:10} {found['peak_mb']:9,.0f} {found['edges_per_second']:10,.0f} "
-            f"{found['seconds']:8.0f} {found['mrr']:7.4f}"
+            f"{name:10} {took['peak_mb']:9,.0f} {took['edges_per_second']:10,.0f} "
+            f"{took['seconds']:8.0f} {took['mrr']:7.4f}"
         )
 
 

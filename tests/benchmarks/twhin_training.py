@@ -48,7 +48,7 @@ twhin.train.checkpoint_every = 1000000
 
 
 def make_data(folder: pathlib.Path) -> None:
-    """Uniformly random edges: no row is more often in a cache than another."""
+    """Writes uniformly random edges: no row is more often in a cache than another."""
     random = np.random.default_rng(0)
     edges = np.stack(
         [
@@ -71,10 +71,10 @@ def make_data(folder: pathlib.Path) -> None:
     (folder / "graph.gin").write_text(CONFIG)
 
 
-def ours(
+def trainer_rate(
     folder: pathlib.Path, dim: int, batch: int, seconds: float, extra: list[str]
 ) -> float:
-    """Edges per second of one run of the trainer, the first quarter left out."""
+    """Runs the trainer; returns its edges per second, the first quarter left out."""
     steps = int(seconds * (400_000 if dim > 16 else 2_500_000) / batch) // 8 * 8
     with tempfile.TemporaryDirectory() as run:
         settings = {
@@ -87,20 +87,21 @@ def ours(
         command = [sys.executable, "-m", "twhin_tf.train"]
         command += ["--config", str(folder / "graph.gin")]
         command += [f"--set={name}={value}" for name, value in settings.items()]
-        command += [f"--set={one}" for one in extra]
+        command += [f"--set={binding}" for binding in extra]
         subprocess.run(command, check=True, capture_output=True)
-        found = []
+        rates = []
         for path in pathlib.Path(run, "tensorboard/train").glob("events*"):
             for event in tf.compat.v1.train.summary_iterator(str(path)):
                 for value in event.summary.value:
                     if value.tag == "speed/edges_per_second":
-                        found.append(float(tf.make_ndarray(value.tensor)))
-    return statistics.median(found[2:])
+                        rates.append(float(tf.make_ndarray(value.tensor)))
+    return statistics.median(rates[2:])
 
 
-def theirs(
+def torch_rate(
     python: str, folder: pathlib.Path, dim: int, batch: int, seconds: float
 ) -> float:
+    """Runs the torch program; returns its edges per second."""
     command = [python, str(HERE / "twhin_training_torch.py")]
     command += ["--edges", str(folder / "edges.npy"), "--rows", *map(str, ROWS)]
     command += ["--dim", str(dim), "--batch", str(batch), "--seconds", str(seconds / 3)]
@@ -144,11 +145,13 @@ def main():
                 rates = {"ours": [], "torch": []}
                 for _ in range(arguments.rounds):
                     rates["ours"].append(
-                        ours(folder, dim, batch, arguments.seconds, arguments.set)
+                        trainer_rate(
+                            folder, dim, batch, arguments.seconds, arguments.set
+                        )
                     )
                     if arguments.torch is not None:
                         rates["torch"].append(
-                            theirs(
+                            torch_rate(
                                 arguments.torch, folder, dim, batch, arguments.seconds
                             )
                         )

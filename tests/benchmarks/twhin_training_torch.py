@@ -14,6 +14,7 @@ import torch
 
 
 def train_step(tables, translations, optimizer, edges, negatives: int):
+    """Makes one update by (batch, 3) edges; returns the loss."""
     optimizer.zero_grad(set_to_none=True)
     lhs_rows, relation, rhs_rows = edges.unbind(1)
     lhs = tables[0](lhs_rows.unsqueeze(1))
@@ -26,8 +27,8 @@ def train_step(tables, translations, optimizer, edges, negatives: int):
         count = len(members)
         if not count:
             continue
-        own_moved, own_rhs = moved[members], rhs[members]
-        for fixed, replaced in ((own_rhs, own_moved), (own_moved, own_rhs)):
+        lefts, rights = moved[members], rhs[members]
+        for fixed, replaced in ((rights, lefts), (lefts, rights)):
             places = torch.randperm(count).repeat(-(-negatives // count))[:negatives]
             scores.append((fixed @ replaced[places].T).flatten())
     scores = torch.cat(scores)

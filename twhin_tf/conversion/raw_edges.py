@@ -15,13 +15,13 @@ _SIDES = ("lhs", "relation", "rhs")
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """Some rows of one file.
+    """Some rows of one file of edges.
 
     Args:
-        path: the file.
+        path: of the file, for messages.
         first: number of the first row, counted from 1.
-        lhs, rhs: ids, int64 or text, without missing ones.
-        relation: names of the relations, text.
+        lhs, rhs: (n,) ids, int64 or text, without missing ones.
+        relation: (n,) names of the relations, text.
         split: the split that the file is for; None where that is still open.
     """
 
@@ -36,7 +36,7 @@ class Block:
         return len(self.lhs)
 
     def row(self, index: int) -> str:
-        """What to call a row in a message."""
+        """Names a row for a message: "edges.csv, row 17"."""
         return f"{self.path}, row {self.first + int(index)}"
 
 
@@ -45,7 +45,7 @@ class RawEdges:
 
     Args:
         files: split, or None for "yet to be split" -> its files.
-        columns: names of those of lhs, relation and rhs; or of lhs and rhs alone.
+        columns: names of the three columns lhs, relation, rhs, or of the two lhs, rhs.
         relation: the name of all edges' relation, where no column has it.
 
     Attributes:
@@ -78,7 +78,7 @@ class RawEdges:
 
     @property
     def rows(self) -> int | None:
-        """How many rows there are, roughly; None where that is unknown."""
+        """The number of rows, roughly; None where that is unknown."""
         counts = [file.rows for _, file in self._files]
         return None if None in counts else sum(counts)
 
@@ -161,6 +161,6 @@ def _is_int64(value) -> bool:
 
 
 def codes_of(column: pa.Array) -> tuple[np.ndarray, list[str]]:
-    """(codes, texts): the text of row i is texts[codes[i]]."""
+    """Encodes n texts as (codes, texts): the text of row i is texts[codes[i]]."""
     encoded = column.dictionary_encode()
     return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from twhin_tf.evaluation.known_edges import SIDES, KnownAnswers, ends_of, query_keys
-from twhin_tf.evaluation.link_prediction import places_ahead
+from twhin_tf.evaluation.filtered_ranks import places_ahead
+from twhin_tf.evaluation.known_answers import SIDES, KnownAnswers, ends_of, query_keys
 from twhin_tf.graph.graph import Graph
 
 _MOST_PENDING = 1 << 22
@@ -13,7 +13,7 @@ _EDGES = 256
 
 
 class Popularity:
-    """How often each node is an end of each relation.
+    """Counters of how often each node is an end of each relation.
 
     Holds 16 bytes per pair of a relation and a node that occurs.
 
@@ -35,7 +35,14 @@ class Popularity:
     def ranks(
         self, graph: Graph, edges: np.ndarray, side: str, known: KnownAnswers
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Raw and filtered ranks, (n,) each, as `link_prediction` defines them."""
+        """Returns raw and filtered ranks, (n,) each, as in `filtered_ranks`.
+
+        Args:
+            graph: says how many candidates there are.
+            edges: (n, 3) int.
+            side: the end that is sought, "tail" or "head".
+            known: the known answers to the queries of `edges` for that side.
+        """
         raw, filtered = np.ones(len(edges)), np.ones(len(edges))
         for number in np.unique(edges[:, 1]).tolist():
             relation = graph.relations[number]
@@ -45,16 +52,16 @@ class Popularity:
             places = np.flatnonzero(edges[:, 1] == number)
             for start in range(0, len(places), _EDGES):
                 part = places[start : start + _EDGES]
-                own = self._counts(edges[part], side)
-                upper = np.searchsorted(counts, own, "right")
-                lower = np.searchsorted(counts, own, "left")
+                asked = self._counts(edges[part], side)
+                upper = np.searchsorted(counts, asked, "right")
+                lower = np.searchsorted(counts, asked, "left")
                 ahead = rows - upper + (upper - lower - 1) / 2
                 raw[part] += ahead
                 place, candidate = known.between(edges[part], 0, rows)
                 others = edges[part][place].copy()
                 ends_of(others, side)[1][:] = candidate
                 true = self._counts(others, side)[:, np.newaxis]
-                true_ahead = places_ahead(true, own[place])
+                true_ahead = places_ahead(true, asked[place])
                 filtered[part] += ahead - np.bincount(place, true_ahead, len(part))
         return raw, filtered
 
@@ -69,7 +76,7 @@ class Popularity:
             self._pairs[side] = merged, sums.astype(np.int64)
 
     def _counts(self, edges: np.ndarray, side: str) -> np.ndarray:
-        """How often each edge's answer is one, in its relation."""
+        """Returns how often each edge's answer is one in its relation, (n,)."""
         keys, counts = self._pairs[side]
         asked = _answer_keys(edges, side)
         at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)

@@ -1,4 +1,4 @@
-"""Queries of link prediction: edges whose end is sought among the same candidates.
+"""Queries that are ranked together: their ends are sought among the same candidates.
 
 A tail is asked for by its own relation, a head by the relation's inverse, since
 (lhs + translation) . rhs ranks heads without regard to the relation. Where there is no
@@ -7,52 +7,14 @@ inverse, the relation transforms the candidates.
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from recap_tf.core.command import UserError
-from recap_tf.core.storage.half_precision import read_rows
-from twhin_tf.evaluation.known_edges import ends_of
+from twhin_tf.evaluation.edge_scorers import EdgeScorer
+from twhin_tf.evaluation.known_answers import ends_of
 from twhin_tf.graph.graph import Graph
-from twhin_tf.model.graph_embeddings import GraphEmbeddings
-
-
-class EdgeScorer(Protocol):
-    """What link prediction asks of a model. Arrays are (n, dim) float32.
-
-    score(lhs, relation, rhs) = prepare(transform(relation, lhs)) . prepare(rhs)
-    """
-
-    def vectors(self, node_type: str, rows: np.ndarray) -> tf.Tensor:
-        """Rows of a type's table."""
-
-    def transform(self, relation: int, vectors: tf.Tensor) -> tf.Tensor:
-        """What the relation makes of left-hand sides."""
-
-    def prepare(self, vectors: tf.Tensor) -> tf.Tensor:
-        """What the comparator does to both sides before their dot product."""
-
-
-class ModelScorer:
-    """A trained model as link prediction asks of it.
-
-    Args:
-        model: whose comparator is a dot product of prepared vectors.
-    """
-
-    def __init__(self, model: GraphEmbeddings):
-        self._model = model
-
-    def vectors(self, node_type: str, rows: np.ndarray) -> tf.Tensor:
-        return read_rows(self._model.tables[node_type], rows)
-
-    def transform(self, relation: int, vectors: tf.Tensor) -> tf.Tensor:
-        return self._model.transform(relation, vectors)
-
-    def prepare(self, vectors: tf.Tensor) -> tf.Tensor:
-        return self._model.comparator.prepare(vectors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +22,9 @@ class QueryGroup:
     """Edges whose end is sought among the same candidate vectors.
 
     Args:
-        side: which end.
-        places: of the edges among all.
-        candidates: how many there are.
+        side: the end that is sought, "tail" or "head".
+        places: (n,) of the edges among all.
+        candidates: m, the rows of the type that is sought.
         query_vectors: (n, 3) edges -> (n, dim).
         candidate_vectors: (m,) rows -> (m, dim).
     """
@@ -77,7 +39,15 @@ class QueryGroup:
 def query_groups(
     scorer: EdgeScorer, graph: Graph, edges: np.ndarray, side: str, inverse: bool
 ) -> Iterator[QueryGroup]:
-    """All edges: by the type asked for; heads without an inverse by relation."""
+    """Groups all edges by the type asked for; heads without an inverse by relation.
+
+    Args:
+        scorer: gives the groups their vectors.
+        graph: says which types and relations there are.
+        edges: (n, 3) int, (lhs, relation, rhs).
+        side: the end that is sought, "tail" or "head".
+        inverse: ask for heads through inverse relations, where there are any.
+    """
     relations, number_of = graph.relations, edges[:, 1]
     used = np.unique(number_of).tolist()
     # The relation that leads from what is given to what is asked for.
@@ -88,8 +58,8 @@ def query_groups(
         elif inverse:
             leads[number] = graph.inverses[number]
 
-    def forward(node_type: str, own: list[int]) -> QueryGroup:
-        places = np.flatnonzero(np.isin(number_of, own))
+    def forward(node_type: str, numbers: list[int]) -> QueryGroup:
+        places = np.flatnonzero(np.isin(number_of, numbers))
         # Runs of one relation, so that each is transformed at once.
         places = places[np.argsort(number_of[places], kind="stable")]
 
@@ -128,8 +98,8 @@ def query_groups(
             yield backward(number)
         else:
             by_type.setdefault(relations[lead].rhs, []).append(number)
-    for node_type, own in by_type.items():
-        yield forward(node_type, own)
+    for node_type, numbers in by_type.items():
+        yield forward(node_type, numbers)
 
 
 def _prepared(scorer: EdgeScorer, vectors: tf.Tensor, node_type: str) -> np.ndarray:
@@ -143,7 +113,8 @@ def _prepared(scorer: EdgeScorer, vectors: tf.Tensor, node_type: str) -> np.ndar
 
 
 def _runs(relations: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(relation, its rows) of relations that stand together."""
+    """Yields (relation, its rows) of relations that stand together."""
     cuts = np.flatnonzero(np.diff(relations)) + 1
-    for part, own in zip(np.split(relations, cuts), np.split(rows, cuts), strict=True):
-        yield int(part[0]), own
+    runs = zip(np.split(relations, cuts), np.split(rows, cuts), strict=True)
+    for run, run_rows in runs:
+        yield int(run[0]), run_rows

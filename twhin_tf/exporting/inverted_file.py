@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.cluster import MiniBatchKMeans
 
+from recap_tf.core.checks import check_range
 from twhin_tf.exporting.product_quantization import nearest_centroids
 
 _BLOCK = 16_384
@@ -19,10 +20,11 @@ class InvertedFile:
     """How vectors are put into cells, and how many cells are searched.
 
     Args:
-        cells: how many; none for the square root of the number of vectors.
-        probes: cells that are searched for a query.
-        largest: no cell holds more than so many times the mean; larger ones are cut.
-        sample: the cells' centres are found on so many vectors.
+        cells: their number, at least 1; None for the square root of that of vectors.
+        probes: cells that are searched for a query, at least 1; more find more.
+        largest: no cell holds more than so many times the mean, at least 1; larger
+            ones are cut.
+        sample: the cells' centres are found on so many vectors, at least 1.
         seed: of the sample and the first centres.
     """
 
@@ -33,19 +35,18 @@ class InvertedFile:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("cells", "probes", "sample"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"InvertedFile.{name} must be at least 1. Received: {value}"
-                )
-        if not self.largest >= 1:
-            raise ValueError(
-                f"InvertedFile.largest must be at least 1. Received: {self.largest}"
-            )
+        check_range(
+            "InvertedFile.cells",
+            self.cells,
+            at_least=1,
+            none="the square root of the number of vectors",
+        )
+        check_range("InvertedFile.probes", self.probes, at_least=1)
+        check_range("InvertedFile.largest", self.largest, at_least=1)
+        check_range("InvertedFile.sample", self.sample, at_least=1)
 
     def sort(self, vectors: np.ndarray) -> list[np.ndarray]:
-        """The rows of (n, dim) vectors, cell by cell; no cell is empty."""
+        """Puts the rows of (n, dim) vectors into cells, none of them empty."""
         count = len(vectors)
         cells = min(self.cells or max(round(count**0.5), 1), count)
         rng = np.random.default_rng(self.seed)
@@ -62,8 +63,8 @@ class InvertedFile:
         )
         order = np.argsort(cell, kind="stable")
         most = max(int(self.largest * count / cells), 1)
-        found = np.split(order, np.flatnonzero(np.diff(cell[order])) + 1)
-        return [part for rows in found for part in _cut(vectors, rows, most)]
+        by_cell = np.split(order, np.flatnonzero(np.diff(cell[order])) + 1)
+        return [part for rows in by_cell for part in _cut(vectors, rows, most)]
 
 
 class CellIndex(tf.Module):
@@ -78,15 +79,22 @@ class CellIndex(tf.Module):
     Without it, cells of one kind of vectors win over those that hold a few much better
     ones.
 
+    >>> vectors = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    >>> index = CellIndex(vectors, InvertedFile(cells=20, probes=8), k=3)
+    >>> scores, rows = index(tf.constant(vectors[:100]))
+    >>> from twhin_tf.exporting.neighbours import exact_neighbours, recall
+    >>> recall(rows.numpy(), exact_neighbours(vectors[:100], vectors, k=3)) > 0.9
+    True
+
     Args:
         vectors: (n, dim) float32.
         settings: of the cells.
         k: neighbours per query, at most n.
 
     Attributes:
-        cells: how many there are.
-        probes: how many are searched.
-        largest: vectors in the largest.
+        cells: their number, after large ones were cut.
+        probes: cells that are searched, so many that they hold k vectors.
+        largest: vectors in the largest cell.
     """
 
     def __init__(self, vectors: np.ndarray, settings: InvertedFile, k: int):
@@ -110,7 +118,7 @@ class CellIndex(tf.Module):
         self._sizes = _constant(sizes.astype(np.int32), "sizes")
 
     def __call__(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(batch, dim) -> scores and rows of the neighbours found, (batch, k) each."""
+        """Finds neighbours: (batch, dim) -> their scores and rows, (batch, k) each."""
         promise = tf.matmul(queries, self._centres, transpose_b=True)
         promise += tf.norm(queries, axis=1, keepdims=True) * self._spreads
         cells = tf.math.top_k(promise, self.probes).indices
@@ -137,13 +145,14 @@ class CellIndex(tf.Module):
 
 
 def _cut(vectors: np.ndarray, rows: np.ndarray, most: int) -> list[np.ndarray]:
-    """`rows` in equal parts of at most `most`, along the widest direction."""
+    """Cuts `rows` in equal parts of at most `most`, along the widest direction."""
     parts = -(-len(rows) // most)
     if parts == 1:
         return [rows]
-    own = vectors[rows] - vectors[rows].mean(axis=0)
-    direction = np.linalg.eigh(own.T @ own)[1][:, -1]
-    return np.array_split(rows[np.argsort(own @ direction, kind="stable")], parts)
+    offsets = vectors[rows] - vectors[rows].mean(axis=0)
+    direction = np.linalg.eigh(offsets.T @ offsets)[1][:, -1]
+    order = np.argsort(offsets @ direction, kind="stable")
+    return np.array_split(rows[order], parts)
 
 
 def _constant(values: np.ndarray, name: str) -> tf.Variable:

@@ -1,4 +1,4 @@
-"""The vectors on a page: a projection to two dimensions, coloured by what is known."""
+"""The vectors on a page: a projection to two dimensions, coloured by community."""
 
 import io
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ _MARKERS = "o^sDvPX*"
 
 
 def project(vectors: np.ndarray, method: Method, seed: int = 0) -> np.ndarray:
-    """(n, dim) -> (n, 2), of the vectors' directions.
+    """Projects the directions of (n, dim) vectors to two dimensions, (n, 2).
 
     Lengths mostly say how frequent a node is.
 
     Args:
-        vectors: at least 4.
+        vectors: (n, dim), n at least 4.
         method: "tsne" (van der Maaten and Hinton 2008) keeps neighbours together,
             "pca" large distances apart.
         seed: of t-SNE.
@@ -49,30 +49,30 @@ def write_plot(
     else for each type; a marker for each type.
 
     Args:
-        path: of the file.
+        path: of the PNG file.
         vectors: type -> (n, dim), of one width; at least 4 in all.
-        communities: type -> (n,) the community of each.
+        communities: type -> (n,) the community of each; None where unknown.
         method: see `project`.
     """
     points = project(np.concatenate(list(vectors.values())), method)
-    known = [one for one in communities.values() if one is not None]
+    known = [numbers for numbers in communities.values() if numbers is not None]
     largest = _largest(np.concatenate(known)) if known else []
     figure = Figure(figsize=(9, 9), layout="constrained")
     axes = figure.add_subplot()
     start = 0
-    for number, (name, own) in enumerate(vectors.items()):
-        x, y = points[start : start + len(own)].T
-        start += len(own)
+    for number, (name, of_type) in enumerate(vectors.items()):
+        x, y = points[start : start + len(of_type)].T
+        start += len(of_type)
         style = {"marker": _MARKERS[number % len(_MARKERS)], "s": 9, "linewidths": 0}
         if not known:
             axes.scatter(x, y, label=name, color=f"C{number % _COLOURS}", **style)
             continue
         group = communities[name]
-        group = np.full(len(own), -1) if group is None else group
+        group = np.full(len(of_type), -1) if group is None else group
         place = np.array([largest.index(g) if g in largest else -1 for g in group])
         rest = place < 0
         axes.scatter(x[rest], y[rest], color="lightgrey", **style)
-        colours = [f"C{one}" for one in place[~rest]]
+        colours = [f"C{rank}" for rank in place[~rest]]
         axes.scatter(x[~rest], y[~rest], c=colours or None, **style)
         axes.scatter([], [], label=name, color="black", **style)
     for number, community in enumerate(largest):

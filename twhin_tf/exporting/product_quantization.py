@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn.cluster import KMeans
 
+from recap_tf.core.checks import check_range
+
 _CENTROIDS = 256
 _BLOCK = 65_536
 _RATIO = 25  # TwHIN (arXiv:2202.05387, section 4.3) reports 20 to 30.
@@ -20,9 +22,9 @@ class ProductQuantization:
     """How vectors are cut into parts and each part is replaced by a centroid's number.
 
     Args:
-        bytes_per_vector: parts of a vector, one byte each; none for the number that
-            makes float32 vectors about 25 times smaller.
-        sample: centroids are found on so many vectors.
+        bytes_per_vector: parts of a vector, one byte each, at most the vector's width;
+            None for the number that makes float32 vectors about 25 times smaller.
+        sample: centroids are found on so many vectors, at least 1.
         iterations: of k-means at most.
         seed: of the sample and of the first centroids.
     """
@@ -33,17 +35,19 @@ class ProductQuantization:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("bytes_per_vector", "sample", "iterations"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"ProductQuantization.{name} must be at least 1. Received: {value}"
-                )
+        check_range(
+            "ProductQuantization.bytes_per_vector",
+            self.bytes_per_vector,
+            at_least=1,
+            none="about a 25th of float32",
+        )
+        check_range("ProductQuantization.sample", self.sample, at_least=1)
+        check_range("ProductQuantization.iterations", self.iterations, at_least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantized:
-    """Vectors as codes.
+    """Vectors as codes, see `quantize`.
 
         vector[i, cuts[p] : cuts[p + 1]] = codebook[codes[i, p], cuts[p] : cuts[p + 1]]
 
@@ -59,18 +63,18 @@ class Quantized:
 
     @property
     def bytes(self) -> int:
-        """Of codes and codebook."""
+        """The size of codes and codebook in bytes."""
         return self.codes.nbytes + self.codebook.nbytes
 
     def vectors(self) -> np.ndarray:
-        """What the codes stand for, (n, dim) float32."""
-        out = np.empty((len(self.codes), self.codebook.shape[1]), np.float32)
+        """Computes the vectors that the codes stand for, (n, dim) float32."""
+        vectors = np.empty((len(self.codes), self.codebook.shape[1]), np.float32)
         for part, columns in enumerate(_parts(self.cuts)):
-            out[:, columns] = self.codebook[self.codes[:, part], columns]
-        return out
+            vectors[:, columns] = self.codebook[self.codes[:, part], columns]
+        return vectors
 
     def write(self, path: str) -> None:
-        """Writes an .npz file with `codes`, `codebook` and `cuts`."""
+        """Writes an .npz file with the arrays `codes`, `codebook` and `cuts`."""
         # GFile cannot seek while it writes.
         buffer = io.BytesIO()
         np.savez(buffer, codes=self.codes, codebook=self.codebook, cuts=self.cuts)
@@ -79,13 +83,22 @@ class Quantized:
 
 
 def read_quantized(path: str) -> Quantized:
-    """What `Quantized.write` wrote."""
+    """Reads what `Quantized.write` wrote."""
     with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as arrays:
         return Quantized(arrays["codes"], arrays["codebook"], arrays["cuts"])
 
 
 def quantize(vectors: np.ndarray, settings: ProductQuantization) -> Quantized:
-    """Codes for (n, dim) float32 vectors."""
+    """Finds centroids for (n, dim) float32 vectors, and replaces the vectors by codes.
+
+    >>> vectors = np.eye(6, 8, dtype=np.float32)
+    >>> quantized = quantize(vectors, ProductQuantization(bytes_per_vector=2))
+    >>> quantized.codes.shape, np.array_equal(quantized.vectors(), vectors)
+    ((6, 2), True)
+
+    Raises:
+        ValueError: `settings.bytes_per_vector` is larger than dim.
+    """
     count, dim = vectors.shape
     parts = settings.bytes_per_vector or max(round(4 * dim / _RATIO), 1)
     if parts > dim:
@@ -101,16 +114,27 @@ def quantize(vectors: np.ndarray, settings: ProductQuantization) -> Quantized:
     codebook = np.zeros((centroids, dim), np.float32)
     codes = np.empty((count, parts), np.uint8)
     for part, columns in enumerate(_parts(cuts)):
-        found = _centroids(sample[:, columns], centroids, settings)
-        codebook[: len(found), columns] = found
+        of_part = _centroids(sample[:, columns], centroids, settings)
+        codebook[: len(of_part), columns] = of_part
         for start in range(0, count, _BLOCK):
             block = slice(start, start + _BLOCK)
-            codes[block, part] = nearest_centroids(vectors[block, columns], found)
+            codes[block, part] = nearest_centroids(vectors[block, columns], of_part)
     return Quantized(codes, codebook, cuts)
 
 
 def nearest_centroids(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """(n,) numbers of the centroids at the least Euclidean distance."""
+    """Finds the centroid at the least Euclidean distance from each of n vectors.
+
+    >>> nearest_centroids(np.array([[2.0], [9.0]]), np.array([[0.0], [10.0]]))
+    array([0, 1])
+
+    Args:
+        vectors: (n, dim).
+        centroids: (m, dim).
+
+    Returns:
+        (n,) numbers of centroids.
+    """
     # |v - c|^2 = |v|^2 - 2 (v . c - |c|^2 / 2)
     products = vectors @ centroids.T - (centroids**2).sum(axis=1) / 2
     return products.argmax(axis=1)

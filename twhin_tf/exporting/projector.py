@@ -8,8 +8,7 @@ from google.protobuf import text_format
 from tensorboard.plugins.projector import ProjectorConfig
 
 from recap_tf.core import files
-from twhin_tf.exporting.vectors import file_stem
-from twhin_tf.graph.entities import Entities
+from twhin_tf.graph.entities import Entities, file_stem
 
 _ESCAPES = str.maketrans({"\t": " ", "\n": " ", "\r": " "})
 
@@ -20,22 +19,23 @@ def write_projector(
     """Writes projector_config.pbtxt, and TYPE_vectors.tsv, TYPE_metadata.tsv per type.
 
     Args:
-        folder: where to.
+        folder: for `tensorboard --logdir`.
         vectors: type -> the vectors of its first rows, (n, dim).
-        entities: type -> its nodes.
+        entities: type -> all its nodes.
 
     Returns:
-        The paths.
+        The paths of the files.
     """
     config, paths = ProjectorConfig(), []
-    for name, own in vectors.items():
+    for name, of_type in vectors.items():
         shown = config.embeddings.add()
         shown.tensor_name = name
         shown.tensor_path = f"{file_stem(name)}_vectors.tsv"
         shown.metadata_path = f"{file_stem(name)}_metadata.tsv"
-        rows = ("\t".join(f"{number:.6g}" for number in row) for row in own.tolist())
-        texts = {shown.tensor_path: "\n".join(rows) + "\n"}
-        texts[shown.metadata_path] = _metadata(entities[name], len(own))
+        rows = of_type.tolist()
+        lines = ("\t".join(f"{number:.6g}" for number in row) for row in rows)
+        texts = {shown.tensor_path: "\n".join(lines) + "\n"}
+        texts[shown.metadata_path] = _metadata(entities[name], len(of_type))
         for path, text in texts.items():
             paths.append(posixpath.join(folder, path))
             files.write_text(paths[-1], text)
@@ -45,8 +45,8 @@ def write_projector(
 
 
 def _metadata(entities: Entities, count: int) -> str:
-    """entity, edges and community; a single column has no header line."""
-    ids = [str(one).translate(_ESCAPES) for one in entities.ids[:count].to_pylist()]
+    """Writes entity, edges and community; a single column has no header line."""
+    ids = [str(name).translate(_ESCAPES) for name in entities.ids[:count].to_pylist()]
     columns = {"entity": ids}
     if entities.counts is not None:
         columns["edges"] = entities.counts[:count].tolist()

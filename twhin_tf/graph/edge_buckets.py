@@ -1,4 +1,4 @@
-"""Edges dealt out to files on disk, and back in random order.
+"""Edges dealt out to files on disk, and back in random order, in bounded memory.
 
 However many there are, no more than one bucket is in memory: this is how edges are
 shuffled, and how equal ones are found.
@@ -19,16 +19,16 @@ _MOST_BUCKETS = 500
 
 
 def bucket_count(edges: int) -> int:
-    """Into how many buckets to deal so many edges."""
+    """The number of buckets into which to deal so many edges, at most 500."""
     return min(max(-(-edges // EDGES_PER_BUCKET), 1), _MOST_BUCKETS)
 
 
 class EdgeBuckets:
-    """Files of int32 edges; use it as a context.
+    """Files of int32 edges, open for additions until they are read; use as a context.
 
     Args:
-        folder: where they are; removed at the end.
-        count: how many.
+        folder: where the files are; made at the start, removed at the end.
+        count: files, all open at the same time; see `bucket_count`.
         seed: of the order in which a bucket's edges come back.
     """
 
@@ -51,7 +51,7 @@ class EdgeBuckets:
             tf.io.gfile.rmtree(self._folder)
 
     def add(self, edges: np.ndarray, hashes: np.ndarray) -> None:
-        """Deals out (n, 3) edges; which bucket one goes to is up to its hash alone."""
+        """Deals out (n, 3) edges by their (n,) uint64 hashes, and by nothing else."""
         numbers = (hashes % np.uint64(len(self._paths))).astype(np.int64)
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers, minlength=len(self._paths)))
@@ -63,12 +63,12 @@ class EdgeBuckets:
     def read(self, equal: Equal = "pass") -> Iterator[tuple[np.ndarray, int]]:
         """Yields each bucket's ((n, 3) int32 edges in random order, repeated ones).
 
-        Every time the same. After the first call nothing can be added any more.
+        The order is the same every time. After the first call nothing can be added.
 
         Args:
-            equal: what to do about edges that are equal to earlier ones: let them
-                pass uncounted, "count" them, or "drop" them, counted. The latter two
-                only where hashes tell equal edges to be equal.
+            equal: "pass" does not look for edges that are equal to earlier ones;
+                "count" counts them, "drop" leaves them out and counts them. These two
+                need hashes that are equal for equal edges.
         """
         self._close()
         for i, path in enumerate(self._paths):
@@ -90,7 +90,7 @@ class EdgeBuckets:
 
 
 def _first_of_equals(edges: np.ndarray) -> np.ndarray:
-    """(n,) booleans: False for an edge that is equal to an earlier one."""
+    """Returns (n,) booleans: False for an edge that is equal to an earlier one."""
     most = [int(largest) + 1 for largest in edges.max(axis=0)]
     if most[0] * most[1] * most[2] < 2**63:
         # One number for each edge sorts in a third of the time.

@@ -1,4 +1,7 @@
-"""Parquet files of edges: lhs, rel, rhs, as rows and relation numbers."""
+"""Parquet files of edges: lhs, rel, rhs, as rows and relation numbers.
+
+DIR/SPLIT/edges-00000.parquet ...
+"""
 
 import posixpath
 from collections.abc import Iterator
@@ -12,11 +15,12 @@ from recap_tf.core.row_files import ParquetTable, TableFile, open_table, write_p
 from twhin_tf.graph.graph import Graph
 
 COLUMNS = ("lhs", "rel", "rhs")
-_FINGERPRINT = b"twhin_tf.graph.graph"
+# In the files' metadata, so that it must stay as it is.
+_FINGERPRINT = b"twhin_tf.graph"
 
 
 def write_edges(graph: Graph, split: str, index: int, edges: np.ndarray) -> None:
-    """Writes (n, 3) edges as file `index` of a split."""
+    """Writes (n, 3) whole numbers as file `index` of a split."""
     folder = posixpath.join(graph.folder, split)
     tf.io.gfile.makedirs(folder)
     columns = {
@@ -28,7 +32,34 @@ def write_edges(graph: Graph, split: str, index: int, edges: np.ndarray) -> None
     write_parquet(posixpath.join(folder, f"edges-{index:05d}.parquet"), table)
 
 
-def edge_chunks(graph: Graph, path: str) -> Iterator[np.ndarray]:
+def read_split(
+    graph: Graph, split: str, limit: int | None = None, offset: int = 0
+) -> Iterator[np.ndarray]:
+    """Yields the edges of a split in their order, (n, 3) int32, chunk by chunk.
+
+    Args:
+        graph: the graph they are of.
+        split: one of `graph.splits`.
+        limit: stop after so many edges; None for no limit.
+        offset: leave out the first so many.
+
+    Raises:
+        UserError: a file is unfit, see `read_edge_file`.
+    """
+    left = np.inf if limit is None else limit
+    for path in graph.edge_files(split):
+        for chunk in read_edge_file(graph, path):
+            part = chunk[offset:]
+            offset -= len(chunk) - len(part)
+            part = part[: int(min(left, len(part)))]
+            left -= len(part)
+            if len(part):
+                yield part
+            if not left:
+                return
+
+
+def read_edge_file(graph: Graph, path: str) -> Iterator[np.ndarray]:
     """Yields the edges of one file, (n, 3) int32, some ten thousand at once.
 
     Raises:
@@ -47,16 +78,16 @@ def edge_chunks(graph: Graph, path: str) -> Iterator[np.ndarray]:
     if not file.rows:
         raise UserError(f"{path} has no rows.")
     _check_fingerprint(graph, file)
-    limits = _Limits(graph)
+    limits = _NumberLimits(graph)
     for first, table in file.chunks(COLUMNS):
-        columns = [_whole(table[name], name, path, first) for name in COLUMNS]
+        columns = [_as_int64(table[name], name, path, first) for name in COLUMNS]
         edges = np.stack(columns, axis=1)
         limits.check(edges, path, first)
         yield edges.astype(np.int32)
 
 
-class _Limits:
-    """Which numbers edges may hold."""
+class _NumberLimits:
+    """The numbers that edges of a graph may hold."""
 
     def __init__(self, graph: Graph):
         self._graph = graph
@@ -66,7 +97,7 @@ class _Limits:
                 for r in graph.relations
             ]
         )
-        self._stored = np.array([r.inverse_of is None for r in graph.relations])
+        self._stored = np.array(graph.stored)
 
     def check(self, edges: np.ndarray, path: str, first: int) -> None:
         """Raises UserError for the first wrong number; `first` is that of edges[0]."""
@@ -100,7 +131,7 @@ class _Limits:
                 )
 
 
-def _whole(column: pa.ChunkedArray, name: str, path: str, first: int) -> np.ndarray:
+def _as_int64(column: pa.ChunkedArray, name: str, path: str, first: int) -> np.ndarray:
     if column.null_count:
         row = first + column.combine_chunks().is_null().index(True).as_py()
         raise UserError(f"{path}, row {row}: column {name!r} has a missing value.")
@@ -116,10 +147,11 @@ def _whole(column: pa.ChunkedArray, name: str, path: str, first: int) -> np.ndar
 
 
 def _check_fingerprint(graph: Graph, file: TableFile) -> None:
-    found = file.metadata.get(_FINGERPRINT) if isinstance(file, ParquetTable) else None
+    metadata = file.metadata if isinstance(file, ParquetTable) else {}
+    written = metadata.get(_FINGERPRINT)
     # Files that another program wrote have none.
-    if found is not None and found.decode() != graph.fingerprint:
+    if written is not None and written.decode() != graph.fingerprint:
         raise UserError(
             f"{file.path} does not belong to the vocabularies of {graph.folder}: its "
-            f"fingerprint must be {graph.fingerprint}. Received: {found.decode()}"
+            f"fingerprint must be {graph.fingerprint}. Received: {written.decode()}"
         )

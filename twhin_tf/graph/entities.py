@@ -1,4 +1,4 @@
-"""Which entity each row of a table stands for: DIR/vocabulary/TYPE.parquet."""
+"""Vocabularies: which entity each row of a table is, DIR/vocabulary/TYPE.parquet."""
 
 import dataclasses
 import hashlib
@@ -8,10 +8,11 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import tensorflow as tf
 
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import open_table, write_parquet
-from twhin_tf.graph.graph import Graph
+from twhin_tf.graph.graph import Graph, NodeType
 
 _STEP = 1 << 20  # entities hashed at once
 
@@ -21,7 +22,7 @@ class Entities:
     """The nodes of one type, by row.
 
     Args:
-        ids: of the entities, (rows,) int64 or string.
+        ids: what users call the entities, (rows,) int64 or string.
         counts: training edges of each, (rows,) int64; None where unknown.
         communities: the planted community of each in a made-up graph, (rows,) int64;
             None elsewhere.
@@ -33,7 +34,7 @@ class Entities:
 
 
 def read_entities(graph: Graph, name: str) -> Entities:
-    """The entities of the type `name`; where it has no vocabulary, 0 to rows - 1.
+    """Reads the entities of the type `name`; without a vocabulary, 0 to rows - 1.
 
     Raises:
         UserError: the vocabulary is not the one that the edges were made with.
@@ -63,11 +64,11 @@ def read_entities(graph: Graph, name: str) -> Entities:
             f"{node_type.rows} rows. Received: {len(rows)}"
         )
     ids = _as_ids(table["entity"], path)
-    found = fingerprint(ids)
-    if node_type.fingerprint not in (None, found):
+    received = fingerprint(ids)
+    if node_type.fingerprint not in (None, received):
         raise UserError(
             f"{path} does not belong to {graph.folder}: its fingerprint must be "
-            f"{node_type.fingerprint}, as in graph.json. Received: {found}"
+            f"{node_type.fingerprint}, as in graph.json. Received: {received}"
         )
     communities = None
     if "community" in file.kinds:
@@ -75,8 +76,21 @@ def read_entities(graph: Graph, name: str) -> Entities:
     return Entities(ids=ids, counts=table["count"].to_numpy(), communities=communities)
 
 
+def write_vocabulary(folder: str, name: str, entities: Entities) -> NodeType:
+    """Writes the vocabulary of the type `name` below `folder`; returns the type."""
+    path = vocabulary_path(folder, name)
+    tf.io.gfile.makedirs(posixpath.dirname(path))
+    write_entities(path, entities)
+    return NodeType(
+        name=name,
+        rows=len(entities.ids),
+        vocabulary=path,
+        fingerprint=fingerprint(entities.ids),
+    )
+
+
 def write_entities(path: str, entities: Entities) -> None:
-    """Writes entity, row, count, and community if there are any."""
+    """Writes the columns entity, row, count, and community if there are any."""
     rows = np.arange(len(entities.ids))
     columns = {
         "entity": entities.ids,
@@ -89,13 +103,21 @@ def write_entities(path: str, entities: Entities) -> None:
 
 
 def vocabulary_path(folder: str, name: str) -> str:
-    """Where the vocabulary of the type `name` is."""
-    # A type's name may hold letters that a file's may not.
-    return posixpath.join(folder, "vocabulary", f"{quote(name, safe=' ')}.parquet")
+    """The path of the vocabulary of the type `name`, below a graph's folder."""
+    return posixpath.join(folder, "vocabulary", f"{file_stem(name)}.parquet")
+
+
+def file_stem(node_type: str) -> str:
+    """A type's name as files can have it.
+
+    >>> file_stem("ad/creative")
+    'ad%2Fcreative'
+    """
+    return quote(node_type, safe=" ")
 
 
 def fingerprint(ids: pa.Array) -> str:
-    """A hash of the ids and their order, the same whatever way Arrow stores them."""
+    """Hashes the ids and their order, whatever way Arrow stores them."""
     lengths, values = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
     for start in range(0, len(ids), _STEP):
         part = ids.slice(start, _STEP)

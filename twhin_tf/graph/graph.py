@@ -17,19 +17,21 @@ from recap_tf.core import files
 from recap_tf.core.command import UserError
 
 GRAPH = "graph.json"
+SPLITS = ("train", "validation", "test")
+"""The splits that are made here; a folder may hold others."""
 INVERSE = "/inverse"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NodeType:
-    """A kind of node.
+    """A kind of node, and the rows of its table.
 
     Args:
         name: such as "user".
-        rows: of its embedding table.
+        rows: of its embedding table, at least 1.
         vocabulary: path of the parquet file that names the rows, None where an entity
             is its row.
-        fingerprint: of the vocabulary's entities, in the order of their rows.
+        fingerprint: see `twhin_tf.graph.entities.fingerprint`; None is not checked.
     """
 
     name: str
@@ -40,7 +42,7 @@ class NodeType:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Relation:
-    """A kind of edge, between two node types.
+    """A kind of edge: the types of its two ends, and what it is the inverse of.
 
     Args:
         name: such as "follow".
@@ -57,12 +59,18 @@ class Relation:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Graph:
-    """A folder of edges.
+    """A folder of edges: what their numbers mean, and how many there are.
+
+    >>> types = {name: NodeType(name=name, rows=9) for name in ("user", "post")}
+    >>> relations = with_inverses([Relation(name="like", lhs="user", rhs="post")])
+    >>> graph = Graph(folder="g", types=types, relations=relations, splits={"train": 5})
+    >>> [relation.name for relation in graph.relations], graph.inverses
+    (['like', 'like/inverse'], [1, 0])
 
     Args:
-        folder: the folder.
+        folder: holds graph.json, and a folder of parquet files per split.
         types: name -> node type.
-        relations: the number of a relation is its place in here.
+        relations: at least one; the number of a relation is its place in here.
         splits: name, also of the folder in `folder` -> how many edges are stored.
     """
 
@@ -100,7 +108,7 @@ class Graph:
 
     @property
     def rows(self) -> dict[str, int]:
-        """Name of a type -> rows of its table."""
+        """The rows of each type's table, by the type's name."""
         return {name: node_type.rows for name, node_type in self.types.items()}
 
     @property
@@ -113,20 +121,25 @@ class Graph:
 
     @property
     def inverses(self) -> list[int | None]:
-        """Relation number -> number of its inverse; None if it has none.
+        """The number of each relation's inverse; None if it has none.
 
         An inverse's inverse is its base: inverses[inverses[r]] == r.
         """
         number = {relation.name: i for i, relation in enumerate(self.relations)}
-        found: list[int | None] = [None] * len(self.relations)
+        inverses: list[int | None] = [None] * len(self.relations)
         for i, relation in enumerate(self.relations):
             if relation.inverse_of is not None:
                 base = number[relation.inverse_of]
-                found[base], found[i] = i, base
-        return found
+                inverses[base], inverses[i] = i, base
+        return inverses
+
+    @property
+    def stored(self) -> list[bool]:
+        """Whether each relation's edges are stored, as an inverse's are not."""
+        return [relation.inverse_of is None for relation in self.relations]
 
     def edge_files(self, split: str) -> list[str]:
-        """The parquet files of a split, sorted.
+        """Lists the parquet files of a split, sorted.
 
         Raises:
             UserError: there is no such split, or no file.
@@ -144,7 +157,7 @@ class Graph:
 
 
 def with_inverses(relations: Sequence[Relation]) -> list[Relation]:
-    """`relations`, and after them the inverse of each."""
+    """Appends to `relations` the inverse of each, in the same order."""
     return [
         *relations,
         *(
@@ -160,7 +173,15 @@ def with_inverses(relations: Sequence[Relation]) -> list[Relation]:
 
 
 def read_graph(folder: str) -> Graph:
-    """Reads DIR/graph.json.
+    """Reads DIR/graph.json, which `write_graph` or another program wrote.
+
+    >>> import tempfile
+    >>> users = {"user": NodeType(name="user", rows=9)}
+    >>> follow = Relation(name="follow", lhs="user", rhs="user")
+    >>> folder = tempfile.mkdtemp()
+    >>> write_graph(Graph(folder=folder, types=users, relations=[follow], splits={}))
+    >>> read_graph(folder).rows
+    {'user': 9}
 
     Raises:
         UserError: it is missing or does not describe a graph.
@@ -195,7 +216,7 @@ def read_graph(folder: str) -> Graph:
 
 
 def write_graph(graph: Graph) -> None:
-    """Writes DIR/graph.json."""
+    """Writes DIR/graph.json; the paths in it are relative to DIR."""
     types = {}
     for name, node_type in graph.types.items():
         path = node_type.vocabulary

@@ -12,8 +12,8 @@ class PartitionedTable:
     """A node table on disk: `tf.gather` and slices read the rows that they ask for.
 
     Args:
-        name: of the type.
-        files: its partitions.
+        name: of the node type.
+        files: of the partitions of all types.
     """
 
     def __init__(self, name: str, files: PartitionFiles):
@@ -24,16 +24,17 @@ class PartitionedTable:
         self.dtype = tf.as_dtype(files.formats[name].storage)
 
     def sparse_read(self, indices: tf.Tensor, name: str | None = None) -> tf.Tensor:
-        """Rows, (..., dim); what `tf.gather` calls."""
+        """Reads rows, (...) -> (..., dim); what `tf.gather` calls."""
         rows = np.asarray(indices)
         flat = rows.reshape(-1)
         row_format, count = self._files.formats[self._type], self._files.layout.count
-        found = np.empty((len(flat), row_format.dim), row_format.dtype)
+        vectors = np.empty((len(flat), row_format.dim), row_format.dtype)
         parts = flat % count
         for part in np.unique(parts).tolist():
-            mine = np.flatnonzero(parts == part)
-            found[mine] = self._files.vectors(self._type, part, flat[mine] // count)
-        return tf.constant(found.reshape(*rows.shape, row_format.dim))
+            places = np.flatnonzero(parts == part)
+            part_rows = flat[places] // count
+            vectors[places] = self._files.vectors(self._type, part, part_rows)
+        return tf.constant(vectors.reshape(*rows.shape, row_format.dim))
 
     def __getitem__(self, rows: slice) -> tf.Tensor:
         return self.sparse_read(np.arange(*rows.indices(self.shape[0])))
@@ -53,10 +54,10 @@ def check_in_memory(model: GraphEmbeddings) -> None:
 
 
 def refuse_whole_tables(trained: str = "twhin.train.partitions") -> None:
-    """Raises UserError: of large tables, some exports are not to be had.
+    """Raises UserError: exports that take tables whole are not to be had.
 
     Args:
-        trained: with what.
+        trained: the setting that makes the tables too large for them.
     """
     raise UserError(
         "twhin.export.quantization and twhin.export.top_k must be None for tables "

@@ -14,7 +14,7 @@ class PartitionBuffer:
     """Moves partitions between files and variables.
 
     Args:
-        files: the partitions.
+        files: of all partitions.
         variables: type -> the variables that hold its rows: "vector", and the state of
             its optimizer by name; (buffer * place_rows, ...).
 
@@ -34,14 +34,14 @@ class PartitionBuffer:
         self.swaps = 0
 
     def fill(self, held: Sequence[int]) -> None:
-        """Brings partitions in, whatever was there before."""
+        """Brings partitions in, and drops what was there before, changed or not."""
         self.held = list(held)
         self._dirty.clear()
         for place in range(len(held)):
             self._bring_in(place)
 
     def change(self, held: Sequence[int]) -> None:
-        """Brings partitions in that are not yet in their place."""
+        """Brings partitions in that are not yet in their place; writes those before."""
         for place, partition in enumerate(held):
             if partition == self.held[place]:
                 continue
@@ -51,11 +51,11 @@ class PartitionBuffer:
             self.swaps += 1
 
     def touch(self) -> None:
-        """Says that the variables have changed."""
+        """Marks all partitions as changed, after a training step."""
         self._dirty = set(range(len(self.held)))
 
     def flush(self) -> None:
-        """Writes what has changed."""
+        """Writes the partitions that have changed since they were read or written."""
         for place in sorted(self._dirty):
             self._write(place)
 
@@ -88,9 +88,9 @@ class PartitionBuffer:
         for start in range(0, rows, CHUNK):
             # By gather: reading a variable that sparse updates change copies all of it.
             part = tf.range(first + start, first + min(start + CHUNK, rows))
-            found = {
+            state = {
                 field: tf.gather(variable, part).numpy()
                 for field, variable in variables.items()
             }
-            vectors = found.pop(VECTOR)
-            yield self._files.formats[name].records(vectors, found)
+            vectors = state.pop(VECTOR)
+            yield self._files.formats[name].records(vectors, state)

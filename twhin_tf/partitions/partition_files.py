@@ -12,7 +12,6 @@ import pathlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import ml_dtypes
 import numpy as np
@@ -21,6 +20,7 @@ import tf_keras as keras
 
 from recap_tf.core import keras_privates
 from recap_tf.core.command import UserError
+from twhin_tf.graph.entities import file_stem
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.partitions.partition_layout import Layout
 
@@ -33,7 +33,7 @@ Versions = dict[str, list[int]]
 
 @dataclasses.dataclass(frozen=True)
 class RowFormat:
-    """What a row of a partition is.
+    """A row of a partition in its file: a vector and its optimizer's state.
 
     Args:
         dim: numbers per vector.
@@ -50,7 +50,7 @@ class RowFormat:
 
     @classmethod
     def of(cls, table: NodeTable, dim: int) -> "RowFormat":
-        """That of the table of a node type."""
+        """Derives the format of a node type's table, vectors `dim` wide."""
         optimizer = table.spec("rows", 1, dim).make_optimizer()
         row = tf.Variable(tf.zeros([1, dim]))
         keras_privates.create_state(optimizer, [row])
@@ -58,14 +58,14 @@ class RowFormat:
             name: [optimizer.get_slot(row, name).shape[1:].num_elements(), start]
             for name, start in optimizer.slot_starts().items()
         }
-        for name, one in state.items():
+        for name, numbers_and_start in state.items():
             if optimizer.get_slot(row, name).shape.rank == 1:
-                one[0] = 0
+                numbers_and_start[0] = 0
         return cls(dim, table.storage, state, table.initializer)
 
     @property
     def record(self) -> np.dtype:
-        """A row in a file."""
+        """The type of a row in a file."""
         # Files know no bfloat16, but 16 bits.
         vector = "<u2" if self.storage == "bfloat16" else f"<{self.dtype.str[1:]}"
         fields = [("vector", vector, (self.dim,))]
@@ -75,25 +75,25 @@ class RowFormat:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of vectors in memory."""
+        """The type of a vector's numbers in memory."""
         return np.dtype(getattr(ml_dtypes, self.storage, self.storage))
 
     def vectors(self, records: np.ndarray) -> np.ndarray:
-        """The vectors of records, (n, dim)."""
+        """Takes the vectors of records: (n,) -> (n, dim)."""
         return records["vector"].view(self.dtype)
 
     def records(
         self, vectors: np.ndarray, state: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        """(n,) records."""
-        made = np.empty(len(vectors), self.record)
-        made["vector"] = vectors.astype(self.dtype).view(made["vector"].dtype)
+        """Makes (n,) records of (n, dim) vectors and the optimizer's state by name."""
+        records = np.empty(len(vectors), self.record)
+        records["vector"] = vectors.astype(self.dtype).view(records["vector"].dtype)
         for name in self.state:
-            made[name] = state[name]
-        return made
+            records[name] = state[name]
+        return records
 
     def drawn(self, rows: int, seed: int) -> np.ndarray:
-        """(rows,) records as they start."""
+        """Draws (rows,) records as they start."""
         initializer = keras.initializers.get(self.initializer)
         settings = initializer.get_config()
         if "seed" in settings:
@@ -108,10 +108,17 @@ class PartitionFiles:
     """Reads and writes partitions.
 
     Args:
-        folder: where they are.
+        folder: on this machine; those of one run only.
         layout: of the tables.
-        formats: type -> what its rows are, of the types that are parted.
+        formats: type -> the format of its rows, of the types that are parted.
         seed: of what the rows start as.
+
+    Attributes:
+        versions: the present ones, each partition's last; `go_on_from` changes them.
+
+    Raises:
+        UserError: the folder is not on this machine, or an initializer goes by the
+            number of rows.
     """
 
     def __init__(
@@ -122,12 +129,12 @@ class PartitionFiles:
                 "Partitions.folder must be on this machine (of a save_dir that is not, "
                 f"give one). Received: {folder!r}"
             )
-        for name, one in formats.items():
-            if hasattr(keras.initializers.get(one.initializer), "mode"):
+        for name, row_format in formats.items():
+            if hasattr(keras.initializers.get(row_format.initializer), "mode"):
                 raise UserError(
                     f"The initializer of type {name!r} must not go by the number of "
                     "rows, which are drawn part by part with Partitions. Received: "
-                    f"{one.initializer}"
+                    f"{row_format.initializer}"
                 )
         self.layout, self.formats = layout, formats
         self.versions: Versions = {name: [0] * layout.count for name in formats}
@@ -135,7 +142,7 @@ class PartitionFiles:
         self._last = 0
 
     def chunks(self, name: str, partition: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (first row within the partition, records)."""
+        """Yields (first row within the partition, records), `CHUNK` rows at once."""
         rows, version = self.layout.place_rows(name), self.versions[name][partition]
         record = self.formats[name].record
         for start in range(0, rows, CHUNK):
@@ -149,20 +156,21 @@ class PartitionFiles:
             yield start, chunk
 
     def vectors(self, name: str, partition: int, rows: np.ndarray) -> np.ndarray:
-        """The vectors of some rows of a partition, (n, dim)."""
+        """Reads the vectors of n rows of a partition, (n, dim)."""
         if version := self.versions[name][partition]:
             # Mapped for this call only: pages stay resident as long as a map does.
             mapped = np.memmap(
                 self._path(name, partition, version), self.formats[name].record, "r"
             )
             return self.formats[name].vectors(np.array(mapped[rows]))
-        found = np.empty((len(rows), self.formats[name].dim), self.formats[name].dtype)
+        row_format = self.formats[name]
+        vectors = np.empty((len(rows), row_format.dim), row_format.dtype)
         for start, records in self.chunks(name, partition):
-            mine = (rows >= start) & (rows < start + len(records))
-            if mine.any():
-                drawn = self.formats[name].vectors(records)
-                found[mine] = drawn[rows[mine] - start]
-        return found
+            inside = (rows >= start) & (rows < start + len(records))
+            if inside.any():
+                drawn = row_format.vectors(records)
+                vectors[inside] = drawn[rows[inside] - start]
+        return vectors
 
     def check_complete(self, name: str) -> None:
         """Raises UserError if a file of type `name` is missing or too short."""
@@ -177,7 +185,7 @@ class PartitionFiles:
                 )
 
     def write(self, name: str, partition: int, chunks: Iterable[np.ndarray]) -> None:
-        """Writes a new version; the one before stays."""
+        """Writes a new version of a partition; the one before stays."""
         self._last += 1
         path = self._path(name, partition, self._last)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,16 +196,16 @@ class PartitionFiles:
 
     def go_on_from(self, versions: Versions) -> None:
         """Takes the versions of a checkpoint for the present ones."""
-        self.versions = {name: list(own) for name, own in versions.items()}
-        self._last = max(max(own) for own in versions.values())
+        self.versions = {name: list(numbers) for name, numbers in versions.items()}
+        self._last = max(max(numbers) for numbers in versions.values())
 
-    def remove_all_but(self, kept: Iterable[Versions]) -> None:
-        """Deletes versions that are neither present nor among `kept`."""
+    def remove_all_but(self, referenced: Iterable[Versions]) -> None:
+        """Deletes the files of versions that are neither present nor `referenced`."""
         spared = {
             self._path(name, partition, version)
-            for versions in [self.versions, *kept]
-            for name, own in versions.items()
-            for partition, version in enumerate(own)
+            for versions in [self.versions, *referenced]
+            for name, numbers in versions.items()
+            for partition, version in enumerate(numbers)
         }
         for name in self.formats:
             for path in self._path(name, 0, 0).parent.glob("*.bin"):
@@ -207,7 +215,7 @@ class PartitionFiles:
     def _path(self, name: str, partition: int, version: int) -> pathlib.Path:
         return (
             pathlib.Path(self.folder)
-            / quote(name, safe=" ")
+            / file_stem(name)
             / f"{partition:05d}-{version:06d}.bin"
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import gin
 import numpy as np
 
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError
 from twhin_tf.graph.graph import Graph
 
@@ -31,9 +32,9 @@ class Partitions:
         memory_limit_mb: what table rows and their optimizers' state may take in memory,
             in millions of bytes; says how many partitions there are. TensorFlow itself
             and up to a million edges come on top.
-        count: how many there are instead, for each node type.
-        buffer: how many are in memory. With more, and so smaller ones, less is read
-            and written.
+        count: how many there are instead, for each node type; `buffer` to 512.
+        buffer: how many are in memory, at least 2. With more, and so smaller ones, less
+            is read and written.
         chunks: every pass takes so many turns through all pairs of partitions, with a
             share of the edges each. More mix better, and swap more: on FB15k-237, with
             a fourth of the rows in memory, the MRR is 0.2705 with 1, 0.2794 with 4, and
@@ -56,16 +57,14 @@ class Partitions:
                 "Partitions takes one of memory_limit_mb and count. Received: "
                 f"{self.memory_limit_mb} and {self.count}"
             )
-        for name, least in (("buffer", 2), ("chunks", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"Partitions.{name} must be at least {least}. "
-                    f"Received: {getattr(self, name)}"
-                )
-        if self.count is not None and self.count > _MOST:
-            raise ValueError(
-                f"Partitions.count must be at most {_MOST}. Received: {self.count}"
-            )
+        check_range("Partitions.buffer", self.buffer, at_least=2)
+        check_range("Partitions.chunks", self.chunks, at_least=1)
+        check_range(
+            "Partitions.count",
+            self.count,
+            at_most=_MOST,
+            none="what memory_limit_mb allows",
+        )
         if self.count is not None and self.count < self.buffer:
             raise ValueError(
                 f"Partitions.count must be at least Partitions.buffer = {self.buffer}. "
@@ -73,10 +72,10 @@ class Partitions:
             )
 
     def layout(self, graph: Graph, row_bytes: Mapping[str, int]) -> "Layout":
-        """Where the rows of a graph's tables are.
+        """Decides where the rows of a graph's tables are.
 
         Args:
-            graph: the graph.
+            graph: with at least one type that is not in `whole`.
             row_bytes: type -> bytes of a row with its optimizer's state.
 
         Raises:
@@ -104,7 +103,7 @@ class Partitions:
         return Layout(graph, count, self.buffer, frozenset(self.whole))
 
     def _fitting(self, graph, parted, row_bytes) -> int:
-        """The least number of partitions of which `buffer` fit into the limit."""
+        """Finds the least number of partitions of which `buffer` fit into the limit."""
         limit = int(self.memory_limit_mb * 1e6)
         taken = sum(graph.types[name].rows * row_bytes[name] for name in self.whole)
         most = min(*parted.values(), _MOST)
@@ -130,10 +129,10 @@ class Partitions:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the rows of a graph's tables are.
+    """The places of the rows of a graph's tables.
 
     Args:
-        graph: the graph.
+        graph: the whole one, of which `in_memory` is a part.
         count: partitions of each type.
         buffer: how many of them are in memory.
         whole: types that are not parted.
@@ -150,7 +149,7 @@ class Layout:
         return [name for name in self.graph.types if name not in self.whole]
 
     def place_rows(self, name: str) -> int:
-        """Rows of each partition of a type, and of its place in the buffer.
+        """Counts the rows of each partition of a type, and of a place in the buffer.
 
         As many as partition 0 has nodes. In others the last row may be no node's; it
         is drawn as a negative all the same, and so is kept like any other.
@@ -158,17 +157,15 @@ class Layout:
         return -(-self.graph.types[name].rows // self.count)
 
     def in_memory(self) -> Graph:
-        """The graph as the model sees it: nodes of the buffer, and whole types."""
-        types = {
-            name: one
-            if name in self.whole
-            else dataclasses.replace(one, rows=self.buffer * self.place_rows(name))
-            for name, one in self.graph.types.items()
-        }
+        """Returns the graph as the model sees it, with the rows of the buffer."""
+        types = dict(self.graph.types)
+        for name in self.parted:
+            rows = self.buffer * self.place_rows(name)
+            types[name] = dataclasses.replace(types[name], rows=rows)
         return dataclasses.replace(self.graph, types=types)
 
     def pairs(self, edges: np.ndarray) -> np.ndarray:
-        """(n, 3) edges -> (n, 2) partitions, lower and higher, that they are of.
+        """Finds the pair of partitions of each edge: (n, 3) -> (n, 2) lower, higher.
 
         An end of a whole type is in all partitions, and so goes with the other end.
         """
@@ -179,10 +176,10 @@ class Layout:
         return np.stack([np.minimum(lhs, rhs), np.maximum(lhs, rhs)], axis=1)
 
     def to_memory(self, edges: np.ndarray, held: Sequence[int]) -> np.ndarray:
-        """(n, 3) edges of rows of the tables -> of rows of the buffer.
+        """Turns rows of the tables into rows of the buffer, in (n, 3) edges.
 
         Args:
-            edges: whose partitions are held.
+            edges: all of whose partitions are held.
             held: the partition in each place of the buffer.
         """
         place_of = np.full(self.count, -1, np.int32)
@@ -198,7 +195,7 @@ class Layout:
         return moved
 
     def _whole_ends(self) -> np.ndarray:
-        """(relations, 2) booleans: whether the types of lhs and rhs are whole."""
+        """Returns (relations, 2) booleans: whether lhs and rhs are of whole types."""
         return np.array(
             [[r.lhs in self.whole, r.rhs in self.whole] for r in self.graph.relations]
         )

@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Visit:
-    """What is trained on between two swaps.
+    """The partitions in memory between two swaps, and the pairs trained on.
 
     Args:
         held: the partition in each place of the buffer.
         pairs: of partitions held, (lower, higher) or twice the same, whose edges have
-            not been trained on in this pass.
+            not been trained on in this pass; sorted.
     """
 
     held: tuple[int, ...]
@@ -23,7 +23,7 @@ class Visit:
 def visits(
     partitions: int, start: Sequence[int], rng: np.random.Generator
 ) -> list[Visit]:
-    """Visits that hold every pair of partitions once; one swap between two.
+    """Plans visits that hold every pair of partitions once; one swap between two.
 
     The last place of the buffer goes through all partitions that still have pairs to
     meet while the others stay; then those, which have met all, make room for new ones.
@@ -32,25 +32,29 @@ def visits(
 
         (partitions * (partitions - 1) / 2 - c * (c - 1) / 2) / (c - 1)
 
+    >>> plan = visits(4, start=[0, 1], rng=np.random.default_rng(0))
+    >>> plan[0], len(plan)
+    (Visit(held=(0, 1), pairs=((0, 0), (0, 1), (1, 1))), 6)
+
     Args:
-        partitions: how many there are.
+        partitions: their number, of each node type.
         start: what the buffer holds before the first visit, at least 2 of them unless
             it is all there are.
         rng: draws the order of the others.
     """
-    held, met, found = list(start), set(), []
+    held, met, plan = list(start), set(), []
 
     def visit() -> None:
         pairs = {(min(a, b), max(a, b)) for a in held for b in held} - met
         met.update(pairs)
-        found.append(Visit(tuple(held), tuple(sorted(pairs))))
+        plan.append(Visit(tuple(held), tuple(sorted(pairs))))
 
     def swap(place: int, partition: int) -> None:
         held[place] = partition
         visit()
 
     visit()
-    others = [one for one in range(partitions) if one not in start]
+    others = [number for number in range(partitions) if number not in start]
     unfinished = [held[-1], *rng.permutation(others).tolist()]
     staying = len(held) - 1
     while len(unfinished) > 1:
@@ -60,4 +64,4 @@ def visits(
         for place, partition in zip(range(staying), pending, strict=False):
             swap(place, partition)
         unfinished = [last, *pending[staying:]]
-    return found
+    return plan

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from recap_tf.core import files
 from twhin_tf.graph.edge_batches import Edges
-from twhin_tf.graph.packing import BLOCK_BYTES, pack
+from twhin_tf.graph.packed_edges import BLOCK_BYTES, pack_edges
 from twhin_tf.partitions.partition_layout import Layout
 from twhin_tf.partitions.partition_order import Visit
 
@@ -27,8 +27,8 @@ class PartitionedEdges:
     """The training edges of each pair of partitions.
 
     Args:
-        folder: where they are sorted to, unless the same are there.
-        edges: which edges.
+        folder: where they are sorted to, unless the same are there; on this machine.
+        edges: which edges of the layout's graph, and whether they are shuffled.
         layout: of the tables.
         seed: of the order in which they are read.
     """
@@ -37,10 +37,10 @@ class PartitionedEdges:
         self._layout, self._seed, self._shuffle = layout, seed, edges.shuffle
         inverses = layout.graph.inverses if edges.inverse else []
         self._inverses = np.array(
-            [-1 if one is None else one for one in inverses] or [-1], np.int32
+            [-1 if number is None else number for number in inverses] or [-1], np.int32
         )
         self._has_inverses = bool((self._inverses >= 0).any())
-        paths, _ = pack(
+        paths, _ = pack_edges(
             layout.graph, edges.split, edges.limit, edges.offset, edges.cache_folder
         )
         key = f"{pathlib.PurePosixPath(paths[0]).parent.name}-{layout.count}"
@@ -57,37 +57,37 @@ class PartitionedEdges:
         self._starts = np.array(json.loads((path / "edges.json").read_text()))
 
     def count(self, visit: Visit) -> int:
-        """Edges of a visit, in all chunks, turned ones not counted."""
+        """Counts the edges of a visit, in all chunks, turned ones left out."""
         ranges = [self._range(pair, 0, 1) for pair in visit.pairs]
         return sum(stop - start for start, stop in ranges)
 
     def piece_count(self, visit: Visit, chunks: int) -> int:
-        """Into how many pieces a visit to one of `chunks` falls."""
+        """The number of pieces, of about a million edges, of a visit to one chunk."""
         count = self.count(visit) // chunks * (2 if self._has_inverses else 1)
         return max(-(-count // _PIECE), 1)
 
     def piece(
         self, visit: Visit, number: int, chunk: int, chunks: int, turn: int
     ) -> np.ndarray:
-        """A piece of the edges of a visit, (n, 3) int32, mixed, turned ones as well.
+        """Reads a piece of a visit's edges, (n, 3) int32, mixed, turned ones as well.
 
         Args:
-            visit: of which pairs.
-            number: of the piece.
-            chunk, chunks: a share of the edges of each pair.
-            turn: another order for each.
+            visit: whose pairs are read.
+            number: of the piece, below `piece_count`.
+            chunk, chunks: a share of the edges of each pair: chunk 0 to chunks - 1.
+            turn: of the visits; the order is another one in each.
         """
         pieces = self.piece_count(visit, chunks)
         share = chunk * pieces + number
-        found = np.concatenate(
+        edges = np.concatenate(
             [self._read(pair, share, chunks * pieces) for pair in visit.pairs]
         )
         if self._has_inverses:
-            found = self._with_inverses(found)
+            edges = self._with_inverses(edges)
         if self._shuffle:
             seed = [self._seed, turn, number, *visit.held]
-            found = found[np.random.default_rng(seed).permutation(len(found))]
-        return found
+            edges = edges[np.random.default_rng(seed).permutation(len(edges))]
+        return edges
 
     def _range(self, pair: Sequence[int], share: int, shares: int) -> tuple[int, int]:
         number = _number(np.array([pair]), self._layout.count)[0]
@@ -112,7 +112,10 @@ class PieceBatches:
     """Batches of edges that are in memory; an iterator for a training step.
 
     Args:
-        batch_size: edges per batch.
+        batch_size: edges per batch, all of them full.
+
+    Attributes:
+        count: batches of the edges that are loaded.
     """
 
     def __init__(self, batch_size: int):
@@ -125,7 +128,7 @@ class PieceBatches:
         self.count = 0
 
     def load(self, edges: np.ndarray, done: int) -> None:
-        """Takes edges, of which `done` batches have been read.
+        """Takes (n, 3) edges, of which `done` batches have been read.
 
         Some edges come twice where the last batch would not be full.
         """
@@ -136,11 +139,11 @@ class PieceBatches:
 
     @property
     def done(self) -> int:
-        """Batches read of the edges that are loaded."""
+        """The number of batches read of the edges that are loaded."""
         return int(self._done.numpy())
 
     def get_next(self) -> tf.Tensor:
-        """The next batch, (batch_size, 3)."""
+        """Reads the next batch, (batch_size, 3)."""
         first = self._done * self._batch_size
         self._done.assign_add(1)
         return tf.gather(self._edges, first + tf.range(self._batch_size))
@@ -171,7 +174,7 @@ def _sort(paths: Sequence[str], layout: Layout, folder: pathlib.Path) -> None:
 
 
 def _blocks(paths: Sequence[str]) -> Iterator[np.ndarray]:
-    """Yields the packed edges, (n, 3)."""
+    """Yields the packed edges, (n, 3) int32, a million at once."""
     for path in paths:
         with tf.io.gfile.GFile(path, "rb") as file:
             while data := file.read(_BLOCKS_AT_ONCE * BLOCK_BYTES):

@@ -12,14 +12,18 @@ import numpy as np
 
 
 class Nodes:
-    """The nodes of one type.
+    """The nodes of one type, each with a weight and a community.
 
     Args:
-        count: how many.
-        communities: how many communities.
-        exponent: of the degrees: the share of nodes with degree d falls as
+        count: nodes, at least 1.
+        communities: into which they fall, each as likely.
+        exponent: of the degrees, above 1: the share of nodes with degree d falls as
             d^-exponent.
-        rng: draws the nodes.
+        rng: draws weights and communities.
+
+    Attributes:
+        weights: (count,), in proportion to which nodes become ends of edges.
+        communities: (count,), 0 to communities - 1.
     """
 
     def __init__(
@@ -35,11 +39,11 @@ class Nodes:
         self._starts = np.concatenate([[0.0], self._ends[:-1]])
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` nodes by weight."""
+        """Draws `count` nodes by weight, (count,)."""
         return self._at(rng.random(count) * self._sums[-1])
 
     def draw_in(self, communities: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """One node of each community by weight; of any where the community is empty."""
+        """Draws a node of each of (n,) communities; of all where one has none."""
         low, high = self._starts[communities], self._ends[communities]
         low, high = (
             np.where(low < high, low, 0.0),
@@ -48,13 +52,18 @@ class Nodes:
         return self._at(low + rng.random(len(communities)) * (high - low))
 
     def probabilities(self, community: int, inside: float) -> np.ndarray:
-        """That of each node to be drawn for a left node of `community`."""
+        """Gives the probability of each node to go with a left node of `community`.
+
+        Args:
+            community: of the left node.
+            inside: probability that the right node is drawn from `community`.
+        """
         everywhere = self.weights / self._sums[-1]
         total = self._ends[community] - self._starts[community]
         if not total:
             return everywhere
-        own = np.where(self.communities == community, self.weights / total, 0.0)
-        return inside * own + (1.0 - inside) * everywhere
+        within = np.where(self.communities == community, self.weights / total, 0.0)
+        return inside * within + (1.0 - inside) * everywhere
 
     def _at(self, sums: np.ndarray) -> np.ndarray:
         places = np.searchsorted(self._sums, sums, side="right") - 1
@@ -63,10 +72,10 @@ class Nodes:
 
 @dataclasses.dataclass(frozen=True)
 class CommunityRelation:
-    """Edges between two types.
+    """A relation between two types of nodes, whose edges are drawn at random.
 
     Args:
-        lhs, rhs: the nodes.
+        lhs, rhs: the nodes of either side; the same object if they are of one type.
         inside: probability that the right node is of the left one's community.
     """
 
@@ -75,7 +84,7 @@ class CommunityRelation:
     inside: float
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """(at most `count`, 2) edges; those from a node to itself are left out."""
+        """Draws `count` edges, (n, 2), and leaves out those from a node to itself."""
         lhs = self.lhs.draw(count, rng)
         rhs = self.rhs.draw(count, rng)
         inside = np.flatnonzero(rng.random(count) < self.inside)
@@ -84,15 +93,20 @@ class CommunityRelation:
         return edges[lhs != rhs] if self.lhs is self.rhs else edges
 
     def best_mrr(self, edges: np.ndarray) -> float:
-        """Mean reciprocal rank of the right nodes of (n, 2) edges by their true
-        probability: no model ranks new edges better. Ties count at their mean rank."""
+        """Ranks the right nodes of (n, 2) edges by their true probabilities.
+
+        No model ranks new edges better. Ties count at their mean rank.
+
+        Returns:
+            The mean reciprocal rank.
+        """
         of_edge = self.lhs.communities[edges[:, 0]]
         total = 0.0
         for community in np.unique(of_edge):
             scores = self.rhs.probabilities(community, self.inside)
             ordered = np.sort(scores)
-            own = scores[edges[of_edge == community, 1]]
-            above = len(ordered) - np.searchsorted(ordered, own, side="right")
-            equal = len(ordered) - above - np.searchsorted(ordered, own, side="left")
+            true = scores[edges[of_edge == community, 1]]
+            above = len(ordered) - np.searchsorted(ordered, true, side="right")
+            equal = len(ordered) - above - np.searchsorted(ordered, true, side="left")
             total += float((1.0 / (above + (equal + 1) / 2)).sum())
         return total / len(edges)

@@ -4,9 +4,10 @@ import json
 import posixpath
 
 from recap_tf.core import files
-from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate, format_report
-from twhin_tf.evaluation.query_groups import ModelScorer
-from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.evaluation.edge_scorers import ModelScorer
+from twhin_tf.evaluation.evaluation_report import format_report
+from twhin_tf.evaluation.evaluator import LinkPredictionSettings, evaluate
+from twhin_tf.exporting.export_folder import VectorExportSettings, export_vectors
 from twhin_tf.graph.graph import Graph
 from twhin_tf.model.graph_embeddings import GraphEmbeddings
 
@@ -23,7 +24,7 @@ def finish(model: GraphEmbeddings, graph: Graph, save_dir: str, step: int) -> No
         save_dir: of the run.
         step: after which it is.
     """
-    evaluation, export = EvaluateSettings(), ExportSettings()
+    evaluation, export = LinkPredictionSettings(), VectorExportSettings()
     if evaluation.split in graph.splits:
         report = evaluate(ModelScorer(model), graph, evaluation, progress=True)
         print(f"{report['split']}, filtered\n{format_report(report)}")

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from twhin_tf.graph.edge_batches import Edges
+from twhin_tf.graph.edge_files import read_split
 from twhin_tf.graph.graph import Graph
-from twhin_tf.graph.packing import window
 from twhin_tf.model.graph_embeddings import EdgeObjective, GraphEmbeddings
 from twhin_tf.model.node_tables import NodeTables
 from twhin_tf.model.operators import RelationOperators
@@ -108,7 +108,7 @@ def count_degrees(
     }
     other = {"lhs": "rhs", "rhs": "lhs"}
     inverses = graph.inverses
-    for part in window(graph, edges.split, edges.limit, edges.offset):
+    for part in read_split(graph, edges.split, edges.limit, edges.offset):
         for number in np.unique(part[:, 1]):
             mine = part[part[:, 1] == number]
             turned = edges.inverse and inverses[number] is not None

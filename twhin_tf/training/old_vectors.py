@@ -13,11 +13,10 @@ from recap_tf.core.command import UserError
 from recap_tf.core.optimizers.grouped import Optimizer
 from recap_tf.core.row_files import open_table
 from recap_tf.core.training import checkpoints
-from twhin_tf.exporting.vectors import file_stem
 from twhin_tf.graph.edge_batches import Edges
-from twhin_tf.graph.entities import read_entities
+from twhin_tf.graph.edge_files import read_split
+from twhin_tf.graph.entities import file_stem, read_entities
 from twhin_tf.graph.graph import Graph, read_graph
-from twhin_tf.graph.packing import window
 from twhin_tf.model.graph_embeddings import GraphEmbeddings
 from twhin_tf.model.warm_start import WarmStart
 from twhin_tf.settings import Embedder
@@ -153,7 +152,7 @@ class OldVectors:
         """Sums up, over a new node's edges to old ones, what raises their scores."""
         sums = {name: np.zeros_like(start) for name, start in starts.items()}
         graph, places = self._graph, self._places
-        for part in window(graph, edges.split, edges.limit, edges.offset):
+        for part in read_split(graph, edges.split, edges.limit, edges.offset):
             for number in np.unique(part[:, 1]):
                 mine = part[part[:, 1] == number]
                 ends = graph.relations[number].lhs, graph.relations[number].rhs

@@ -13,7 +13,7 @@ from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
-from twhin_tf.exporting.vectors import write_vectors
+from twhin_tf.exporting.vector_files import write_vectors
 from twhin_tf.graph.edge_batches import Edges, read_edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.entities import Entities, vocabulary_path, write_entities

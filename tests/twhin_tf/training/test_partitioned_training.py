@@ -15,9 +15,9 @@ from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad, SparseAdagrad
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.stopping import Stop
-from twhin_tf.evaluation.evaluation import EvaluateSettings, evaluate
-from twhin_tf.evaluation.query_groups import ModelScorer
-from twhin_tf.exporting.exporting import ExportSettings, export_vectors
+from twhin_tf.evaluation.edge_scorers import ModelScorer
+from twhin_tf.evaluation.evaluator import LinkPredictionSettings, evaluate
+from twhin_tf.exporting.export_folder import VectorExportSettings, export_vectors
 from twhin_tf.graph.edge_batches import Edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph
@@ -112,7 +112,7 @@ def weights(embedder, graph, path):
 
 
 def mrr(model, graph) -> float:
-    settings = EvaluateSettings(auc_negatives=1, popularity=False)
+    settings = LinkPredictionSettings(auc_negatives=1, popularity=False)
     return evaluate(ModelScorer(model), graph, settings)["overall"]["both"]["mrr"]
 
 
@@ -232,8 +232,8 @@ def test_vectors_are_exported_without_reading_tables_whole(graph, tmp_path):
     table = model.tables["user"]
     np.testing.assert_array_equal(tf.gather(table, [[5], [3]])[1, 0], table[3:4][0])
     with pytest.raises(UserError, match=r"twhin.export.top_k must be None for tables"):
-        export_vectors(model, graph, str(tmp_path / "out"), ExportSettings(), 1)
-    settings = ExportSettings(quantization=None, top_k=None, plot_method="pca")
+        export_vectors(model, graph, str(tmp_path / "out"), VectorExportSettings(), 1)
+    settings = VectorExportSettings(quantization=None, top_k=None, plot_method="pca")
     export_vectors(model, graph, str(tmp_path / "out"), settings, 1)
     exported = np.load(tmp_path / "out" / "vectors" / "user.npy")
     np.testing.assert_array_equal(exported, table[:])

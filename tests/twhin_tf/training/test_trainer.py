@@ -17,8 +17,8 @@ from recap_tf.core.command import UserError
 from recap_tf.core.config import gin_config
 from recap_tf.core.training import checkpoints
 from twhin_tf import settings, train
-from twhin_tf.evaluation.evaluation import EvaluateSettings
-from twhin_tf.exporting.exporting import ExportSettings
+from twhin_tf.evaluation.evaluator import LinkPredictionSettings
+from twhin_tf.exporting.export_folder import VectorExportSettings
 from twhin_tf.graph.edge_batches import Edges, read_edges
 from twhin_tf.graph.edge_files import write_edges
 from twhin_tf.graph.graph import (
@@ -327,7 +327,7 @@ def test_bad_settings_are_one_line(folder, bindings, message):
         train.main(arguments(folder, **bindings))
 
 
-@pytest.mark.parametrize("make", [EvaluateSettings, ExportSettings])
+@pytest.mark.parametrize("make", [LinkPredictionSettings, VectorExportSettings])
 def test_seeds_are_not_negative(make):
     with pytest.raises(ValueError, match=r"twhin\.\w+\.seed .* Received: -1"):
         make(seed=-1)

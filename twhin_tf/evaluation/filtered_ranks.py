@@ -1,11 +1,11 @@
-"""Link prediction: the rank of the true node among all candidates of its type.
+"""Link prediction: raw and filtered ranks of true nodes among all of their types.
 
     tail    (lhs, relation, ?): all nodes of the relation's rhs type are candidates
     head    (?, relation, rhs): all nodes of its lhs type
     rank    1 + candidates that score higher + half of the others that score the same
 
 so that ties are at their mean rank. Raw ranks are among all candidates, filtered ranks
-(Bordes et al. 2013) without those that are true too.
+(Bordes et al. 2013) leave out those that make another known edge.
 """
 
 import dataclasses
@@ -15,14 +15,16 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from twhin_tf.evaluation.known_edges import SIDES, KnownAnswers, ends_of
-from twhin_tf.evaluation.query_groups import EdgeScorer, QueryGroup, query_groups
+from recap_tf.core.checks import check_range
+from twhin_tf.evaluation.edge_scorers import EdgeScorer
+from twhin_tf.evaluation.known_answers import SIDES, KnownAnswers, ends_of
+from twhin_tf.evaluation.query_groups import QueryGroup, query_groups
 from twhin_tf.graph.graph import Graph
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """How much is held at once.
+    """How much of a ranking is held in memory at once.
 
         bytes = 4 * (edges * candidates + dim * (2 * queries + candidates))
                 + 16 * (pairs of an edge and a known answer in one block)
@@ -34,8 +36,8 @@ class Blocks:
     Args:
         queries: vectors of queries computed at once, and kept while the candidates
             pass by.
-        edges: of a block of scores.
-        candidates: of a block of scores.
+        edges: rows of a block of scores.
+        candidates: columns of a block of scores.
     """
 
     queries: int = 131_072
@@ -44,21 +46,18 @@ class Blocks:
 
     def __post_init__(self):
         for name in ("queries", "edges", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"Blocks.{name} must be at least 1. Received: {getattr(self, name)}"
-                )
+            check_range(f"Blocks.{name}", getattr(self, name), at_least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """What is known of each edge, (n,) in the order of the edges.
+    """The ranks of n edges on one side, in the order of the edges.
 
     Args:
-        raw: rank among all candidates.
-        filtered: rank among those that are not true too.
-        candidates: how many there are.
-        scores: of the edges.
+        raw: (n,), among all candidates.
+        filtered: (n,), among the candidates that make no other known edge.
+        candidates: (n,), how many of these there are.
+        scores: (n,) of the edges.
         negative_scores: (n, negatives), with random nodes of the type asked for.
     """
 
@@ -81,16 +80,33 @@ def rank_edges(
     blocks: Blocks = Blocks(),
     progress: bool = False,
 ) -> dict[str, Ranks]:
-    """Ranks both ends of every edge; see the module.
+    """Ranks both ends of every edge among all nodes of their types.
+
+    >>> from types import SimpleNamespace
+    >>> from twhin_tf.evaluation.known_answers import read_known_answers
+    >>> from twhin_tf.graph.graph import NodeType, Relation
+    >>> scorer = SimpleNamespace(
+    ...     vectors=lambda node_type, rows: tf.gather([[0.1], [0.5], [0.4]], rows),
+    ...     transform=lambda relation, vectors: vectors,
+    ...     prepare=lambda vectors: vectors,
+    ... )
+    >>> types = {"user": NodeType(name="user", rows=3)}
+    >>> follow = Relation(name="follow", lhs="user", rhs="user")
+    >>> graph = Graph(folder="g", types=types, relations=[follow], splits={})
+    >>> edges = np.array([[0, 0, 2]])
+    >>> known = read_known_answers(edges, [edges, np.array([[0, 0, 1]])])
+    >>> tail = rank_edges(scorer, graph, edges, known)["tail"]
+    >>> tail.raw, tail.filtered
+    (array([2.]), array([1.]))
 
     Args:
-        scorer: the model.
+        scorer: gives vectors whose dot products are scores.
         graph: says which types and relations there are.
         edges: (n, 3) int, (lhs, relation, rhs), of relations that are stored.
         known: side -> the known answers to the edges' queries.
         inverse: ask for heads through inverse relations, where the graph has them.
         negatives: random nodes scored for each edge and side, for the sampled AUC.
-        seed: of their drawing.
+        seed: of these nodes.
         blocks: bounds of the memory.
         progress: show a bar on stderr.
 
@@ -106,7 +122,7 @@ def rank_edges(
         for side in SIDES
         for group in query_groups(scorer, graph, edges, side, inverse)
     ]
-    found = {side: _empty(len(edges), negatives) for side in SIDES}
+    ranks = {side: _empty(len(edges), negatives) for side in SIDES}
     with tqdm(
         total=sum(len(group.places) * group.candidates for group in groups),
         unit=" scores",
@@ -121,9 +137,9 @@ def rank_edges(
                     group, edges[places], known[group.side], negatives, rng, blocks, bar
                 )
                 for field in dataclasses.fields(Ranks):
-                    whole = getattr(found[group.side], field.name)
+                    whole = getattr(ranks[group.side], field.name)
                     whole[places] = getattr(part, field.name)
-    return found
+    return ranks
 
 
 def _rank(
@@ -142,17 +158,17 @@ def _rank(
         slice(start, min(start + blocks.edges, len(edges)))
         for start in range(0, len(edges), blocks.edges)
     ]
-    found = _empty(len(edges), negatives)
+    ranks = _empty(len(edges), negatives)
     for chunk in chunks:
-        own = group.candidate_vectors(asked[chunk])
+        true = group.candidate_vectors(asked[chunk])
         # The diagonal of a product: the same bits as in the blocks below, where a sum
         # in another order would break ties.
-        found.scores[chunk] = np.diagonal(_products(queries[chunk], own))
-        drawn = rng.integers(group.candidates, size=(len(own), negatives))
+        ranks.scores[chunk] = np.diagonal(_products(queries[chunk], true))
+        drawn = rng.integers(group.candidates, size=(len(true), negatives))
         drawn = group.candidate_vectors(drawn.reshape(-1)).reshape(*drawn.shape, -1)
-        found.negative_scores[chunk] = np.einsum("nd,nkd->nk", queries[chunk], drawn)
-    found.raw[:] = found.filtered[:] = 1
-    found.candidates[:] = group.candidates
+        ranks.negative_scores[chunk] = np.einsum("nd,nkd->nk", queries[chunk], drawn)
+    ranks.raw[:] = ranks.filtered[:] = 1
+    ranks.candidates[:] = group.candidates
     for start in range(0, group.candidates, blocks.candidates):
         stop = min(start + blocks.candidates, group.candidates)
         vectors = group.candidate_vectors(np.arange(start, stop))
@@ -161,33 +177,44 @@ def _rank(
             here = (asked[chunk] >= start) & (asked[chunk] < stop)
             # The true node is not among the others.
             scores[here, asked[chunk][here] - start] = -np.inf
-            ahead = places_ahead(scores, found.scores[chunk])
+            ahead = places_ahead(scores, ranks.scores[chunk])
             place, candidate = known.between(edges[chunk], start, stop)
             pair_scores = scores[place, candidate - start, np.newaxis]
-            true_ahead = places_ahead(pair_scores, found.scores[chunk][place])
+            true_ahead = places_ahead(pair_scores, ranks.scores[chunk][place])
             size = len(ahead)
-            found.raw[chunk] += ahead
-            found.filtered[chunk] += ahead - np.bincount(place, true_ahead, size)
-            found.candidates[chunk] -= np.bincount(place, minlength=size)
+            ranks.raw[chunk] += ahead
+            ranks.filtered[chunk] += ahead - np.bincount(place, true_ahead, size)
+            ranks.candidates[chunk] -= np.bincount(place, minlength=size)
             bar.update(scores.size)
-    return found
+    return ranks
 
 
-def places_ahead(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """(n, m) scores, (n,) own ones -> (n,): how many are higher, half for the same."""
+def places_ahead(scores: np.ndarray, true_scores: np.ndarray) -> np.ndarray:
+    """Counts the scores above a true one, and half of those equal to it.
+
+    >>> places_ahead(np.array([[1.0, 3.0, 2.0]]), np.array([2.0]))
+    array([1.5])
+
+    Args:
+        scores: (n, m) of candidates.
+        true_scores: (n,), to which each row is compared.
+
+    Returns:
+        (n,) float64.
+    """
     if scores.shape[1] == 1:
-        return (scores[:, 0] > own) + (scores[:, 0] == own) / 2
+        return (scores[:, 0] > true_scores) + (scores[:, 0] == true_scores) / 2
     # Row by row: with axis=1 numpy takes twice as long.
-    rows = zip(scores, own, strict=True)
+    rows = zip(scores, true_scores, strict=True)
     counts = [
-        np.count_nonzero(row > one) + np.count_nonzero(row == one) / 2
-        for row, one in rows
+        np.count_nonzero(row > true) + np.count_nonzero(row == true) / 2
+        for row, true in rows
     ]
     return np.array(counts)
 
 
 def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(n, dim), (m, dim) -> (n, m) dot products."""
+    """Computes the dot products of (n, dim) with (m, dim) vectors, (n, m)."""
     # A product with a single row or column is summed up in another order.
     rows, columns = len(first), len(second)
     first, second = (

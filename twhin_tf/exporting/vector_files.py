@@ -1,7 +1,6 @@
 """Vectors as files: parquet with their entities, and one plain array."""
 
 import posixpath
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -9,14 +8,9 @@ import tensorflow as tf
 
 from recap_tf.core.row_files import parquet_writer
 from recap_tf.core.storage.half_precision import read_rows
+from twhin_tf.graph.entities import file_stem
 
 _BLOCK = 65_536
-
-
-def file_stem(node_type: str) -> str:
-    """The name of a type's files."""
-    # A type's name may hold letters that a file's may not.
-    return quote(node_type, safe=" ")
 
 
 def write_vectors(
@@ -25,13 +19,13 @@ def write_vectors(
     """Writes TYPE.parquet (entity, vector) and TYPE.npy (rows, dim), float32.
 
     Args:
-        folder: where to.
-        node_type: the type.
+        folder: of the two files.
+        node_type: name of the type, see `file_stem`.
         ids: of its entities, in the order of the rows.
         table: (rows, dim); read in blocks of rows.
 
     Returns:
-        The paths.
+        The paths of the two files.
     """
     rows, dim = table.shape
     stem = posixpath.join(folder, file_stem(node_type))
@@ -49,6 +43,6 @@ def write_vectors(
             npy.write(vectors.tobytes())
             offsets = pa.array(np.arange(stop - start + 1, dtype=np.int32) * dim)
             lists = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1)))
-            own = ids.slice(start, stop - start)
-            writer.write_table(pa.table([own, lists], schema=schema))
+            entities = ids.slice(start, stop - start)
+            writer.write_table(pa.table([entities, lists], schema=schema))
     return [f"{stem}.parquet", f"{stem}.npy"]

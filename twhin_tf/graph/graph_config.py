@@ -13,7 +13,7 @@ _BATCH_SIZE = 1000
 
 
 def write_config(graph: Graph) -> None:
-    """Writes DIR/graph.gin."""
+    """Writes DIR/graph.gin, which trains for five passes or at least 500 steps."""
     inverses = [number is not None for number in graph.inverses]
     edges = graph.splits["train"] * (2 if any(inverses) else 1)
     steps = max(-(-_PASSES * edges // _BATCH_SIZE), _FEWEST_STEPS)

@@ -1,4 +1,4 @@
-"""What a trained model is handed on as.
+"""The folder of an export: all forms in which a trained model is handed on.
 
     DIR/vectors/TYPE.parquet, TYPE.npy      entity and vector; the plain array
     DIR/quantized/TYPE.npz                  product-quantized vectors
@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from recap_tf.core import files
+from recap_tf.core.checks import check_range
 from recap_tf.core.model_versions import next_version
 from recap_tf.core.storage.half_precision import read_rows
 from twhin_tf.exporting.inverted_file import InvertedFile
@@ -28,34 +29,36 @@ from twhin_tf.exporting.neighbours import exact_neighbours, recall
 from twhin_tf.exporting.plot import Method, write_plot
 from twhin_tf.exporting.product_quantization import ProductQuantization, quantize
 from twhin_tf.exporting.projector import write_projector
-from twhin_tf.exporting.retrieval import Retrieval
-from twhin_tf.exporting.vectors import file_stem, write_vectors
-from twhin_tf.graph.entities import Entities, read_entities
+from twhin_tf.exporting.retrieval_model import RetrievalModel
+from twhin_tf.exporting.vector_files import write_vectors
+from twhin_tf.graph.entities import Entities, file_stem, read_entities
 from twhin_tf.graph.graph import Graph
 from twhin_tf.model.graph_embeddings import GraphEmbeddings
 from twhin_tf.partitions.disk_tables import check_in_memory
 
-Say = Callable[[str], None]
+Echo = Callable[[str], None]
 RECALL_AT = 10
 RETRIEVAL_FILE = "retrieval.json"
-"""In assets.extra of a retrieval model: what was measured."""
+"""In assets.extra of a retrieval model: its step, signatures and recall."""
 
 
 @gin.configurable("export", module="twhin")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """What is exported.
+class VectorExportSettings:
+    """The forms in which a trained model is exported.
 
     Args:
-        folder: where to at the end of training; none for no export then.
-        quantization: how vectors are compressed; none leaves that out.
-        top_k: neighbours that a retrieval model gives; none leaves those out.
-        cells: of the approximate retrieval model; none leaves that out.
+        folder: where to at the end of training; None for no export then.
+        quantization: how vectors are compressed; None leaves that out.
+        top_k: neighbours that a retrieval model gives, at least 1; None leaves the
+            retrieval models out.
+        cells: of the approximate retrieval model; None leaves that out.
         projector_nodes: of each type, the most frequent ones; 0 leaves it out.
         plot_nodes: of all types together; 0 leaves it out.
-        plot_method: "tsne" or "pca".
-        recall_queries: on which the loss of approximations is measured.
-        seed: of their choice.
+        plot_method: "tsne" keeps neighbours together, "pca" large distances apart.
+        recall_queries: nodes of each type on which the loss of approximations is
+            measured, at least 1.
+        seed: of the choice of these nodes.
     """
 
     folder: str | None = None
@@ -71,22 +74,15 @@ class ExportSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("top_k", "recall_queries"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"twhin.export.{name} must be at least 1. Received: {value}"
-                )
+        none = "no retrieval models"
+        check_range("twhin.export.top_k", self.top_k, at_least=1, none=none)
+        check_range("twhin.export.recall_queries", self.recall_queries, at_least=1)
         for name in ("projector_nodes", "plot_nodes", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"twhin.export.{name} must be at least 0. "
-                    f"Received: {getattr(self, name)}"
-                )
+            check_range(f"twhin.export.{name}", getattr(self, name), at_least=0)
 
     @property
     def takes_tables_whole(self) -> bool:
-        """Whether tables have to fit into memory."""
+        """Tells whether the tables have to fit into memory."""
         return self.quantization is not None or self.top_k is not None
 
 
@@ -94,11 +90,20 @@ def export_vectors(
     model: GraphEmbeddings,
     graph: Graph,
     folder: str,
-    settings: ExportSettings,
+    settings: VectorExportSettings,
     step: int,
-    say: Say = print,
+    echo: Echo = print,
 ) -> None:
-    """Writes all that `settings` asks for below `folder`; says what and how large.
+    """Writes all that `settings` asks for below `folder`.
+
+    Args:
+        model: trained.
+        graph: that the model was trained on.
+        folder: of the export; what other exports left there is replaced.
+        settings: the forms to export.
+        step: of the training, for the retrieval models.
+        echo: takes lines that say what was written, how large it is, and what
+            approximations lose.
 
     Raises:
         UserError: a vocabulary does not belong to the graph; tables are on disk and
@@ -112,43 +117,43 @@ def export_vectors(
             paths = write_vectors(aside, name, entities[name].ids, table)
             count, dim = table.shape
             sizes = ", ".join(f"{_suffix(path)} {_size(path)}" for path in paths)
-            say(f"vectors/{file_stem(name)}: {count:,} of {dim}; {sizes}")
+            echo(f"vectors/{file_stem(name)}: {count:,} of {dim}; {sizes}")
     if settings.quantization is not None:
-        _write_quantized(model, folder, settings, say)
+        _write_quantized(model, folder, settings, echo)
     if settings.projector_nodes:
         path = posixpath.join(folder, "projector")
         with files.new_folder(path, replace=True) as aside:
             paths = write_projector(
                 aside, _first(model, settings.projector_nodes), entities
             )
-            say(f"projector: {_size(*paths)}")
+            echo(f"projector: {_size(*paths)}")
     if settings.plot_nodes:
-        _write_plot(model, entities, folder, settings, say)
+        _write_plot(model, entities, folder, settings, echo)
     if settings.top_k is not None:
-        _write_retrieval(model, graph, entities, folder, settings, step, say)
+        _write_retrieval(model, graph, entities, folder, settings, step, echo)
 
 
 def _write_quantized(
-    model: GraphEmbeddings, folder: str, settings: ExportSettings, say: Say
+    model: GraphEmbeddings, folder: str, settings: VectorExportSettings, echo: Echo
 ) -> None:
     with files.new_folder(posixpath.join(folder, "quantized"), replace=True) as aside:
         for name, table in model.tables.items():
             vectors = tf.cast(tf.convert_to_tensor(table), tf.float32).numpy()
-            found = quantize(vectors, settings.quantization)
+            quantized = quantize(vectors, settings.quantization)
             path = posixpath.join(aside, f"{file_stem(name)}.npz")
-            found.write(path)
+            quantized.write(path)
             rng = np.random.default_rng(settings.seed)
             rows = rng.permutation(len(vectors))[: settings.recall_queries]
             k = min(RECALL_AT, len(vectors))
             share = recall(
-                exact_neighbours(vectors[rows], found.vectors(), k),
+                exact_neighbours(vectors[rows], quantized.vectors(), k),
                 exact_neighbours(vectors[rows], vectors, k),
             )
-            say(
+            echo(
                 f"quantized/{file_stem(name)}.npz: {_size(path)}, "
-                f"{found.codes.shape[1]} bytes per vector, "
-                f"{vectors.nbytes / found.bytes:.1f} times smaller than float32; finds "
-                f"{share:.1%} of the {k} nearest"
+                f"{quantized.codes.shape[1]} bytes per vector, "
+                f"{vectors.nbytes / quantized.bytes:.1f} times smaller than float32; "
+                f"finds {share:.1%} of the {k} nearest"
             )
 
 
@@ -156,21 +161,21 @@ def _write_plot(
     model: GraphEmbeddings,
     entities: Mapping[str, Entities],
     folder: str,
-    settings: ExportSettings,
-    say: Say,
+    settings: VectorExportSettings,
+    echo: Echo,
 ) -> None:
     vectors = _first(model, -(-settings.plot_nodes // len(model.tables)))
     if sum(map(len, vectors.values())) < 4:
-        say("plot.png: left out, it takes 4 nodes")
+        echo("plot.png: left out, it takes 4 nodes")
         return
     communities = {}
-    for name, own in vectors.items():
+    for name, of_type in vectors.items():
         known = entities[name].communities
-        communities[name] = None if known is None else known[: len(own)]
+        communities[name] = None if known is None else known[: len(of_type)]
     path = posixpath.join(folder, "plot.png")
     with files.replacing(path) as aside:
         write_plot(aside, vectors, communities, settings.plot_method)
-    say(f"plot.png: {_size(path)}")
+    echo(f"plot.png: {_size(path)}")
 
 
 def _write_retrieval(
@@ -178,16 +183,16 @@ def _write_retrieval(
     graph: Graph,
     entities: Mapping[str, Entities],
     folder: str,
-    settings: ExportSettings,
+    settings: VectorExportSettings,
     step: int,
-    say: Say,
+    echo: Echo,
 ) -> None:
-    ids = {name: one.ids for name, one in entities.items()}
-    exact = Retrieval(model, graph, ids, settings.top_k)
-    _save_retrieval(exact, folder, "exact", {"step": step}, say)
+    ids = {name: of_type.ids for name, of_type in entities.items()}
+    exact = RetrievalModel(model, graph, ids, settings.top_k)
+    _save_retrieval(exact, folder, "exact", {"step": step}, echo)
     if settings.cells is None:
         return
-    approximate = Retrieval(model, graph, ids, settings.top_k, settings.cells)
+    approximate = RetrievalModel(model, graph, ids, settings.top_k, settings.cells)
     measured = {}
     for name in graph.types:
         k = min(RECALL_AT, settings.top_k, graph.types[name].rows)
@@ -197,24 +202,27 @@ def _write_retrieval(
         folder,
         "approximate",
         {"step": step, f"recall@{RECALL_AT}": measured},
-        say,
+        echo,
     )
     for name, share in measured.items():
         index = approximate.indexes[name]
-        say(
+        echo(
             f"  {name}: finds {share:.1%} of the {RECALL_AT} best, in "
             f"{index.probes} of {index.cells} cells"
         )
 
 
 def _recall(
-    exact: Retrieval,
-    approximate: Retrieval,
+    exact: RetrievalModel,
+    approximate: RetrievalModel,
     name: str,
     k: int,
-    settings: ExportSettings,
+    settings: VectorExportSettings,
 ) -> float:
-    """Of the `k` best nodes of type `name`, over all signatures that give them."""
+    """Measures the recall of the `k` best nodes of type `name`.
+
+    It is the mean over all signatures that give such nodes.
+    """
     rng = np.random.default_rng(settings.seed)
     shares = []
     for pair in exact.pairs:
@@ -227,16 +235,20 @@ def _recall(
         if pair.relations:
             names = rng.choice(list(pair.relations), len(entities))
             inputs["relations"] = tf.constant(names)
-        expected, found = (
-            one.functions[pair.signature](**inputs)["neighbours"].numpy()[:, :k]
-            for one in (exact, approximate)
+        expected, retrieved = (
+            retrieval.functions[pair.signature](**inputs)["neighbours"].numpy()[:, :k]
+            for retrieval in (exact, approximate)
         )
-        shares.append(recall(found, expected))
+        shares.append(recall(retrieved, expected))
     return float(np.mean(shares))
 
 
 def _save_retrieval(
-    retrieval: Retrieval, folder: str, name: str, described: dict[str, Any], say: Say
+    retrieval: RetrievalModel,
+    folder: str,
+    name: str,
+    described: dict[str, Any],
+    echo: Echo,
 ) -> None:
     base = posixpath.join(folder, "retrieval", name)
     version = next_version(base)
@@ -246,11 +258,11 @@ def _save_retrieval(
         extra = posixpath.join(aside, "assets.extra", RETRIEVAL_FILE)
         described = described | {"signatures": list(retrieval.functions)}
         files.write_text(extra, json.dumps(described, indent=1) + "\n")
-    say(f"retrieval/{name}/{version}: {_size(*_files_below(path))}")
+    echo(f"retrieval/{name}/{version}: {_size(*_files_below(path))}")
 
 
 def _first(model: GraphEmbeddings, count: int) -> dict[str, np.ndarray]:
-    """The vectors of the first rows, which are the most frequent nodes."""
+    """Reads the vectors of the first rows, which are the most frequent nodes."""
     return {
         name: read_rows(table, tf.range(min(count, table.shape[0]))).numpy()
         for name, table in model.tables.items()
@@ -266,6 +278,7 @@ def _files_below(folder: str) -> list[str]:
 
 
 def _size(*paths: str) -> str:
+    """Writes the size of files for people: "1.23 MB"."""
     size = sum(tf.io.gfile.stat(path).length for path in paths)
     for unit in ("bytes", "kB", "MB"):
         if size < 1000:

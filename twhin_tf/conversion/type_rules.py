@@ -20,12 +20,12 @@ class TypeRule(abc.ABC):
 
     @abc.abstractmethod
     def sides(self, block: Block, codes: np.ndarray, names: list[str]) -> list[Sides]:
-        """The types of each relation in a block.
+        """Returns the node types of each relation in a block.
 
         Args:
-            block: the block.
-            codes: its rows' relations, places in `names`.
-            names: the relations.
+            block: n edges.
+            codes: (n,) the edges' relations, places in `names`.
+            names: of the relations.
 
         Raises:
             UserError: a relation's types are unknown, or not the same in all rows.
@@ -33,20 +33,20 @@ class TypeRule(abc.ABC):
 
     @abc.abstractmethod
     def integer(self, name: str, columns: Mapping[str, bool]) -> bool:
-        """Whether the ids of a type are whole numbers.
+        """Tells whether the ids of the type `name` are whole numbers.
 
         Args:
-            name: the type.
+            name: of a type that `sides` has returned.
             columns: for "lhs" and "rhs", whether the column holds whole numbers.
         """
 
     def listed_relations(self) -> Sequence[str]:
-        """The relations that the rule speaks of."""
+        """Returns the relations that the user has listed, all of which must occur."""
         return ()
 
 
 class OneType(TypeRule):
-    """All nodes are of one type."""
+    """The rule that all nodes are of one type."""
 
     def __init__(self, name: str = "entity"):
         self._name = name
@@ -59,7 +59,7 @@ class OneType(TypeRule):
 
 
 class ListedTypes(TypeRule):
-    """--types relation=lhs:rhs, one for each relation."""
+    """The rule of --types relation=lhs:rhs, one for each relation."""
 
     def __init__(self, texts: Sequence[str]):
         self.listed: dict[str, Sides] = {}
@@ -88,8 +88,8 @@ class ListedTypes(TypeRule):
         return all(
             columns[side]
             for sides in self.listed.values()
-            for side, own in zip(("lhs", "rhs"), sides, strict=True)
-            if own == name
+            for side, side_type in zip(("lhs", "rhs"), sides, strict=True)
+            if side_type == name
         )
 
     def listed_relations(self):
@@ -97,34 +97,38 @@ class ListedTypes(TypeRule):
 
 
 class PrefixedTypes(TypeRule):
-    """A node's type is what its id says before the mark: user in user:7.
+    """The rule that a node's type is its id's beginning: user in user:7.
 
     The prefix stays part of the id.
+
+    Args:
+        mark: what the prefix ends before, at least one letter: ":".
     """
 
     def __init__(self, mark: str):
         if not mark:
             raise UserError("--type-prefix must be at least one letter. Received: ''")
         self._mark = mark
-        self._found: dict[str, Sides] = {}
+        self._first_sides: dict[str, Sides] = {}
 
     def sides(self, block, codes, names):
         prefixes = [self._prefixes(block, column) for column in (block.lhs, block.rhs)]
         rows, first = np.unique(codes, return_index=True)
         for code, row in zip(rows, first, strict=True):
-            sides = tuple(types[own[row]] for own, types in prefixes)
-            self._found.setdefault(names[code], sides)
-        expected = [self._found[name] for name in names]
-        for side, (own, types) in enumerate(prefixes):
+            sides = tuple(types[numbers[row]] for numbers, types in prefixes)
+            self._first_sides.setdefault(names[code], sides)
+        expected = [self._first_sides[name] for name in names]
+        for side, (numbers, types) in enumerate(prefixes):
             number = {name: i for i, name in enumerate(types)}
             wanted = np.array([number.get(sides[side], -1) for sides in expected])
-            wrong = np.flatnonzero(own != wanted[codes])
+            wrong = np.flatnonzero(numbers != wanted[codes])
             if len(wrong):
                 name = names[codes[wrong[0]]]
                 raise UserError(
                     f"{block.row(wrong[0])}: relation {name!r} goes from "
-                    f"{self._found[name][0]!r} to {self._found[name][1]!r}. Received: "
-                    f"{types[own[wrong[0]]]!r} on the {('left', 'right')[side]}"
+                    f"{self._first_sides[name][0]!r} to "
+                    f"{self._first_sides[name][1]!r}. Received: "
+                    f"{types[numbers[wrong[0]]]!r} on the {('left', 'right')[side]}"
                 )
         return expected
 
@@ -132,7 +136,7 @@ class PrefixedTypes(TypeRule):
         return False
 
     def _prefixes(self, block: Block, column: pa.Array) -> tuple[np.ndarray, list[str]]:
-        """(numbers, types): the type of row i is types[numbers[i]]."""
+        """Returns (numbers, types): the type of row i is types[numbers[i]]."""
         encoded = column.cast(pa.large_string()).dictionary_encode()
         ids = encoded.dictionary
         marked = pc.find_substring(ids, self._mark).to_numpy()

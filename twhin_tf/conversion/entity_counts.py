@@ -8,7 +8,7 @@ _PENDING = 1 << 20
 
 
 class EntityCounts:
-    """How often each entity occurs.
+    """Counters of one node type's entities.
 
     Args:
         integer: whether ids are int64; they are text otherwise.
@@ -21,11 +21,11 @@ class EntityCounts:
         self._waiting = 0
 
     def add(self, ids: pa.Array, counted: np.ndarray) -> None:
-        """Adds entities.
+        """Counts entities, or only notes that they exist.
 
         Args:
-            ids: of the entities, repeated ones too.
-            counted: (n,) booleans, which of them to count; the others are only noted.
+            ids: (n,) of the entities, repeated ones too.
+            counted: (n,) booleans, which of them to count; the others are noted.
         """
         encoded = ids.cast(self.type).dictionary_encode()
         codes = encoded.indices.to_numpy()[counted]
@@ -38,7 +38,7 @@ class EntityCounts:
             self._merge()
 
     def ordered(self, least: int = 0) -> tuple[pa.Array, np.ndarray]:
-        """(ids, counts) of all entities counted `least` times, by falling count.
+        """Returns (ids, counts) of what was counted `least` times, by falling count.
 
         Among equals the id decides: the order of the edges does not matter.
         """
@@ -48,10 +48,10 @@ class EntityCounts:
         )
         table = self._counts.take(order)
         counts = table["count"].to_numpy()
-        kept = int((counts >= least).sum())
-        chunks = table["entity"].slice(0, kept).chunks
+        frequent = int((counts >= least).sum())
+        chunks = table["entity"].slice(0, frequent).chunks
         ids = pa.concat_arrays(chunks) if chunks else pa.array([], self.type)
-        return ids, counts[:kept]
+        return ids, counts[:frequent]
 
     def _merge(self) -> None:
         if self._pending:

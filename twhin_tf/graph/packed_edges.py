@@ -22,9 +22,9 @@ from recap_tf.core import files
 from recap_tf.core.command import UserError, one_line
 from recap_tf.core.row_files import open_table
 from twhin_tf.graph.edge_buckets import EdgeBuckets, bucket_count
-from twhin_tf.graph.edge_files import edge_chunks
+from twhin_tf.graph.edge_files import read_split
+from twhin_tf.graph.edge_hashes import mix
 from twhin_tf.graph.graph import Graph
-from twhin_tf.graph.hashing import mixed
 
 BLOCK = 4096
 BLOCK_BYTES = BLOCK * 3 * 4
@@ -35,37 +35,16 @@ _MANIFEST = "packed.json"
 _VERSION = 1
 
 
-def window(
-    graph: Graph, split: str, limit: int | None, offset: int
-) -> Iterator[np.ndarray]:
-    """Yields the edges of a split from `offset` on, at most `limit`, in their order.
-
-    Raises:
-        UserError: a file is unfit, see `edge_chunks`.
-    """
-    left = np.inf if limit is None else limit
-    for path in graph.edge_files(split):
-        for chunk in edge_chunks(graph, path):
-            part = chunk[offset:]
-            offset -= len(chunk) - len(part)
-            part = part[: int(min(left, len(part)))]
-            left -= len(part)
-            if len(part):
-                yield part
-            if not left:
-                return
-
-
-def pack(
+def pack_edges(
     graph: Graph, split: str, limit: int | None, offset: int, cache: str | None
 ) -> tuple[list[str], int]:
-    """The packed files of a split, and how many edges they hold; makes them if needed.
+    """Returns a split's packed files and their number of edges; packs if needed.
 
     Args:
-        graph: the graph.
-        split: name of the split.
-        limit, offset: as in `window`.
-        cache: the folder they are in; None for one beside the parquet files.
+        graph: the graph they are of.
+        split: one of `graph.splits`.
+        limit, offset: see `read_split`.
+        cache: the folder they are in; None for ".packed" beside the parquet files.
 
     Raises:
         UserError: the edges are unfit, or the folder cannot be written to.
@@ -103,9 +82,9 @@ def _write(graph, split, limit, offset, folder) -> None:
             total=total, unit=" edges", unit_scale=True, desc=f"packing {split}"
         ) as progress,
     ):
-        for part in window(graph, split, limit, offset):
+        for part in read_split(graph, split, limit, offset):
             # By position: equal edges do not crowd into one bucket.
-            buckets.add(part, mixed(np.arange(done, done + len(part))))
+            buckets.add(part, mix(np.arange(done, done + len(part))))
             done += len(part)
             progress.update(len(part))
         if not done:
@@ -135,12 +114,12 @@ def _write_blocks(
                 rest = np.concatenate([rest, part])
             if not len(rest):
                 return
-            own, rest = rest[:most], rest[most:]
-            padding = -len(own) % BLOCK
-            own = np.pad(own, ((0, padding), (0, 0)), constant_values=-1)
+            full, rest = rest[:most], rest[most:]
+            padding = -len(full) % BLOCK
+            full = np.pad(full, ((0, padding), (0, 0)), constant_values=-1)
             path = posixpath.join(folder, f"blocks-{index:05d}.bin")
             with tf.io.gfile.GFile(path, "wb") as file:
-                file.write(np.ascontiguousarray(own, "<i4").tobytes())
+                file.write(np.ascontiguousarray(full, "<i4").tobytes())
             index += 1
 
 

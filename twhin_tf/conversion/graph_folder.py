@@ -12,41 +12,36 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
 
 from recap_tf.core import files
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import nearest
+from twhin_tf.conversion.entity_counts import EntityCounts
 from twhin_tf.conversion.raw_edges import BLOCK_ROWS, RawEdges
-from twhin_tf.conversion.raw_parts import read_parts
-from twhin_tf.conversion.raw_splits import SplitRule
-from twhin_tf.conversion.raw_types import Sides, TypeRule
-from twhin_tf.graph.config_file import write_config
+from twhin_tf.conversion.split_rules import SplitRule
+from twhin_tf.conversion.type_rules import Sides, TypeRule
+from twhin_tf.conversion.typed_blocks import read_typed_blocks
 from twhin_tf.graph.edge_buckets import EdgeBuckets, bucket_count
 from twhin_tf.graph.edge_files import write_edges
-from twhin_tf.graph.entities import (
-    Entities,
-    fingerprint,
-    vocabulary_path,
-    write_entities,
-)
-from twhin_tf.graph.entity_counts import EntityCounts
-from twhin_tf.graph.graph import Graph, NodeType, Relation, with_inverses, write_graph
-from twhin_tf.graph.hashing import hashed_edges
+from twhin_tf.graph.edge_hashes import hash_edges
+from twhin_tf.graph.entities import Entities, write_vocabulary
+from twhin_tf.graph.graph import Graph, Relation, with_inverses, write_graph
+from twhin_tf.graph.graph_config import write_config
 
 _MOST_ROWS = 2**31 - 1  # edges are read as int32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What to make of the edges.
+    """The settings of a conversion: what becomes of edges with raw ids.
 
     Args:
         types: finds the node types.
         splits: deals out the edges.
         inverse: give every relation an inverse.
         min_count: leave out entities with fewer training edges, and their edges.
-        drop_duplicates: keep one of equal edges.
+        drop_duplicates: of edges of a split that are equal, write one.
         seed: of the order of the edges.
     """
 
@@ -58,17 +53,13 @@ class Conversion:
     seed: int = 0
 
     def __post_init__(self):
-        if self.min_count < 0:
-            raise UserError(
-                f"--min-count must not be negative. Received: {self.min_count}"
-            )
-        if self.seed < 0:
-            raise UserError(f"--seed must not be negative. Received: {self.seed}")
+        check_range("--min-count", self.min_count, at_least=0, error=UserError)
+        check_range("--seed", self.seed, at_least=0, error=UserError)
 
 
 @dataclasses.dataclass
 class _Counted:
-    """What the first pass found."""
+    """What the first pass counted: training edges of relations, edges of splits."""
 
     entities: dict[str, EntityCounts]
     relations: Counter[str]
@@ -78,9 +69,9 @@ class _Counted:
 
 @dataclasses.dataclass
 class _Tally:
-    """What became of a split's edges."""
+    """How many of a split's edges were written, and how many were not, or twice."""
 
-    kept: int = 0
+    written: int = 0
     rare: int = 0
     repeated: int = 0
 
@@ -96,11 +87,11 @@ def convert(
     """Makes the graph folder, all of it or nothing.
 
     Args:
-        edges: the edges.
+        edges: from files, which are read twice.
         conversion: what to make of them.
-        folder: where; it must not exist unless it is to be replaced.
+        folder: must not exist unless it is to be replaced.
         replace: put it in the place of an existing one.
-        echo: takes lines that say what was found.
+        echo: takes lines that say what the edges hold and what was left out.
 
     Raises:
         UserError: the edges or the settings do not allow it.
@@ -114,8 +105,9 @@ def convert(
         graph = Graph(folder=aside, types=types, relations=relations, splits=splits)
         number = {relation.name: i for i, relation in enumerate(relations)}
         tallies = _write_splits(graph, edges, conversion, counted, ids, number)
-        kept = {name: tally.kept for name, tally in tallies.items() if tally.kept}
-        graph = dataclasses.replace(graph, splits=kept)
+        splits = {name: tally.written for name, tally in tallies.items()}
+        splits = {name: written for name, written in splits.items() if written}
+        graph = dataclasses.replace(graph, splits=splits)
         _report(graph, counted, tallies, conversion, echo)
         write_config(graph)
         # Last: where a folder is renamed file by file, this one says it is complete.
@@ -133,34 +125,35 @@ def _check_listed(types: TypeRule, relations: list[str]) -> None:
 
 
 def _count(edges: RawEdges, conversion: Conversion) -> _Counted:
-    found = _Counted({}, Counter(), {}, Counter())
+    counted = _Counted({}, Counter(), {}, Counter())
     names = conversion.splits.names
-    for part in read_parts(
+    for block in read_typed_blocks(
         edges, conversion.types, conversion.splits, BLOCK_ROWS, "counting"
     ):
-        in_training = part.splits == 0
-        in_relation = np.bincount(part.codes[in_training], minlength=len(part.names))
+        in_training = block.splits == 0
+        in_relation = np.bincount(block.codes[in_training], minlength=len(block.names))
         for name, sides, count in zip(
-            part.names, part.sides, in_relation.tolist(), strict=True
+            block.names, block.sides, in_relation.tolist(), strict=True
         ):
-            found.relations[name] += count
-            found.sides[name] = sides
-        for split, count in enumerate(np.bincount(part.splits, minlength=len(names))):
-            found.edges[names[split]] += int(count)
-        for name, column, rows in part.nodes():
-            if name not in found.entities:
+            counted.relations[name] += count
+            counted.sides[name] = sides
+        for split, count in enumerate(np.bincount(block.splits, minlength=len(names))):
+            counted.edges[names[split]] += int(count)
+        for name, column, rows in block.nodes():
+            if name not in counted.entities:
                 integer = conversion.types.integer(name, edges.integer)
-                found.entities[name] = EntityCounts(integer=integer)
-            mine, counted = (column, in_training)
-            if rows is not None:
-                mine, counted = column.take(pa.array(rows)), in_training[rows]
-            found.entities[name].add(mine, counted)
-    if not found.edges[names[0]]:
+                counted.entities[name] = EntityCounts(integer=integer)
+            if rows is None:
+                counted.entities[name].add(column, in_training)
+            else:
+                nodes = column.take(pa.array(rows))
+                counted.entities[name].add(nodes, in_training[rows])
+    if not counted.edges[names[0]]:
         raise UserError(
             "There must be at least one training edge. Received: "
-            f"{sum(found.edges.values())} edges, none of them for training"
+            f"{sum(counted.edges.values())} edges, none of them for training"
         )
-    return found
+    return counted
 
 
 def _write_vocabularies(folder, counted: _Counted, conversion: Conversion, echo):
@@ -177,15 +170,8 @@ def _write_vocabularies(folder, counted: _Counted, conversion: Conversion, echo)
                 f"A table must have at most {_MOST_ROWS:,} rows. Received: "
                 f"{len(degrees):,} entities of type {name!r}"
             )
-        path = vocabulary_path(folder, name)
-        tf.io.gfile.makedirs(posixpath.dirname(path))
-        write_entities(path, Entities(ids=ids[name], counts=degrees))
-        types[name] = NodeType(
-            name=name,
-            rows=len(degrees),
-            vocabulary=path,
-            fingerprint=fingerprint(ids[name]),
-        )
+        entities = Entities(ids=ids[name], counts=degrees)
+        types[name] = write_vocabulary(folder, name, entities)
         unseen = int((degrees == 0).sum())
         note = f", {unseen:,} of them in held-out edges only" if unseen else ""
         echo(f"type {name}: {len(degrees):,} entities{note}")
@@ -205,7 +191,7 @@ def _write_splits(graph, edges, conversion, counted, ids, number) -> dict[str, _
     names = conversion.splits.names
     tallies = {name: _Tally() for name in names}
     # To look up a block costs as much as the vocabulary is large: blocks grow with it.
-    rows = max(BLOCK_ROWS, *(len(own) // 2 for own in ids.values()))
+    rows = max(BLOCK_ROWS, *(len(of_type) // 2 for of_type in ids.values()))
     buckets = {
         name: EdgeBuckets(
             posixpath.join(graph.folder, f".buckets-{name}"),
@@ -215,39 +201,39 @@ def _write_splits(graph, edges, conversion, counted, ids, number) -> dict[str, _
         for name in names
     }
     with contextlib.ExitStack() as stack:
-        for own in buckets.values():
-            stack.enter_context(own)
-        for part in read_parts(
+        for of_split in buckets.values():
+            stack.enter_context(of_split)
+        for block in read_typed_blocks(
             edges, conversion.types, conversion.splits, rows, "looking up"
         ):
-            looked_up = part.edges(ids, number)
+            looked_up = block.edges(ids, number)
             known = (looked_up >= 0).all(axis=1)
             for split, name in enumerate(names):
-                mine = part.splits == split
-                kept = looked_up[mine & known]
-                tallies[name].rare += int(mine.sum()) - len(kept)
-                buckets[name].add(kept, hashed_edges(kept))
+                in_split = block.splits == split
+                frequent = looked_up[in_split & known]
+                tallies[name].rare += int(in_split.sum()) - len(frequent)
+                buckets[name].add(frequent, hash_edges(frequent))
+        equal = "drop" if conversion.drop_duplicates else "count"
         for name in names:
-            read = buckets[name].read("drop" if conversion.drop_duplicates else "count")
-            for i, (kept, repeated) in enumerate(read):
-                if len(kept):
-                    write_edges(graph, name, i, kept)
-                tallies[name].kept += len(kept)
+            for i, (shuffled, repeated) in enumerate(buckets[name].read(equal)):
+                if len(shuffled):
+                    write_edges(graph, name, i, shuffled)
+                tallies[name].written += len(shuffled)
                 tallies[name].repeated += repeated
-    if not tallies[names[0]].kept:
+    if not tallies[names[0]].written:
         raise UserError(f"--min-count {conversion.min_count} leaves no training edge.")
     return tallies
 
 
 def _report(graph, counted, tallies, conversion, echo) -> None:
-    base = [r for r in graph.relations if r.inverse_of is None]
-    for relation in base[:20]:
+    stored = [r for r in graph.relations if r.inverse_of is None]
+    for relation in stored[:20]:
         echo(
             f"relation {relation.name} ({relation.lhs} -> {relation.rhs}): "
             f"{counted.relations[relation.name]:,} training edges"
         )
-    if len(base) > 20:
-        echo(f"... {len(base) - 20} further relations")
+    if len(stored) > 20:
+        echo(f"... {len(stored) - 20} further relations")
     unseen = sum(not count for count in counted.relations.values())
     if unseen:
         echo(f"{unseen} relations occur in held-out edges only")
@@ -258,4 +244,4 @@ def _report(graph, counted, tallies, conversion, echo) -> None:
         if tally.repeated:
             what = "left out" if conversion.drop_duplicates else "kept"
             notes += f", {tally.repeated:,} repeated ones {what}"
-        echo(f"{name}: {tally.kept:,} edges{notes}")
+        echo(f"{name}: {tally.written:,} edges{notes}")

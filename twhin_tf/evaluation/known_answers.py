@@ -16,13 +16,13 @@ _ANSWERS = 1 << 32
 
 
 def ends_of(edges: np.ndarray, side: str) -> tuple[np.ndarray, np.ndarray]:
-    """(what is given, what is asked for) of (n, 3) edges (lhs, relation, rhs)."""
+    """Returns (what is given, what is asked for), (n,) each, views of (n, 3) edges."""
     lhs, rhs = edges[:, 0], edges[:, 2]
     return (lhs, rhs) if side == "tail" else (rhs, lhs)
 
 
 def query_keys(relations: np.ndarray, nodes: np.ndarray | int) -> np.ndarray:
-    """(n,) int64, one number per pair; ordered by relation, then node."""
+    """Numbers n pairs, (n,) int64; in the order of the relation, then the node."""
     return relations.astype(np.int64) * _NODES + nodes
 
 
@@ -32,9 +32,14 @@ class KnownAnswers:
     Holds 8 bytes per known edge that answers one of the queries, whatever the size of
     the graph, and 8 bytes per query.
 
+    >>> known = KnownAnswers(np.array([[7, 0, 1]]), "tail")
+    >>> known.add(np.array([[7, 0, 1], [7, 0, 4], [8, 0, 5]]))
+    >>> known.finish().between(np.array([[7, 0, 1]]), 0, 10)[1]
+    array([4])
+
     Args:
-        edges: (n, 3) int, (lhs, relation, rhs), whose queries are asked.
-        side: which end they ask for.
+        edges: (n, 3) int, (lhs, relation, rhs), whose queries are asked; n at least 1.
+        side: the end they ask for, "tail" or "head".
     """
 
     def __init__(self, edges: np.ndarray, side: str):
@@ -44,7 +49,7 @@ class KnownAnswers:
         self._answers = np.zeros(0, np.int64)
 
     def add(self, known: np.ndarray) -> None:
-        """Takes up those of (m, 3) true edges that answer a query."""
+        """Adds those of (m, 3) true edges that answer a query, until `finish`."""
         keys = self._keys(known)
         at = np.searchsorted(self._queries, keys)
         asked = np.flatnonzero(
@@ -66,7 +71,9 @@ class KnownAnswers:
     def between(
         self, edges: np.ndarray, start: int, stop: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The known answers among candidates start to stop - 1, but for the edge's own.
+        """Finds the known answers among candidates start to stop - 1.
+
+        Each edge's own end is not among them.
 
         Returns:
             place of an edge among `edges`, candidate; one pair per answer, (p,) int64.
@@ -79,8 +86,8 @@ class KnownAnswers:
         # 0, 1, 2 ... within each edge.
         within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
         candidate = self._answers[low[place] + within] % _ANSWERS
-        _, own = ends_of(edges, self._side)
-        other = candidate != own[place]
+        _, asked = ends_of(edges, self._side)
+        other = candidate != asked[place]
         return place[other], candidate[other]
 
     def _keys(self, edges: np.ndarray) -> np.ndarray:
@@ -91,14 +98,17 @@ class KnownAnswers:
 def read_known_answers(
     edges: np.ndarray, known: Iterable[np.ndarray]
 ) -> Mapping[str, KnownAnswers]:
-    """Side -> the answers to the queries of `edges` in one pass over `known` edges.
+    """Finds the answers to the queries of `edges` in one pass over `known` edges.
 
     Args:
         edges: (n, 3) int, n at least 1.
         known: all true edges, chunk by chunk, each (m, 3) int.
+
+    Returns:
+        "tail" and "head" -> the answers.
     """
-    found = {side: KnownAnswers(edges, side) for side in SIDES}
+    by_side = {side: KnownAnswers(edges, side) for side in SIDES}
     for chunk in known:
-        for one in found.values():
-            one.add(chunk)
-    return {side: one.finish() for side, one in found.items()}
+        for answers in by_side.values():
+            answers.add(chunk)
+    return {side: answers.finish() for side, answers in by_side.items()}

@@ -1,4 +1,4 @@
-"""Which split an edge belongs to: training, validation, test."""
+"""Which split an edge belongs to: by its file, by itself, or by its pair of nodes."""
 
 import abc
 from collections.abc import Sequence
@@ -7,16 +7,15 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError
 from twhin_tf.conversion.raw_edges import Block
-from twhin_tf.graph.hashing import hashes, mixed
-
-TRAIN = "train"
-SPLITS = (TRAIN, "validation", "test")
+from twhin_tf.graph.edge_hashes import hash_ids, mix
+from twhin_tf.graph.graph import SPLITS
 
 
 class SplitRule(abc.ABC):
-    """Deals out edges. `names` are the splits, training first."""
+    """Deals edges out to splits. `names` are the splits, training first."""
 
     names: Sequence[str]
 
@@ -24,16 +23,16 @@ class SplitRule(abc.ABC):
     def of(
         self, block: Block, lhs_types: np.ndarray, rhs_types: np.ndarray
     ) -> np.ndarray:
-        """The place in `names` of each edge's split, (n,).
+        """Returns the place in `names` of each edge's split, (n,).
 
         Args:
-            block: the edges.
-            lhs_types, rhs_types: a number for the type of each edge's nodes.
+            block: n edges.
+            lhs_types, rhs_types: (n,) numbers that tell the types of nodes apart.
         """
 
 
 class ByFile(SplitRule):
-    """Each file is for one split."""
+    """Splits that were made before: each file is for one of them."""
 
     def __init__(self, names: Sequence[str]):
         self.names = list(names)
@@ -49,7 +48,8 @@ class Shares(SplitRule):
     whatever their order, and equal ones together.
 
     Args:
-        shares: of train, validation and test (which may be left out); their sum is 1.
+        shares: of train, validation and test (the last ones may be left out), all
+            positive; their sum is 1.
         by: "edge", every edge for itself; "pair", all edges between two nodes
             together, in both directions and whatever their relations.
         seed: another one splits otherwise.
@@ -65,8 +65,7 @@ class Shares(SplitRule):
                 "--split takes up to three positive shares, of training, validation "
                 f"and test, whose sum is 1. Received: {','.join(map(str, shares))}"
             )
-        if seed < 0:
-            raise UserError(f"--seed must not be negative. Received: {seed}")
+        check_range("--seed", seed, at_least=0, error=UserError)
         self.names = SPLITS[: len(shares)]
         self._ends = np.cumsum(shares)[:-1]
         self._by, self._seed = by, np.uint64(seed)
@@ -80,14 +79,14 @@ class Shares(SplitRule):
             ids = [column.cast(pa.large_string()) for column in ids]
         lhs, rhs = _nodes(ids[0], lhs_types), _nodes(ids[1], rhs_types)
         if self._by == "pair":
-            hashed = mixed(np.minimum(lhs, rhs) ^ self._seed) ^ np.maximum(lhs, rhs)
+            hashed = mix(np.minimum(lhs, rhs) ^ self._seed) ^ np.maximum(lhs, rhs)
         else:
-            hashed = mixed(lhs ^ self._seed) ^ hashes(block.relation)
-            hashed = mixed(hashed) ^ rhs
-        uniform = mixed(hashed) / 2.0**64
+            hashed = mix(lhs ^ self._seed) ^ hash_ids(block.relation)
+            hashed = mix(hashed) ^ rhs
+        uniform = mix(hashed) / 2.0**64
         return np.searchsorted(self._ends, uniform, side="right")
 
 
 def _nodes(ids: pa.Array, types: np.ndarray) -> np.ndarray:
     # User 7 and tweet 7 are two nodes.
-    return mixed(hashes(ids) + types.astype(np.uint64))
+    return mix(hash_ids(ids) + types.astype(np.uint64))

@@ -34,12 +34,12 @@ Search = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
-    """The relations that lead from one type to another.
+class TypePair:
+    """Two node types, and the relations that lead from one to the other.
 
     Args:
-        lhs, rhs: the types.
-        relations: name -> number; none of them to compare nodes of one type.
+        lhs, rhs: names of the types.
+        relations: name -> number; empty to compare nodes of one type.
     """
 
     lhs: str
@@ -48,33 +48,35 @@ class Pair:
 
     @property
     def signature(self) -> str:
+        """The name of the signature that finds nodes of `rhs` for nodes of `lhs`."""
         if not self.relations:
             return f"similar_{self.lhs}"
         return f"{self.lhs}_to_{self.rhs}"
 
 
-def pairs_of(graph: Graph) -> list[Pair]:
-    """All pairs of types that relations join, in the order of the relations."""
-    found: dict[tuple[str, str], dict[str, int]] = {}
+def type_pairs(graph: Graph) -> list[TypePair]:
+    """Lists the pairs of types that relations join, in the order of the relations."""
+    by_types: dict[tuple[str, str], dict[str, int]] = {}
     for number, relation in enumerate(graph.relations):
-        found.setdefault((relation.lhs, relation.rhs), {})[relation.name] = number
-    return [Pair(lhs, rhs, relations) for (lhs, rhs), relations in found.items()]
+        of_pair = by_types.setdefault((relation.lhs, relation.rhs), {})
+        of_pair[relation.name] = number
+    return [TypePair(*types, relations) for types, relations in by_types.items()]
 
 
-class Retrieval:
-    """A model that finds neighbours, to be saved.
+class RetrievalModel:
+    """A model that finds neighbours, to be saved; the module says what it is asked.
 
     Args:
-        model: trained.
-        graph: its graph.
+        model: trained, with tables in memory.
+        graph: that the model was trained on.
         ids: type -> the entities of its rows, int64 or string.
         k: neighbours per query, fewer for types with fewer nodes.
-        cells: makes the search approximate; none for an exact one.
+        cells: makes the search approximate; None for an exact one.
 
     Attributes:
-        graph: see above.
+        graph: that the model was trained on.
         ids: type -> the entities, as a tensor.
-        pairs: what is asked for, a signature each.
+        pairs: a signature each.
         functions: signature -> function.
         indexes: type -> the cells of its vectors, of an approximate search.
     """
@@ -94,8 +96,8 @@ class Retrieval:
             *model.tables.values(),
             *model.operators.weights,
         ]
-        self.ids = {name: _as_tensor(one) for name, one in ids.items()}
-        self._rows = {name: _row_table(one) for name, one in self.ids.items()}
+        self.ids = {name: _as_tensor(entities) for name, entities in ids.items()}
+        self._rows = {name: _row_table(keys) for name, keys in self.ids.items()}
         self._module.row_tables = list(self._rows.values())
         self._searches: dict[str, Search] = {}
         self.indexes: dict[str, CellIndex] = {}
@@ -104,8 +106,8 @@ class Retrieval:
             vectors = model.comparator.prepare(vectors)
             most = min(k, table.shape[0])
             self._add_search(name, vectors, most, cells)
-        similar = [Pair(name, name, {}) for name in graph.types]
-        self.pairs = pairs_of(graph) + similar
+        similar = [TypePair(name, name, {}) for name in graph.types]
+        self.pairs = type_pairs(graph) + similar
         self.functions = {pair.signature: self._function(pair) for pair in self.pairs}
 
     def _add_search(
@@ -129,14 +131,14 @@ class Retrieval:
         self._searches[name] = search
 
     def save(self, folder: str) -> None:
-        """Writes a SavedModel."""
+        """Writes a SavedModel with all signatures; the first is the default too."""
         first = next(iter(self.functions.values()))
         tf.saved_model.save(
             self._module, folder, {"serving_default": first, **self.functions}
         )
 
-    def _function(self, pair: Pair) -> tf.types.experimental.ConcreteFunction:
-        """The relation's number is looked up, if the pair has relations."""
+    def _function(self, pair: TypePair) -> tf.types.experimental.ConcreteFunction:
+        """Traces a pair's search, which looks up the relation if there are any."""
         table, search = self._model.tables[pair.lhs], self._searches[pair.rhs]
         inputs = {"entities": self._spec(pair.lhs)}
         numbers = None
@@ -187,7 +189,7 @@ def _row_table(ids: tf.Tensor) -> tf.lookup.StaticHashTable:
 
 
 def _table(keys: tf.Tensor, values: tf.Tensor) -> tf.lookup.StaticHashTable:
-    """Unknown keys give -1."""
+    """Makes a table of whole numbers; keys that it does not hold give -1."""
     return tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(keys, values), default_value=-1
     )
