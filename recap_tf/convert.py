@@ -15,24 +15,9 @@ A further file gets the vocabularies of the first:
 """
 
 import argparse
-import dataclasses
-import os
-import posixpath
-import re
 import sys
 from collections.abc import Sequence
 
-from recap_tf.conversion.expressions import parse_expression
-from recap_tf.conversion.feature_choice import FeatureChoice
-from recap_tf.conversion.label_expressions import parse_labels, split_list
-from recap_tf.conversion.passes import (
-    VALIDATION,
-    Source,
-    Training,
-    convert_training_rows,
-    convert_with_schema,
-)
-from recap_tf.conversion.side_tables import Join, parse_join, parse_vectors
 from recap_tf.core.command import UserError, run_command
 
 _LEARNED = ("labels", "ids", "numeric", "embeddings", "vectors", "group", "exclude")
@@ -40,88 +25,24 @@ _LEARNED += ("history", "time", "min_count", "validation_share")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = _parser().parse_args(argv)
-    if args.schema:
+    arguments = _parser().parse_args(argv)
+    if arguments.schema:
         for name in _LEARNED:
-            if getattr(args, name) is not None:
+            if getattr(arguments, name) is not None:
                 raise UserError(
-                    f"--{name.replace('_', '-')} comes from {args.schema}; it cannot "
-                    "be given with --schema."
+                    f"--{name.replace('_', '-')} comes from {arguments.schema}; it "
+                    "cannot be given with --schema."
                 )
-        out = args.out or posixpath.dirname(args.schema) or "."
-        convert_with_schema(_source(args, out, VALIDATION), args.schema)
+    elif not arguments.labels or not arguments.out:
+        raise UserError("--labels and --out must be given (or --schema).")
+
+    from recap_tf.conversion import flags, passes
+
+    if arguments.schema:
+        passes.convert_with_schema(flags.later_source(arguments), arguments.schema)
     else:
-        if not args.labels or not args.out:
-            raise UserError("--labels and --out must be given (or --schema).")
-        convert_training_rows(_source(args, args.out, "train"), _training(args))
-
-
-def _source(args: argparse.Namespace, out: str, split: str) -> Source:
-    split = args.split_name or split
-    if not re.fullmatch(r"[\w.]+", split):
-        raise UserError(
-            f"--split-name must be of letters, digits and dots. Received: {split!r}"
-        )
-    return Source(
-        inputs=args.input,
-        out=out,
-        split=split,
-        joins=[
-            *(_kept_join(parse_join(text)) for text in args.join or ()),
-            *(_kept_join(parse_vectors(text)) for text in args.vectors or ()),
-        ],
-        where=parse_expression(args.where) if args.where else None,
-        shards=args.shards,
-        overwrite=args.overwrite,
-    )
-
-
-def _training(args: argparse.Namespace) -> Training:
-    choice = FeatureChoice(
-        ids=_names(args.ids),
-        numeric=_names(args.numeric),
-        embeddings=_embeddings(
-            args.embeddings or (), [parse_vectors(text) for text in args.vectors or ()]
-        ),
-        group=args.group,
-        exclude=_names(args.exclude) or (),
-        time=args.time,
-    )
-    given = {"min_count": args.min_count, "validation_share": args.validation_share}
-    return Training(
-        labels=parse_labels(args.labels),
-        choice=choice,
-        history_keys=_names(args.history) or (),
-        **{name: value for name, value in given.items() if value is not None},
-    )
-
-
-def _kept_join(join: Join) -> Join:
-    # A later file, converted from another folder, reads the same side table.
-    if "://" in join.path:
-        return join
-    return dataclasses.replace(join, path=os.path.abspath(join.path))
-
-
-def _embeddings(texts: Sequence[str], vectors: Sequence[Join]) -> dict[str, str]:
-    embeddings = {join.vector_name: join.vector_name for join in vectors}
-    if len(embeddings) < len(vectors):
-        raise UserError("--vectors gives each name once.")
-    for text in _names(texts):
-        name, equals, column = text.partition("=")
-        if not equals or name in embeddings:
-            raise UserError(
-                f"--embeddings takes NAME=COLUMN, each name once. Received: {text!r}"
-            )
-        embeddings[name] = column
-    return embeddings
-
-
-def _names(texts: Sequence[str] | None) -> list[str] | None:
-    """The names of a flag that takes a list and may be repeated."""
-    if texts is None:
-        return None
-    return [name.strip() for text in texts for name in split_list(text)]
+        source, training = flags.source(arguments), flags.training(arguments)
+        passes.convert_training_rows(source, training)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,96 +15,35 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-import pyarrow as pa
-
-from recap_tf.conversion.expressions import parse_expression
-from recap_tf.conversion.impressions import Impressions
-from recap_tf.conversion.label_expressions import parse_labels
-from recap_tf.core import files
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError, run_command
-from recap_tf.core.row_files import find_tables, parquet_writer
-
-_NAMES = ("head", "relation", "tail")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = _parser().parse_args(argv)
-    nodes = [name.strip() for name in args.nodes.split(",")]
+    arguments = _parser().parse_args(argv)
+    nodes = [name.strip() for name in arguments.nodes.split(",")]
     if len(nodes) != 2 or nodes[0] == nodes[1]:
         raise UserError(
-            f"--nodes takes two columns, HEAD,TAIL. Received: {args.nodes!r}"
+            f"--nodes takes two columns, HEAD,TAIL. Received: {arguments.nodes!r}"
         )
-    if not 0 <= args.validation_share < 1:
-        raise UserError(
-            "--validation-share must be at least 0 and below 1. "
-            f"Received: {args.validation_share}"
-        )
+    share = arguments.validation_share
+    check_range("--validation-share", share, at_least=0, below=1, error=UserError)
+
+    from recap_tf.conversion.engagement_edges import write_edges
+    from recap_tf.conversion.expressions import parse_expression
+    from recap_tf.conversion.impressions import Impressions
+    from recap_tf.conversion.label_expressions import parse_labels
+    from recap_tf.core.row_files import find_tables
+
     rows = Impressions(
-        find_tables(args.input),
-        where=parse_expression(args.where) if args.where else None,
-        labels=parse_labels(args.labels),
+        find_tables(arguments.input),
+        where=parse_expression(arguments.where) if arguments.where else None,
+        labels=parse_labels(arguments.labels),
     )
-    counts = write_edges(rows, nodes, args.validation_share, args.out)
+    counts = write_edges(rows, nodes, share, arguments.out)
     for label, count in counts.items():
         print(f"{label}: {count:,} edges")
-    print(f"All of them are in {args.out}")
-
-
-def write_edges(
-    rows: Impressions, nodes: Sequence[str], validation_share: float, path: str
-) -> dict[str, int]:
-    """Writes head, relation, tail; a row without one of its nodes gives no edge.
-
-    Args:
-        rows: with the labels that become relations.
-        nodes: the columns of the heads and of the tails.
-        validation_share: of the rows, the last ones, which are left out.
-        path: of the parquet file.
-
-    Returns:
-        Label -> edges.
-
-    Raises:
-        UserError: no label holds anywhere.
-    """
-    rows.require(nodes)
-    total = rows.count()
-    end = total - round(total * validation_share)
-    counts = dict.fromkeys((label.name for label in rows.labels), 0)
-    writer = None
-    with files.replacing(path) as aside:
-        chunks = rows.chunks(nodes, window=(0, end), doing="writing edges")
-        head, tail = (_id_type(rows.kinds[name], name) for name in nodes)
-        schema = pa.schema(zip(_NAMES, (head, pa.string(), tail), strict=True))
-        with parquet_writer(aside, schema) as writer:
-            for chunk in chunks:
-                ends = [chunk.column(name) for name in nodes]
-                given = ends[0].is_valid().to_numpy(False)
-                given &= ends[1].is_valid().to_numpy(False)
-                for number, label in enumerate(rows.labels):
-                    holds = pa.array(given & (chunk.labels[:, number] == 1))
-                    heads, tails = (end.filter(holds) for end in ends)
-                    relation = pa.array(np.full(len(heads), label.name), pa.string())
-                    columns = [heads.cast(head), relation, tails.cast(tail)]
-                    writer.write_table(pa.table(columns, schema=schema))
-                    counts[label.name] += len(heads)
-        if not any(counts.values()):
-            raise UserError(
-                f"--labels {', '.join(counts)}: none of them holds in any of the "
-                f"{end:,} rows, so there are no edges."
-            )
-    return counts
-
-
-def _id_type(kind: str, name: str) -> pa.DataType:
-    types = {"integer": pa.int64(), "text": pa.string()}
-    if kind not in types:
-        raise UserError(
-            f"--nodes names {name!r}, which holds {kind} values; ids are integers or "
-            "text."
-        )
-    return types[kind]
+    print(f"All of them are in {arguments.out}")
 
 
 def _parser() -> argparse.ArgumentParser:

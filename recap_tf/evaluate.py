@@ -12,26 +12,128 @@ import json
 import posixpath
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from recap_tf.core import files
+from recap_tf.core.arguments import add_checkpoint, add_config, check_config
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError, run_command, say
-from recap_tf.core.training import checkpoints
-from recap_tf.data.explained_errors import explained
-from recap_tf.evaluation.evaluation_report import Report, as_json, format_table
-from recap_tf.evaluation.evaluator import Evaluator
-from recap_tf.evaluation.follower import Follower
-from recap_tf.evaluation.report_settings import ReportSettings
-from recap_tf.evaluation.validation_sets import EvaluateSettings
-from recap_tf.report.report_writer import ReportWriter
-from recap_tf.training import trained
+
+if TYPE_CHECKING:
+    from recap_tf.evaluation.evaluation_report import Report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    if arguments.follow:
+        if arguments.report:
+            raise UserError("--report is of one checkpoint, --follow of all.")
+        if arguments.without_calibrators:
+            raise UserError(
+                "--follow evaluates without post-hoc calibrators as it is; leave out "
+                "--without-calibrators."
+            )
+        if arguments.best is not None:
+            raise UserError("--follow evaluates every checkpoint; leave out --best.")
+        if arguments.timeout is not None:
+            check_range("--timeout", arguments.timeout, above=0, error=UserError)
+    elif arguments.timeout is not None:
+        raise UserError("--timeout is for --follow alone.")
+    check_config(arguments.config)
+
+    from recap_tf.core import files
+
+    if arguments.json:
+        files.check_writable("--json", posixpath.dirname(arguments.json) or ".")
+    if arguments.follow:
+        _follow(arguments)
+    else:
+        _evaluate(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from recap_tf.core.training import checkpoints
+    from recap_tf.data.explained_errors import explained
+    from recap_tf.evaluation.evaluation_report import format_table
+    from recap_tf.evaluation.evaluator import Evaluator
+    from recap_tf.evaluation.report_settings import ReportSettings
+    from recap_tf.evaluation.validation_sets import EvaluateSettings
+    from recap_tf.report.report_writer import ReportWriter
+    from recap_tf.training import trained
+
+    ranker, model, path = trained.load_trained(
+        arguments, calibrated=not arguments.without_calibrators
+    )
+    evaluator = Evaluator(model, ranker.validation_sets, EvaluateSettings())
+    data = [named.records for named in ranker.validation_sets]
+    writer = None
+    if arguments.report:
+        writer = ReportWriter(arguments.report, ranker, model, path, ReportSettings())
+    with explained(data, ranker.tasks):
+        report = evaluator.evaluate(writer and writer.observe)
+    step = checkpoints.step_of(path)
+    print(f"Step {step}, {path}\n{format_table(report)}")
+    print(f"Post-hoc calibrators: {model.calibrators or 'none'}.")
+    _write_json(arguments.json, step, report)
+    if writer is not None:
+        with explained(data, ranker.tasks):
+            print(f"Report: {writer.write(report)}")
+
+
+def _follow(arguments: argparse.Namespace) -> None:
+    from recap_tf.core.training import checkpoints
+    from recap_tf.data.explained_errors import explained
+    from recap_tf.evaluation.evaluation_report import format_table
+    from recap_tf.evaluation.evaluator import Evaluator
+    from recap_tf.evaluation.follower import Follower
+    from recap_tf.evaluation.validation_sets import EvaluateSettings
+    from recap_tf.training import trained
+
+    save_dir = trained.save_dir_of(arguments.checkpoint, "--follow")
+    ranker, model = trained.load_untrained(arguments)
+    settings = EvaluateSettings()
+    if arguments.timeout is not None:
+        settings = dataclasses.replace(settings, timeout_seconds=arguments.timeout)
+    if not ranker.validation_sets:
+        raise UserError("--follow: recap.ranker.validation_sets is empty.")
+
+    def show(step: int, report: "Report") -> None:
+        print(f"Step {step}\n{format_table(report)}", flush=True)
+        _write_json(arguments.json, step, report)
+
+    follower = Follower(
+        save_dir,
+        lambda path: checkpoints.restore_model(path, model),
+        Evaluator(model, ranker.validation_sets, settings),
+        ranker.validation_sets,
+        settings.timeout_seconds,
+        say,
+        show,
+    )
+    data = [named.records for named in ranker.validation_sets]
+    with explained(data, ranker.tasks):
+        try:
+            follower.run()
+        except KeyboardInterrupt:
+            say("\nThe same command goes on with the sets that are not yet done.")
+            raise
+    say(f"The training below {save_dir} is finished; all of it is evaluated.")
+
+
+def _write_json(path: str | None, step: int, report: "Report") -> None:
+    from recap_tf.core import files
+    from recap_tf.evaluation.evaluation_report import as_json
+
+    if path:
+        files.write_text(path, json.dumps(as_json(step, report), indent=1) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recap_tf.evaluate",
         description="Evaluates checkpoints of a ranker on its validation sets.",
     )
-    trained.add_arguments(parser)
+    add_config(parser)
+    add_checkpoint(parser, best=True)
     parser.add_argument("--json", metavar="FILE", help="also write the metrics here")
     parser.add_argument(
         "--report",
@@ -57,79 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="leave out the post-hoc calibrators that the checkpoint has",
     )
-    arguments = parser.parse_args(argv)
-    if arguments.json:
-        files.check_writable("--json", posixpath.dirname(arguments.json) or ".")
-    if arguments.follow:
-        if arguments.report:
-            raise UserError("--report is of one checkpoint, --follow of all.")
-        if arguments.without_calibrators:
-            raise UserError(
-                "--follow evaluates without post-hoc calibrators as it is; leave out "
-                "--without-calibrators."
-            )
-        _follow(arguments)
-        return
-    if arguments.timeout is not None:
-        raise UserError("--timeout is for --follow alone.")
-    ranker, model, path = trained.load_trained(
-        arguments, calibrated=not arguments.without_calibrators
-    )
-    evaluator = Evaluator(model, ranker.validation_sets, EvaluateSettings())
-    data = [named.records for named in ranker.validation_sets]
-    writer = None
-    if arguments.report:
-        writer = ReportWriter(arguments.report, ranker, model, path, ReportSettings())
-    with explained(data, ranker.tasks):
-        report = evaluator.evaluate(writer and writer.observe)
-    step = checkpoints.step_of(path)
-    print(f"Step {step}, {path}\n{format_table(report)}")
-    print(f"Post-hoc calibrators: {model.calibrators or 'none'}.")
-    _write_json(arguments.json, step, report)
-    if writer is not None:
-        with explained(data, ranker.tasks):
-            print(f"Report: {writer.write(report)}")
-
-
-def _follow(arguments: argparse.Namespace) -> None:
-    save_dir = trained.save_dir_of(arguments.checkpoint, "--follow")
-    if arguments.best is not None:
-        raise UserError("--follow evaluates every checkpoint; leave out --best.")
-    if arguments.timeout is not None and not arguments.timeout > 0:
-        raise UserError(f"--timeout must be above 0. Received: {arguments.timeout}")
-    ranker, model = trained.load_untrained(arguments)
-    settings = EvaluateSettings()
-    if arguments.timeout is not None:
-        settings = dataclasses.replace(settings, timeout_seconds=arguments.timeout)
-    if not ranker.validation_sets:
-        raise UserError("--follow: recap.ranker.validation_sets is empty.")
-
-    def show(step: int, report: Report) -> None:
-        print(f"Step {step}\n{format_table(report)}", flush=True)
-        _write_json(arguments.json, step, report)
-
-    follower = Follower(
-        save_dir,
-        lambda path: checkpoints.restore_model(path, model),
-        Evaluator(model, ranker.validation_sets, settings),
-        ranker.validation_sets,
-        settings.timeout_seconds,
-        say,
-        show,
-    )
-    data = [named.records for named in ranker.validation_sets]
-    with explained(data, ranker.tasks):
-        try:
-            follower.run()
-        except KeyboardInterrupt:
-            say("\nThe same command goes on with the sets that are not yet done.")
-            raise
-    say(f"The training below {save_dir} is finished; all of it is evaluated.")
-
-
-def _write_json(path: str | None, step: int, report: Report) -> None:
-    if path:
-        files.write_text(path, json.dumps(as_json(step, report), indent=1) + "\n")
+    return parser
 
 
 if __name__ == "__main__":

@@ -12,16 +12,39 @@ import posixpath
 import sys
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
-from recap_tf.conversion.vector_join import RecordJoiner, parse_vector_join, targets
-from recap_tf.core import files
 from recap_tf.core.command import run_command
-from recap_tf.data.record_files import list_files
-from recap_tf.data.schema import read_schema, write_schema
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+
+    from tqdm import tqdm
+
+    from recap_tf.conversion.vector_join import (
+        RecordJoiner,
+        parse_vector_join,
+        targets,
+    )
+    from recap_tf.core import files
+    from recap_tf.data.record_files import list_files
+    from recap_tf.data.schema import read_schema, write_schema
+
+    joins = [parse_vector_join(text) for text in arguments.vectors]
+    paths = list_files(arguments.records)
+    outputs = targets(paths, arguments.out)
+    files.check_writable("--out", arguments.out)
+    joiner = RecordJoiner(joins, read_schema(arguments.schema))
+    with tqdm(unit=" records", unit_scale=True, desc="joining") as bar:
+        for source, target in zip(paths, outputs, strict=True):
+            joiner.join(source, target, bar)
+    write_schema(posixpath.join(arguments.out, "schema.json"), joiner.schema())
+    for name, found in joiner.found.items():
+        share = found.known / max(found.records, 1)
+        print(f"{name}: {share:.2%} of {found.records:,} records have one; zeros else")
+    print(f"Records and schema.json are in {arguments.out}")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m recap_tf.join_vectors",
         description=__doc__,
@@ -41,20 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="files of the same names, gzip"
     )
-    args = parser.parse_args(argv)
-    joins = [parse_vector_join(text) for text in args.vectors]
-    paths = list_files(args.records)
-    outputs = targets(paths, args.out)
-    files.check_writable("--out", args.out)
-    joiner = RecordJoiner(joins, read_schema(args.schema))
-    with tqdm(unit=" records", unit_scale=True, desc="joining") as bar:
-        for source, target in zip(paths, outputs, strict=True):
-            joiner.join(source, target, bar)
-    write_schema(posixpath.join(args.out, "schema.json"), joiner.schema())
-    for name, found in joiner.found.items():
-        share = found.known / max(found.records, 1)
-        print(f"{name}: {share:.2%} of {found.records:,} records have one; zeros else")
-    print(f"Records and schema.json are in {args.out}")
+    return parser
 
 
 if __name__ == "__main__":

@@ -9,44 +9,40 @@ import json
 import posixpath
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from recap_tf import settings
-from recap_tf.core import files
+from recap_tf.core.arguments import add_config, check_config
 from recap_tf.core.command import UserError, run_command, say
-from recap_tf.core.config import gin_config
-from recap_tf.core.training import checkpoints
-from recap_tf.core.training.stopping import catch_signals
-from recap_tf.data import record_probe
-from recap_tf.data.explained_errors import explained
-from recap_tf.evaluation.calibration_report import format_comparisons
-from recap_tf.evaluation.calibrator_fitting import (
-    CalibrateSettings,
-    fit_calibrators,
-    has_calibrators,
-    write_calibrators,
-)
-from recap_tf.evaluation.evaluation_report import as_json, format_table
-from recap_tf.evaluation.evaluator import Evaluator
-from recap_tf.evaluation.validation_sets import EvaluateSettings
-from recap_tf.exporting.saved_model import check_settings, export_model
-from recap_tf.model.ranking_model import RankingModel
-from recap_tf.settings import Ranker
-from recap_tf.training.made_sets import make_synthetic_data, reached_lines
-from recap_tf.training.trainer import Outcome, Trainer
+
+if TYPE_CHECKING:
+    from recap_tf.evaluation.calibrator_fitting import CalibrateSettings
+    from recap_tf.evaluation.validation_sets import EvaluateSettings
+    from recap_tf.model.ranking_model import RankingModel
+    from recap_tf.settings import Ranker
+    from recap_tf.training.trainer import Outcome
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m recap_tf.train",
-        description="Trains a ranker, evaluates it and exports it.",
+    arguments = _parser().parse_args(argv)
+    check_config(arguments.config)
+
+    from recap_tf import settings
+    from recap_tf.core import files
+    from recap_tf.core.config import gin_config
+    from recap_tf.core.training import checkpoints
+    from recap_tf.core.training.stopping import catch_signals
+    from recap_tf.data import record_probe
+    from recap_tf.data.explained_errors import explained
+    from recap_tf.evaluation.calibrator_fitting import (
+        CalibrateSettings,
+        has_calibrators,
     )
-    gin_config.add_arguments(parser)
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        help="run one plain eager step at a time, to step through with a debugger",
-    )
-    arguments = parser.parse_args(argv)
+    from recap_tf.evaluation.evaluation_report import as_json, format_table
+    from recap_tf.evaluation.validation_sets import EvaluateSettings
+    from recap_tf.exporting.saved_model import check_settings, export_model
+    from recap_tf.training.made_sets import make_synthetic_data, reached_lines
+    from recap_tf.training.trainer import Trainer
+
     gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     ranker = settings.Ranker()
     train, evaluate = settings.TrainSettings(), EvaluateSettings()
@@ -100,13 +96,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _calibrated(
-    outcome: Outcome,
-    model: RankingModel,
-    ranker: Ranker,
-    calibrate: CalibrateSettings,
-    evaluate: EvaluateSettings,
-) -> Outcome:
+    outcome: "Outcome",
+    model: "RankingModel",
+    ranker: "Ranker",
+    calibrate: "CalibrateSettings",
+    evaluate: "EvaluateSettings",
+) -> "Outcome":
     """Gives `model` and the checkpoint post-hoc calibrators; the outcome with them."""
+    from recap_tf.evaluation.calibration_report import format_comparisons
+    from recap_tf.evaluation.calibrator_fitting import (
+        fit_calibrators,
+        write_calibrators,
+    )
+    from recap_tf.evaluation.evaluator import Evaluator
+
     sets = ranker.validation_sets
     try:
         calibrators, comparisons = fit_calibrators(
@@ -123,6 +126,20 @@ def _calibrated(
     # Anew: the trainer's evaluator has the model without them in its graph.
     report = Evaluator(model, sets, evaluate).evaluate()
     return dataclasses.replace(outcome, report=report)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m recap_tf.train",
+        description="Trains a ranker, evaluates it and exports it.",
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="run one plain eager step at a time, to step through with a debugger",
+    )
+    return parser
 
 
 if __name__ == "__main__":

@@ -13,7 +13,41 @@ The rooms in reading order; none imports one below it:
     training    settings -> checkpoints
 
 A verb beside them is a command, a leaf. Of `recap_tf`, only `core` is imported.
+
+What a Keras user would use alone is imported from here: `from twhin_tf import Graph`.
 """
 
 # Says which Keras before TensorFlow is imported, and silences its start-up.
 import recap_tf  # noqa: F401
+
+# isort: split
+from recap_tf.core.face import lazy_face
+
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        "evaluation.filtered_ranks": ["rank_edges"],
+        "evaluation.known_answers": ["KnownAnswers"],
+        "evaluation.rank_metrics": ["rank_metrics"],
+        "exporting.inverted_file": ["CellIndex"],
+        "exporting.neighbours": ["exact_neighbours"],
+        "exporting.product_quantization": ["ProductQuantization", "quantize"],
+        "graph.edge_batches": ["Edges", "read_edge_batches"],
+        "graph.graph": ["Graph", "NodeType", "Relation", "read_graph"],
+        "model.all_nodes": ["AllNodes"],
+        "model.comparators": ["Cosine", "Dot"],
+        "model.global_negatives": ["GlobalNegatives"],
+        "model.graph_embeddings": ["GraphEmbeddings"],
+        "model.in_batch_negatives": ["InBatchNegatives", "SharedInBatchNegatives"],
+        "model.losses": ["LogisticLoss", "SoftmaxLoss"],
+        "model.node_tables": ["NodeTable", "NodeTables"],
+        "model.operators": [
+            "ComplexDiagonal",
+            "Diagonal",
+            "Identity",
+            "Linear",
+            "RelationOperators",
+            "Translation",
+        ],
+    },
+)

@@ -9,12 +9,10 @@ community. Without --relations it is a graph of the kind and size of TwHIN's exa
 """
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 
 from recap_tf.core.command import UserError, run_command
-from twhin_tf.synthesis.synthetic_graph import SyntheticGraph, make_graph
 
 _NODES = {"user": 424_241, "tweet": 72_543}
 _RELATIONS = {
@@ -29,21 +27,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     if (arguments.nodes is None) != (arguments.relations is None):
         raise UserError("--nodes and --relations must be given together.")
-    made = {
+    settings = {
         name: value
         for name in ("communities", "exponent", "seed", "inverse")
         if (value := getattr(arguments, name)) is not None
     }
+    settings |= {"nodes": _NODES, "relations": _RELATIONS}
+    if arguments.nodes is not None:
+        settings["nodes"] = _nodes(arguments.nodes)
+        settings["relations"] = _relations(arguments.relations)
     if arguments.held_out is not None:
-        made["held_out"] = _held_out(arguments.held_out)
-    graph = SyntheticGraph(
-        folder=arguments.out,
-        nodes=_NODES if arguments.nodes is None else _nodes(arguments.nodes),
-        relations=_RELATIONS
-        if arguments.relations is None
-        else _relations(arguments.relations),
-        **made,
-    )
+        settings["held_out"] = _held_out(arguments.held_out)
+
+    from twhin_tf.synthesis.synthetic_graph import SyntheticGraph, make_graph
+
+    graph = SyntheticGraph(folder=arguments.out, **settings)
     make_graph(graph)
     print(f"All of it is in {graph.folder}")
 
@@ -89,7 +87,6 @@ def _held_out(text: str) -> tuple[float, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = {f.name: f.default for f in dataclasses.fields(SyntheticGraph)}
     parser = argparse.ArgumentParser(
         prog="python -m twhin_tf.synthetic",
         description=__doc__,
@@ -104,13 +101,13 @@ def _parser() -> argparse.ArgumentParser:
         "--communities",
         type=int,
         metavar="N",
-        help=f"how many ({defaults['communities']})",
+        help="how many (50)",
     )
     parser.add_argument(
         "--exponent",
         type=float,
         metavar="X",
-        help=f"of the degrees' power law ({defaults['exponent']})",
+        help="of the degrees' power law (2.5)",
     )
     parser.add_argument(
         "--held-out",

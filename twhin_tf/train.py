@@ -7,36 +7,33 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import twhin_tf  # noqa: F401  (chooses Keras 2, so before TensorFlow)
+from recap_tf.core.arguments import add_config, check_config
 from recap_tf.core.command import run_command, say
-from recap_tf.core.config import gin_config
-from recap_tf.core.training.cluster import read_task, serve
-from recap_tf.core.training.stopping import catch_signals
-from recap_tf.core.training.strategy import PARAMETER_SERVER
-from twhin_tf import settings
-from twhin_tf.exporting.export_folder import VectorExportSettings
-from twhin_tf.graph.graph import read_graph
-from twhin_tf.partitions.disk_tables import refuse_whole_tables
-from twhin_tf.synthesis.synthetic_graph import make_graph
-from twhin_tf.training.after_training import finish
-from twhin_tf.training.cluster_training import ClusterTrainer
-from twhin_tf.training.partitioned_training import PartitionedTrainer, peak_megabytes
-from twhin_tf.training.tpu_training import TpuTrainer
-from twhin_tf.training.trained import load_model
-from twhin_tf.training.trainer import Trainer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m twhin_tf.train", description="Trains graph embeddings."
+    arguments = _parser().parse_args(argv)
+    check_config(arguments.config)
+
+    from recap_tf.core.config import gin_config
+    from recap_tf.core.training.cluster import read_task, serve
+    from recap_tf.core.training.stopping import catch_signals
+    from recap_tf.core.training.strategy import PARAMETER_SERVER
+    from twhin_tf import settings
+    from twhin_tf.exporting.export_folder import VectorExportSettings
+    from twhin_tf.graph.graph import read_graph
+    from twhin_tf.partitions.disk_tables import refuse_whole_tables
+    from twhin_tf.synthesis.synthetic_graph import make_graph
+    from twhin_tf.training.after_training import finish
+    from twhin_tf.training.cluster_training import ClusterTrainer
+    from twhin_tf.training.partitioned_training import (
+        PartitionedTrainer,
+        peak_megabytes,
     )
-    gin_config.add_arguments(parser)
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        help="run one plain eager step at a time, to step through with a debugger",
-    )
-    arguments = parser.parse_args(argv)
+    from twhin_tf.training.tpu_training import TpuTrainer
+    from twhin_tf.training.trained import load_model
+    from twhin_tf.training.trainer import Trainer
+
     gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     embedder, train = settings.Embedder(), settings.TrainSettings()
     if train.strategy == PARAMETER_SERVER:
@@ -81,6 +78,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         if kind in (PartitionedTrainer, TpuTrainer):
             model = load_model(outcome.checkpoint, embedder, graph)
         finish(model, graph, train.save_dir, outcome.step)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m twhin_tf.train", description="Trains graph embeddings."
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="run one plain eager step at a time, to step through with a debugger",
+    )
+    return parser
 
 
 if __name__ == "__main__":

@@ -13,90 +13,41 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import tensorflow as tf
-
 from recap_tf.core.command import UserError, run_command
-from recap_tf.core.row_files import find_tables
-from twhin_tf.conversion.graph_folder import Conversion, convert
-from twhin_tf.conversion.raw_edges import RawEdges
-from twhin_tf.conversion.split_rules import ByFile, Shares, SplitRule
-from twhin_tf.conversion.type_rules import ListedTypes, OneType, PrefixedTypes, TypeRule
-from twhin_tf.graph.graph import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args = _parser().parse_args(argv)
-    if tf.io.gfile.exists(args.out) and not args.overwrite:
-        raise UserError(f"--out {args.out} exists already. To replace it: --overwrite.")
-    columns = [name.strip() for name in args.columns.split(",")]
+    arguments = _parser().parse_args(argv)
+    columns = [name.strip() for name in arguments.columns.split(",")]
     if len(columns) not in (2, 3) or len(set(columns)) < len(columns):
         raise UserError(
             "--columns takes the names of three columns, or of two if all edges are of "
-            f"one relation. Received: {args.columns!r}"
+            f"one relation. Received: {arguments.columns!r}"
         )
-    types = _types(args)
-    relation = None
-    if len(columns) == 2:
-        relation = args.relation or "edge"
-        listed = types.listed_relations()
-        if args.relation is None and len(listed) == 1:
-            relation = listed[0]
-    elif args.relation is not None:
+    if len(columns) == 3 and arguments.relation is not None:
         raise UserError(
             "--relation is for edges without a column for it, --columns A,C. Received: "
-            f"--columns {args.columns}"
+            f"--columns {arguments.columns}"
         )
-    splits, files = _splits(args)
-    names = columns if args.no_header else None
-    found = {
-        split: find_tables(patterns, flag=flag, names=names)
-        for split, (flag, patterns) in files.items()
-    }
-    conversion = Conversion(
-        types=types,
-        splits=splits,
-        inverse=args.inverse,
-        min_count=args.min_count,
-        drop_duplicates=args.duplicates == "drop",
-        seed=args.seed,
-    )
-    edges = RawEdges(found, columns, relation)
-    convert(edges, conversion, args.out, replace=args.overwrite)
-    print(f"All of it is in {args.out}")
-
-
-def _types(args: argparse.Namespace) -> TypeRule:
-    if args.types and args.type_prefix is not None:
+    if arguments.types and arguments.type_prefix is not None:
         raise UserError("--types and --type-prefix cannot be given together.")
-    if args.types:
-        return ListedTypes([text for texts in args.types for text in texts])
-    if args.type_prefix is not None:
-        return PrefixedTypes(args.type_prefix)
-    return OneType()
+    if arguments.split is None and arguments.split_by is not None:
+        raise UserError("--split-by says how --split splits; give both.")
+    for name in ("validation", "test"):
+        if arguments.split is not None and getattr(arguments, name):
+            raise UserError(f"--split and --{name} exclude each other.")
 
+    import tensorflow as tf
 
-def _splits(
-    args: argparse.Namespace,
-) -> tuple[SplitRule, dict[str | None, tuple[str, Sequence[str]]]]:
-    """The rule, and split -> (flag, files)."""
-    held_out = {name: getattr(args, name) for name in SPLITS[1:] if getattr(args, name)}
-    if args.split is None:
-        if args.split_by is not None:
-            raise UserError("--split-by says how --split splits; give both.")
-        files = {SPLITS[0]: ("--edges", args.edges)}
-        files |= {name: (f"--{name}", held_out[name]) for name in held_out}
-        return ByFile(list(files)), files
-    if held_out:
-        raise UserError(f"--split and --{next(iter(held_out))} exclude each other.")
-    try:
-        shares = [float(text) for text in args.split.split(",")]
-    except ValueError as error:
-        raise UserError(
-            f"--split takes shares such as 0.9,0.05,0.05. Received: {args.split!r}"
-        ) from error
-    return Shares(shares, args.split_by or "edge", args.seed), {
-        None: ("--edges", args.edges)
-    }
+    from twhin_tf.conversion import flags
+    from twhin_tf.conversion.graph_folder import convert
+
+    out, replace = arguments.out, arguments.overwrite
+    if tf.io.gfile.exists(out) and not replace:
+        raise UserError(f"--out {out} exists already. To replace it: --overwrite.")
+    conversion = flags.conversion(arguments)
+    convert(flags.edges(arguments, columns), conversion, out, replace=replace)
+    print(f"All of it is in {out}")
 
 
 def _parser() -> argparse.ArgumentParser:

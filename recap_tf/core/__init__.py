@@ -4,6 +4,9 @@ The rooms in reading order; none imports one below it:
 
     checks         of single values
     command        errors of users, exit codes, what is said on the way
+    arguments      flags that several commands take
+    face           what is imported from a package itself, at its first use
+    quiet_tensorflow  no chatter when TensorFlow is imported
     files          paths on any file system
     text_table     columns of text
     model_versions numbered folders

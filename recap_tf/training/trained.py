@@ -13,24 +13,6 @@ from recap_tf.settings import Ranker
 from recap_tf.training.building import build_model
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --config, --set, --checkpoint and --best."""
-    gin_config.add_arguments(parser)
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="DIR",
-        help="a checkpoint's folder, or a save_dir: its best checkpoint if the run "
-        "chose one, else its newest",
-    )
-    parser.add_argument(
-        "--best",
-        metavar="SET/METRIC[/TASK]",
-        help="the checkpoint below the save_dir whose evaluation on SET has the best "
-        "METRIC of TASK, or on the mean of its tasks: validation/auroc",
-    )
-
-
 def load_trained(
     arguments: argparse.Namespace, *, calibrated: bool = True
 ) -> tuple[Ranker, RankingModel, str]:

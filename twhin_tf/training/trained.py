@@ -19,17 +19,6 @@ GRAPH = "graph"
 """In checkpoint.json: the fingerprint of the graph that was trained on."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --config, --set and --checkpoint."""
-    gin_config.add_arguments(parser)
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        metavar="DIR",
-        help="a checkpoint's folder, or a save_dir for its newest",
-    )
-
-
 def load_trained(
     arguments: argparse.Namespace,
 ) -> tuple[Embedder, Graph, GraphEmbeddings, str]:

@@ -9,7 +9,6 @@
 gin by itself lets misspelt macros, wrong types and bindings that nothing reads pass.
 """
 
-import argparse
 import posixpath
 import pprint
 import sys
@@ -35,21 +34,6 @@ from recap_tf.core.config.gin_text import (
 )
 
 _LINE_LENGTH = 80
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --config FILE as `config` and --set Class.parameter=value as `overrides`."""
-    parser.add_argument(
-        "--config", metavar="FILE", required=True, help="the gin file with the settings"
-    )
-    parser.add_argument(
-        "--set",
-        metavar="Class.parameter=value",
-        dest="overrides",
-        action="append",
-        default=[],
-        help="a setting that wins over the file's; may be given more than once",
-    )
 
 
 def load(path: str, overrides: Sequence[str] = (), *, roots: Sequence[str]) -> None:
