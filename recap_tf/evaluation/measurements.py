@@ -8,8 +8,8 @@ import tensorflow as tf
 from recap_tf.evaluation.evaluation_report import Measured, SetReport, TaskReport
 from recap_tf.evaluation.slices import EVERYTHING
 from recap_tf.metrics import metric_choice
+from recap_tf.metrics.machinery.task_metric import TaskMetric
 from recap_tf.metrics.metric_choice import SCORE
-from recap_tf.metrics.task_metric import TaskMetric
 
 _SETTING = "recap.evaluate.which_metrics"
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from recap_tf.metrics.counts import ExampleCount, PositiveCount
+from recap_tf.metrics.example_count import ExampleCount, PositiveCount
 
 
 def test_nothing_seen_counts_zero():

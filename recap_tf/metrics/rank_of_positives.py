@@ -4,13 +4,13 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.means import WeightedMean
-from recap_tf.metrics.ranked_lists import RankedLists, ranked_lists
-from recap_tf.metrics.ranking import check_places, within
-from recap_tf.metrics.task_metric import plain_python, value_where
+from recap_tf.core.checks import check_range
+from recap_tf.metrics.machinery.ranked_lists import RankedLists, ranked_lists, within
+from recap_tf.metrics.machinery.task_metric import value_where
+from recap_tf.metrics.machinery.weighted_mean import MeanMetric
 
 
-class _PositivePlaces(WeightedMean):
+class _PositivePlaces(MeanMetric):
     """A mean over the positives of all batches, each batch one list.
 
     Args:
@@ -18,22 +18,18 @@ class _PositivePlaces(WeightedMean):
     """
 
     def __init__(
-        self, tasks: int | None, label_threshold: float, name: str | None, dtype: str
+        self,
+        tasks: int | None = None,
+        label_threshold: float = 0.5,
+        name: str | None = None,
+        dtype: str = "float64",
     ):
         super().__init__(tasks=tasks, name=name, dtype=dtype)
         self.label_threshold = label_threshold
 
-    @plain_python
-    def update_state(
-        self,
-        labels: tf.Tensor,
-        predictions: tf.Tensor,
-        sample_weight: tf.Tensor | None = None,
+    def add_examples(
+        self, labels: tf.Tensor, scores: tf.Tensor, weights: tf.Tensor
     ) -> None:
-        labels, scores, weights = self.inputs(
-            sample_weight, labels=labels, predictions=predictions
-        )
-
         # The tasks' lists side by side, as if they were groups of one.
         task = tf.broadcast_to(tf.range(self.columns), tf.shape(labels))
         flat = [tf.reshape(v, [-1]) for v in (task, scores, labels, weights)]
@@ -45,7 +41,7 @@ class _PositivePlaces(WeightedMean):
         self.add([mean[tf.newaxis]], weight[tf.newaxis])
 
     def _mean_and_weight(self, lists: RankedLists) -> tuple[tf.Tensor, tf.Tensor]:
-        """Of the positives of each column, [columns]."""
+        """The mean and the weight of the positives of each column, (columns,)."""
         positive = lists.labels > self.label_threshold
         weight = tf.where(positive, lists.weights, 0.0)
         values = lists.over_ties(self.of_place(lists.place))
@@ -59,9 +55,6 @@ class _PositivePlaces(WeightedMean):
         """The value of a positive at each place, 1 the first."""
         raise NotImplementedError
 
-    def get_config(self):
-        return super().get_config() | {"label_threshold": self.label_threshold}
-
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
@@ -70,7 +63,7 @@ class PositionOfPositives(_PositivePlaces):
 
         value = sum over positives of w * place / sum over positives of w
 
-    Call: (labels, predictions, weight), all [batch, tasks] -> [tasks]; with tasks=None
+    Call: (labels, predictions, weight), all (batch, tasks) -> (tasks,); with tasks=None
     all values of a batch are one list. Among equal scores the mean over their places is
     taken. An example of weight 0 is not in the list; a batch without positives changes
     nothing, and until one comes the value is NaN. Standard error: lists are independent
@@ -78,16 +71,15 @@ class PositionOfPositives(_PositivePlaces):
 
     Args:
         label_threshold: labels above it are positives.
+
+    >>> from recap_tf.metrics.rank_of_positives import PositionOfPositives
+    >>> position = PositionOfPositives()
+    >>> position.update_state([0, 1, 1, 0], [0.9, 0.8, 0.2, 0.1])  # places 2 and 3
+    >>> float(position.result())
+    2.5
     """
 
-    def __init__(
-        self,
-        tasks: int | None = None,
-        label_threshold: float = 0.5,
-        name: str | None = "position_of_positives",
-        dtype: str = "float64",
-    ):
-        super().__init__(tasks, label_threshold, name, dtype)
+    default_name = "position_of_positives"
 
     def of_place(self, place: tf.Tensor) -> tf.Tensor:
         return place
@@ -100,16 +92,15 @@ class ReciprocalRankOfPositives(_PositivePlaces):
 
     Unlike `MeanReciprocalRank`, which looks at the first positive of each group. All
     else as `PositionOfPositives`.
+
+    >>> from recap_tf.metrics.rank_of_positives import ReciprocalRankOfPositives
+    >>> rank = ReciprocalRankOfPositives()
+    >>> rank.update_state([1, 1, 0, 0], [0.9, 0.8, 0.2, 0.1])  # places 1 and 2
+    >>> float(rank.result())
+    0.75
     """
 
-    def __init__(
-        self,
-        tasks: int | None = None,
-        label_threshold: float = 0.5,
-        name: str | None = "reciprocal_rank_of_positives",
-        dtype: str = "float64",
-    ):
-        super().__init__(tasks, label_threshold, name, dtype)
+    default_name = "reciprocal_rank_of_positives"
 
     def of_place(self, place: tf.Tensor) -> tf.Tensor:
         return 1 / place
@@ -124,24 +115,29 @@ class HitRateOfPositives(_PositivePlaces):
     `PositionOfPositives`.
 
     Args:
-        k: how many places are looked at.
+        k: how many places are looked at; at least 1.
         label_threshold: labels above it are positives.
+
+    >>> from recap_tf.metrics.rank_of_positives import HitRateOfPositives
+    >>> hits = HitRateOfPositives(k=2)
+    >>> hits.update_state([0, 1, 1, 0], [0.9, 0.8, 0.2, 0.1])  # places 2 and 3
+    >>> float(hits.result())
+    0.5
     """
+
+    default_name = "hit_rate_of_positives"
 
     def __init__(
         self,
         tasks: int | None = None,
         k: int = 10,
         label_threshold: float = 0.5,
-        name: str | None = "hit_rate_of_positives",
+        name: str | None = None,
         dtype: str = "float64",
     ):
-        check_places(k)
+        check_range("k", k, at_least=1, none="all places")
         super().__init__(tasks, label_threshold, name, dtype)
         self.k = k
 
     def of_place(self, place: tf.Tensor) -> tf.Tensor:
         return within(self.k, place)
-
-    def get_config(self):
-        return super().get_config() | {"k": self.k}

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from recap_tf.metrics.kept_rows import RowMetric
-from recap_tf.metrics.moments import ratio_error
-from recap_tf.metrics.ranked_lists import RankedLists, ranked_lists
-from recap_tf.metrics.task_metric import plain_python, value_where
+from recap_tf.metrics.machinery.moments import ratio_error
+from recap_tf.metrics.machinery.ranked_lists import RankedLists, ranked_lists
+from recap_tf.metrics.machinery.row_metric import RowMetric
+from recap_tf.metrics.machinery.task_metric import value_where
 
 
 class GroupMetric(RowMetric):
@@ -13,10 +13,10 @@ class GroupMetric(RowMetric):
 
         value = sum(W_g * value_g) / sum(W_g),  over the groups that have a value
 
-    Call: (labels, predictions, weight) [batch, tasks], groups [batch], integers
-    -> [tasks]. A group may be spread over batches. NaN if no group has a value, or with
-    a NaN among the scores. Standard error: groups are independent draws, delta method
-    for the ratio above; NaN below two groups.
+    Call: (labels, predictions, weight) (batch, tasks), groups (batch,), integers
+    -> (tasks,). A group may be spread over batches. NaN if no group has a value, or
+    with a NaN among the scores. Standard error: groups are independent draws, delta
+    method for the ratio above; NaN below two groups.
 
     Keeps 8 bytes per example and 16 per example and task (12 with dtype float32), in
     room that doubles when it is full; `result` needs some 120 bytes per example, one
@@ -29,8 +29,8 @@ class GroupMetric(RowMetric):
 
     needs_groups = True
 
-    def __init__(self, tasks: int | None, name: str | None, dtype: str):
-        super().__init__(tasks=tasks, name=name, dtype=dtype)
+    def add_variables(self) -> None:
+        super().add_variables()
         self.scores = self.add_rows("scores", self.dtype)
         self.labels = self.add_rows("labels", tf.float32)
         self.row_weights = self.add_rows("row_weights", tf.float32)
@@ -40,50 +40,21 @@ class GroupMetric(RowMetric):
     def row_variables(self) -> list[tf.Variable]:
         return [self.scores, self.labels, self.row_weights, self.groups]
 
-    @plain_python
-    def update_state(
+    def add_examples(
         self,
         labels: tf.Tensor,
-        predictions: tf.Tensor,
-        sample_weight: tf.Tensor | None = None,
-        groups: tf.Tensor | None = None,
+        scores: tf.Tensor,
+        weights: tf.Tensor,
+        groups: tf.Tensor,
     ) -> None:
-        shape = tf.convert_to_tensor(labels).shape
-        labels, scores, weights = self.inputs(
-            sample_weight, labels=labels, predictions=predictions
-        )
-        groups = self._groups(groups, shape, labels)
         # A NaN without weight must not disturb the others.
         scores = tf.where(weights != 0, scores, tf.zeros_like(scores))
-        kept = tf.reduce_any(weights != 0, axis=1)
+        present = tf.reduce_any(weights != 0, axis=1)
         rows = (scores, labels, weights, groups)
-        self.append(*(tf.boolean_mask(row, kept) for row in rows))
-
-    def _groups(
-        self, groups: tf.Tensor | None, shape: tf.TensorShape, labels: tf.Tensor
-    ) -> tf.Tensor:
-        """The group of every row that is kept, int64 [rows]."""
-        if groups is None:
-            raise ValueError(
-                f"{self.name} needs the group of each example: "
-                "update_state(..., groups=...). Received: groups=None"
-            )
-        groups = tf.convert_to_tensor(groups)
-        if not groups.dtype.is_integer or not groups.shape.is_compatible_with(
-            shape[:1]
-        ):
-            raise ValueError(
-                f"groups of {self.name} must be integers of the shape [batch] = "
-                f"{shape[:1]}. Received: {groups.dtype.name} of shape {groups.shape}"
-            )
-        if self.tasks is None:
-            # Each example has as many rows as it has values.
-            repeats = tf.size(labels) // tf.maximum(tf.size(groups), 1)
-            groups = tf.repeat(groups, repeats)
-        return tf.cast(groups, tf.int64)
+        self.append(*(tf.boolean_mask(row, present) for row in rows))
 
     def of_groups(self, lists: RankedLists) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Value, weight and whether there is a value, of each group [groups].
+        """The value, weight and whether there is a value, of each group: (groups,).
 
         Values are float64, and finite also where there is none.
         """
@@ -111,15 +82,15 @@ class GroupMetric(RowMetric):
         return *self.of_groups(lists), lists.in_group(lists.weights)
 
     def coverage(self) -> tf.Tensor:
-        """Weight of the examples in groups that have a value over that of all.
+        """The weight of the examples in groups that have a value over that of all.
 
         Returns:
-            float64 [tasks]; NaN without examples.
+            float64 (tasks,); NaN without examples.
         """
         return self.coverage_and_error()[0]
 
     def coverage_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """`coverage` and its standard error, float64 [tasks] each."""
+        """`coverage` and its standard error, float64 (tasks,) each."""
 
         def of_task(task: tf.Tensor, rows: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
             _, _, counted, impressions = self._in_groups(task, rows)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.moments import WeightedMoments, ratio_error
+from recap_tf.metrics.machinery.moments import WeightedMoments, ratio_error
 
 
 def test_covariance_of_two_means_by_hand():

@@ -4,43 +4,42 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.task_metric import TaskMetric, plain_python, value_where
+from recap_tf.metrics.machinery.example_metric import ExampleMetric
+from recap_tf.metrics.machinery.task_metric import value_where
 
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class ExampleCount(TaskMetric):
+class ExampleCount(ExampleMetric):
     """Number of examples of non-zero weight.
 
-    Call: (labels, predictions, weight), all [batch, tasks] -> [tasks]; the predictions
+    Call: (labels, predictions, weight), all (batch, tasks) -> (tasks,); the predictions
     are not used. Counts say how far the other values can be trusted, so an example
     counts once however much it weighs: a weight only takes it in (not 0) or out (0).
     Standard error: the square root, as of a Poisson count; NaN if nothing was counted.
+
+    >>> from recap_tf.metrics.example_count import ExampleCount
+    >>> count = ExampleCount()
+    >>> count.update_state([1, 0, 1], sample_weight=[5.0, 1.0, 0.0])
+    >>> float(count.result())
+    2.0
     """
 
-    def __init__(
-        self,
-        tasks: int | None = None,
-        name: str | None = "example_count",
-        dtype: str = "float64",
-    ):
-        super().__init__(tasks=tasks, name=name, dtype=dtype)
+    default_name = "example_count"
+    uses = ("labels",)
+
+    def add_variables(self) -> None:
+        super().add_variables()
         self.count = self.add_state("count")
 
-    @plain_python
-    def update_state(
-        self,
-        labels: tf.Tensor,
-        predictions: tf.Tensor | None = None,
-        sample_weight: tf.Tensor | None = None,
-    ) -> None:
-        labels, weights = self.inputs(sample_weight, labels=labels)
+    def add_examples(self, labels: tf.Tensor, weights: tf.Tensor) -> None:
         counted = self.counted(labels)
         counted = tf.where(weights != 0, counted, tf.zeros_like(counted))
         counted = tf.reduce_sum(counted, axis=0)
         self.count.assign_add(self.per_task(counted))
 
     def counted(self, labels: tf.Tensor) -> tf.Tensor:
+        """What each example adds to the count, like `labels`."""
         return tf.ones_like(labels)
 
     def merge_one(self, metric: "ExampleCount") -> None:
@@ -59,16 +58,16 @@ class ExampleCount(TaskMetric):
 class PositiveCount(ExampleCount):
     """Sum of the labels of the examples of non-zero weight.
 
-    Call: (labels, predictions, weight), all [batch, tasks] -> [tasks].
+    Call: (labels, predictions, weight), all (batch, tasks) -> (tasks,).
+
+    >>> from recap_tf.metrics.example_count import PositiveCount
+    >>> count = PositiveCount()
+    >>> count.update_state([1, 0, 1], sample_weight=[5.0, 1.0, 0.0])
+    >>> float(count.result())
+    1.0
     """
 
-    def __init__(
-        self,
-        tasks: int | None = None,
-        name: str | None = "positive_count",
-        dtype: str = "float64",
-    ):
-        super().__init__(tasks=tasks, name=name, dtype=dtype)
+    default_name = "positive_count"
 
     def counted(self, labels: tf.Tensor) -> tf.Tensor:
         return labels

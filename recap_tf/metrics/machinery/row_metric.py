@@ -1,13 +1,14 @@
-"""What the exact metrics share: they keep every example until `result`."""
+"""What the exact metrics share: they keep a row of every example until `result`."""
 
 from collections.abc import Callable
 
 import tensorflow as tf
 
-from recap_tf.metrics.task_metric import TaskMetric, plain_python
+from recap_tf.metrics.machinery.example_metric import ExampleMetric
+from recap_tf.metrics.machinery.task_metric import plain_python
 
 
-class RowMetric(TaskMetric):
+class RowMetric(ExampleMetric):
     """A metric that needs all examples at once.
 
     Its rows grow in room that doubles when it is full; growing and `result` need as
@@ -15,25 +16,26 @@ class RowMetric(TaskMetric):
     in `row_variables`, and compute the value and error of one task in `of_task`.
     """
 
-    def __init__(self, tasks: int | None, name: str | None, dtype: str):
-        super().__init__(tasks=tasks, name=name, dtype=dtype)
+    def add_variables(self) -> None:
+        super().add_variables()
         self.size = self.add_state("size", (), tf.int64)
         self.capacity = self.add_state("capacity", (), tf.int64)
 
     @property
     def row_variables(self) -> list[tf.Variable]:
+        """The variables that hold a row of each example."""
         raise NotImplementedError
 
     def of_task(
         self, task: tf.Tensor, rows: list[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Value and standard error of one column, float64 scalars."""
+        """The value and standard error of one column, float64 scalars."""
         raise NotImplementedError
 
     def add_rows(
         self, name: str, dtype: tf.DType, per_task: bool = True
     ) -> tf.Variable:
-        """A variable of no rows yet: [examples, columns], or [examples]."""
+        """Makes a variable of no rows yet: (examples, columns), or (examples,)."""
         # Not add_state: only a plain variable may change its shape.
         row = [self.columns] if per_task else []
         return tf.Variable(
@@ -49,24 +51,25 @@ class RowMetric(TaskMetric):
         def grow():
             # Doubling moves an example at most twice on average, however many come.
             grown = tf.maximum(2 * capacity, end)
-            for kept in self.row_variables:
-                pads = [[0, grown - capacity]] + [[0, 0]] * (kept.shape.rank - 1)
-                kept.assign(tf.pad(kept, pads))
+            for variable in self.row_variables:
+                pads = [[0, grown - capacity]] + [[0, 0]] * (variable.shape.rank - 1)
+                variable.assign(tf.pad(variable, pads))
             return grown
 
         self.capacity.assign(tf.cond(end > capacity, grow, lambda: capacity))
         # A scatter writes in place; assigning a slice would copy all the rows.
         places = tf.range(start, end)
-        for kept, added in zip(self.row_variables, rows, strict=True):
-            kept.scatter_update(tf.IndexedSlices(tf.cast(added, kept.dtype), places))
+        for variable, added in zip(self.row_variables, rows, strict=True):
+            added = tf.cast(added, variable.dtype)
+            variable.scatter_update(tf.IndexedSlices(added, places))
         self.size.assign(end)
 
     def rows(self) -> list[tf.Tensor]:
-        """What was kept so far, one tensor for each of `row_variables`."""
-        return [kept[: self.size] for kept in self.row_variables]
+        """The rows so far, one tensor for each of `row_variables`."""
+        return [variable[: self.size] for variable in self.row_variables]
 
     def by_task(self, compute: Callable, outputs: int) -> tuple[tf.Tensor, ...]:
-        """`compute(task, rows)`, `outputs` float64 tensors of it for every task."""
+        """Computes `compute(task, rows)` of every task: `outputs` float64 tensors."""
         rows = self.rows()
         # One task at a time: sorting needs several copies of what it sorts.
         return tf.map_fn(
@@ -91,7 +94,7 @@ class RowMetric(TaskMetric):
         self.append(*metric.rows())
 
     def reset_state(self) -> None:
-        for kept in self.row_variables:
-            kept.assign(tf.zeros([0, *kept.shape[1:]], kept.dtype))
+        for variable in self.row_variables:
+            variable.assign(tf.zeros([0, *variable.shape[1:]], variable.dtype))
         self.size.assign(0)
         self.capacity.assign(0)

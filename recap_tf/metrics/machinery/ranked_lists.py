@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from recap_tf.metrics.tie_blocks import block_starts
+from recap_tf.metrics.machinery.tie_blocks import block_starts
 
 
 class RankedLists(NamedTuple):
@@ -15,7 +15,7 @@ class RankedLists(NamedTuple):
     """
 
     labels: tf.Tensor
-    """float64 [examples], as all that follows unless it says otherwise."""
+    """float64 (examples,), as all that follows unless it says otherwise."""
     weights: tf.Tensor
     name: tf.Tensor
     """Which list, as it was given."""
@@ -27,16 +27,20 @@ class RankedLists(NamedTuple):
     """1 for the first of a list."""
 
     def in_group(self, values: tf.Tensor) -> tf.Tensor:
-        """Sums of values [examples] by list, [groups]."""
+        """Sums of values (examples,) by list, (groups,)."""
         return tf.math.segment_sum(values, self.group)
 
     def in_block(self, values: tf.Tensor) -> tf.Tensor:
-        """Sums of values [examples] by set of ties, for each example: [examples]."""
+        """Sums of values (examples,) by set of ties, for each example: (examples,)."""
         return tf.gather(tf.math.segment_sum(values, self.block), self.block)
 
     def over_ties(self, values: tf.Tensor) -> tf.Tensor:
-        """Means of values [examples] by set of ties, for each example."""
+        """Means of values (examples,) by set of ties, for each example."""
         return self.in_block(values) / self.in_block(tf.ones_like(values))
+
+    def mean_weight(self) -> tf.Tensor:
+        """Mean weight of the examples of each list, (groups,)."""
+        return self.in_group(self.weights) / self.in_group(tf.ones_like(self.weights))
 
 
 def ranked_lists(
@@ -45,8 +49,8 @@ def ranked_lists(
     """Sorts one task's examples; those of weight 0 are left out.
 
     Args:
-        groups: [examples], integers; equal for the examples of one list.
-        scores, labels, weights: [examples].
+        groups: (examples,), integers; equal for the examples of one list.
+        scores, labels, weights: (examples,).
     """
     present = tf.where(weights != 0)[:, 0]
     groups, scores = tf.gather(groups, present), tf.gather(scores, present)
@@ -69,3 +73,10 @@ def ranked_lists(
         block,
         tf.cast(place, tf.float64),
     )
+
+
+def within(k: int | None, place: tf.Tensor) -> tf.Tensor:
+    """1 for the first k places, 0 for those after; 1 for all without k."""
+    if k is None:
+        return tf.ones_like(place)
+    return tf.cast(place <= k, place.dtype)

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from recap_tf.metrics.task_metric import TaskMetric, plain_python, value_where
+from recap_tf.core.checks import check_range
+from recap_tf.metrics.machinery.example_metric import ExampleMetric
+from recap_tf.metrics.machinery.task_metric import (
+    TaskMetric,
+    plain_python,
+    value_where,
+)
 
 
 class WeightedMoments(TaskMetric):
@@ -14,8 +20,8 @@ class WeightedMoments(TaskMetric):
         mean_k     <- mean_k + sum(w * (y_k - mean_k)) / weight_sum
         cov_kl      = n / (n - 1) * sum(w^2 (y_k - mean_k) (y_l - mean_l)) / sum(w)^2
 
-    Call: sequence of `values` tensors [batch, tasks], sample_weight; `result` is
-    [values, tasks]. The update adds small differences to the means instead of keeping
+    Call: sequence of `values` tensors (batch, tasks), sample_weight; `result` is
+    (values, tasks). The update adds small differences to the means instead of keeping
     sums, so nothing grows with the number of examples but the sums of weights; the
     second moments, weighted by w^2, are kept about their own mean. A value of weight 0
     changes nothing, even if it is NaN. n counts the examples of non-zero weight.
@@ -26,25 +32,27 @@ class WeightedMoments(TaskMetric):
         values: how many values an example has; at least 1.
     """
 
+    default_name = "weighted_moments"
+
     def __init__(
         self,
         tasks: int | None = None,
         values: int = 1,
-        name: str | None = "weighted_moments",
+        name: str | None = None,
         dtype: str = "float64",
     ):
-        if values < 1:
-            raise ValueError(f"values must be at least 1. Received: {values}")
+        check_range("values", values, at_least=1)
         super().__init__(tasks=tasks, name=name, dtype=dtype)
         self.values = values
-        own = () if tasks is None else (tasks,)
-        self.means = self.add_state("means", (values, *own))
+        columns = () if tasks is None else (tasks,)
+        shape = (values, *columns)
+        self.means = self.add_state("means", shape)
         self.weight_sum = self.add_state("weight_sum")
         # float64 whatever the means are kept in: squares of float32 overflow it.
         self.count = self.add_state("count", dtype=tf.float64)
         self.square_sum = self.add_state("square_sum", dtype=tf.float64)
-        self.square_means = self.add_state("square_means", (values, *own), tf.float64)
-        self.scatter = self.add_state("scatter", (values, values, *own), tf.float64)
+        self.square_means = self.add_state("square_means", shape, tf.float64)
+        self.scatter = self.add_state("scatter", (values, *shape), tf.float64)
 
     @plain_python
     def update_state(
@@ -55,7 +63,7 @@ class WeightedMoments(TaskMetric):
         self.add(columns, weights)
 
     def add(self, values: Sequence[tf.Tensor], weights: tf.Tensor) -> None:
-        """Takes in columns as `inputs` gives them, each [batch, columns]."""
+        """Takes in columns as `inputs` gives them, (batch, columns) each."""
         values = tf.stack(values)
         values = tf.where(weights != 0, values, tf.zeros_like(values))
         batch_sum = tf.reduce_sum(weights, axis=0)
@@ -104,7 +112,10 @@ class WeightedMoments(TaskMetric):
         return value_where(self.weight_sum > 0, self.means)
 
     def covariance(self) -> tf.Tensor:
-        """Of the means, float64 [values, values, tasks]; NaN below two examples."""
+        """The covariance of the means, float64 (values, values, tasks).
+
+        It is NaN below two examples.
+        """
         off = self.square_means - tf.cast(self.means, tf.float64)
         about_mean = self.scatter + off[:, tf.newaxis] * off * self.square_sum
         correction = self.count / (self.count - 1)
@@ -113,13 +124,13 @@ class WeightedMoments(TaskMetric):
         return value_where((self.count > 1) & (weight_sum > 0), covariance)
 
     def standard_error(self, gradient: tf.Tensor | None = None) -> tf.Tensor:
-        """Of each mean [values, tasks]; with `gradient`, of a function of the means.
+        """The error of each mean, or with `gradient` that of a function of the means.
 
         Args:
-            gradient: derivatives of the function by the means, [values, tasks].
+            gradient: derivatives of the function by the means, (values, tasks).
 
         Returns:
-            float64; [tasks] if a gradient is given.
+            float64 (values, tasks), or (tasks,) if a gradient is given.
         """
         covariance = self.covariance()
         if gradient is None:
@@ -130,31 +141,36 @@ class WeightedMoments(TaskMetric):
         # Rounding may leave a variance of 0 a little below it.
         return tf.sqrt(tf.nn.relu(tf.reduce_sum(product, axis=[0, 1])))
 
-    def get_config(self):
-        return super().get_config() | {"values": self.values}
 
-
-class FunctionOfMeans(TaskMetric):
+class FunctionOfMeans(ExampleMetric):
     """A smooth function of a few weighted means, its error by the delta method.
 
         se^2 = g^T cov g,   g = d value / d means
 
-    Subclasses add examples to `moments` and say what the `value` of the means is.
+    Subclasses say what the `value` of the means is, and in `add_examples` what is
+    averaged, if it is something else than the labels and the predictions.
     """
 
-    values: int
+    values = 2
     """How many values of an example are averaged."""
 
-    def __init__(self, tasks: int | None, name: str | None, dtype: str):
-        super().__init__(tasks=tasks, name=name, dtype=dtype)
-        self.moments = WeightedMoments(tasks, self.values, dtype=dtype)
+    def add_variables(self) -> None:
+        super().add_variables()
+        self.moments = WeightedMoments(self.tasks, self.values, dtype=self.dtype)
+
+    def add_examples(self, *columns: tf.Tensor) -> None:
+        *values, weights = columns
+        self.moments.add(values, weights)
 
     @property
     def parts(self) -> list[TaskMetric]:
         return [self.moments]
 
     def value(self, means: tf.Tensor) -> tf.Tensor:
-        """[values, tasks] -> [tasks], each column for itself; NaN if there is none."""
+        """The value (tasks,) of means (values, tasks), each column by itself.
+
+        It is NaN where there is none.
+        """
         raise NotImplementedError
 
     def result(self) -> tf.Tensor:
@@ -170,13 +186,13 @@ class FunctionOfMeans(TaskMetric):
 
 
 def ratio_error(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Standard error of sum(w * y) / sum(w) over independent (w, y), float64.
+    """The standard error of sum(w * y) / sum(w) over independent (w, y), float64.
 
     As `WeightedMoments` computes it, of values that are all there.
 
     Args:
-        values: float64 [units]; what weighs 0 must be finite.
-        weights: float64 [units]; a unit of weight 0 is not there.
+        values: float64 (units,); what weighs 0 must be finite.
+        weights: float64 (units,); a unit of weight 0 is not there.
     """
     total = tf.reduce_sum(weights)
     mean = tf.math.divide_no_nan(tf.reduce_sum(weights * values), total)

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from recap_tf.metrics.counts import PositiveCount
-from recap_tf.metrics.means import CTR, PCTR, CalibrationRatio, WeightedMean
-
-KINDS = {"ctr": CTR, "pctr": PCTR, "count": PositiveCount}
+from recap_tf.metrics.machinery.weighted_mean import WeightedMean
 
 
 def test_weighted_mean_of_two_batches_by_hand():
@@ -87,28 +84,6 @@ def test_merging_shards_in_any_order_gives_the_mean_of_all():
         np.testing.assert_allclose(merged.result(), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    "labels, predictions, expected",
-    [
-        ([0, 1, 0, 1], [0.5] * 4, 1.0),
-        ([0, 1, 0, 1], [1.0] * 4, 2.0),
-        ([0, 0], [0.1, 0.2], np.nan),
-        ([], [], np.nan),
-    ],
-    ids=["calibrated", "twice too high", "no positives", "no examples"],
-)
-def test_calibration_ratio(labels, predictions, expected):
-    ratio = CalibrationRatio()
-    ratio.update_state(labels, predictions)
-    np.testing.assert_equal(ratio.result().numpy(), expected)
-
-
-def test_calibration_ratio_weights_labels_and_predictions_alike():
-    ratio = CalibrationRatio(tasks=1)
-    ratio.update_state([[1], [0]], [[0.8], [0.4]], [[1.0], [3.0]])
-    np.testing.assert_allclose(ratio.result(), [(0.8 + 1.2) / 1], rtol=1e-6)
-
-
 def test_golden_stable_mean(golden):
     arrays = golden("metrics_stable_mean")
     cases = {key.split("/")[0] for key in arrays if key.endswith("/values")}
@@ -144,29 +119,3 @@ def test_golden_stable_mean_merged(golden):
         np.testing.assert_allclose(
             [merged.result(), merged.weight_sum], arrays["merge/merged"], rtol=1e-6
         )
-
-
-def test_golden_ctr_pctr_count(golden):
-    arrays = golden("metrics_ctr_pctr_count")
-    inputs = {"labels", "probabilities", "stratifier_feature"}
-    labels, probabilities = arrays["labels"], arrays["probabilities"]
-    stratum_of = arrays["stratifier_feature"]
-    checked = 0
-    for key in arrays.keys() - inputs:
-        kind, task, stratum, after = key.split("/")
-        assert after == "after_each_batch", key
-        metric = KINDS[kind](tasks=None if task == "task_all" else labels.shape[-1])
-        for batch, expected in enumerate(arrays[key]):
-            weight = np.ones_like(stratum_of[batch], np.float32)
-            if stratum != "all":
-                weight *= stratum_of[batch] == int(stratum.removeprefix("stratum_"))
-            metric.update_state(labels[batch], probabilities[batch], weight)
-            value = metric.result().numpy()
-            if task != "task_all":
-                value = value[int(task.removeprefix("task_"))]
-            tolerance = 0 if kind == "count" else 1e-6
-            np.testing.assert_allclose(
-                value, expected, rtol=0, atol=tolerance, err_msg=f"{key} batch {batch}"
-            )
-            checked += 1
-    assert checked > 0

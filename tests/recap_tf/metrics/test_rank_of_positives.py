@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from recap_tf.metrics.batch_ranking import (
+from recap_tf.metrics.rank_of_positives import (
     HitRateOfPositives,
     PositionOfPositives,
     ReciprocalRankOfPositives,
@@ -59,7 +59,7 @@ def test_label_threshold():
 
 def test_mistakes_are_named():
     with pytest.raises(
-        ValueError, match=r"^k must be at least 1, or None. Received: 0$"
+        ValueError, match=r"^k must be at least 1, or None for all places. Received: 0$"
     ):
         HitRateOfPositives(k=0)
 

@@ -9,21 +9,27 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.metrics.auroc import AUROC
-from recap_tf.metrics.batch_ranking import (
+from recap_tf.metrics.average_precision import AveragePrecision
+from recap_tf.metrics.binned_auroc import BinnedAUROC, BinnedAUROCBound
+from recap_tf.metrics.calibration_error import CalibrationError
+from recap_tf.metrics.calibration_ratio import CalibrationRatio
+from recap_tf.metrics.ctr import CTR, PCTR
+from recap_tf.metrics.example_count import ExampleCount, PositiveCount
+from recap_tf.metrics.grouped_auroc import GAUCCoverage, GroupedAUROC
+from recap_tf.metrics.hit_rate import HitRate
+from recap_tf.metrics.log_loss import LogLoss
+from recap_tf.metrics.machinery.weighted_mean import WeightedMean
+from recap_tf.metrics.mrr import MeanReciprocalRank
+from recap_tf.metrics.ndcg import NDCG
+from recap_tf.metrics.normalized_entropy import NormalizedEntropy
+from recap_tf.metrics.nrce import NRCE
+from recap_tf.metrics.precision_recall import Precision, Recall
+from recap_tf.metrics.rank_of_positives import (
     HitRateOfPositives,
     PositionOfPositives,
     ReciprocalRankOfPositives,
 )
-from recap_tf.metrics.binned_auroc import BinnedAUROC, BinnedAUROCBound
-from recap_tf.metrics.calibration_error import CalibrationError
-from recap_tf.metrics.classification import Precision, Recall
-from recap_tf.metrics.counts import ExampleCount, PositiveCount
-from recap_tf.metrics.entropy import NRCE, RCE, NormalizedEntropy
-from recap_tf.metrics.grouped_auroc import GAUCCoverage, GroupedAUROC
-from recap_tf.metrics.log_loss import LogLoss
-from recap_tf.metrics.means import CTR, PCTR, CalibrationRatio, WeightedMean
-from recap_tf.metrics.precision_recall import AveragePrecision
-from recap_tf.metrics.ranking import NDCG, HitRate, MeanReciprocalRank
+from recap_tf.metrics.rce import RCE
 from recap_tf.metrics.sampled_auroc import SampledAUROC
 
 GROUPED = [GroupedAUROC, GAUCCoverage, NDCG, MeanReciprocalRank, HitRate]
@@ -375,14 +381,17 @@ def test_metrics_can_be_named_in_a_config():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: WeightedMean(tasks=0), "tasks must be at least 1, or None.*: 0"),
+        (
+            lambda: WeightedMean(tasks=0),
+            "^tasks must be at least 1, or None for one value over everything.*: 0$",
+        ),
         (
             lambda: WeightedMean(tasks=2).update_state([[1.0, 2.0, 3.0]]),
-            r"^values of weighted_mean must have the shape \[batch, 2\].*\(1, 3\)$",
+            r"^values of weighted_mean must have the shape \(batch, 2\).*\(1, 3\)$",
         ),
         (
             lambda: WeightedMean(tasks=2).update_state([1.0, 2.0]),
-            r"^values of weighted_mean must have the shape \[batch, 2\].*\(2,\)$",
+            r"^values of weighted_mean must have the shape \(batch, 2\).*\(2,\)$",
         ),
         (
             lambda: CTR(tasks=2).merge_state([CTR(tasks=3)]),
@@ -419,3 +428,24 @@ def test_an_update_inside_a_replica_is_refused(monkeypatch):
     monkeypatch.setattr(tf.distribute, "get_replica_context", Replica)
     with pytest.raises(ValueError, match=r"inside strategy\.run on one of 2 replicas"):
         mean.update_state([1.0])
+
+
+def test_what_a_metric_uses_must_be_there():
+    for metric in (CTR(), AUROC()):
+        with pytest.raises(ValueError, match=f"^{metric.name} needs labels"):
+            metric.update_state(None, [0.5])
+    with pytest.raises(ValueError, match=r"^auroc needs predictions\. Received: None$"):
+        AUROC().update_state([1])
+
+
+def test_groups_do_not_matter_to_a_metric_that_needs_none():
+    with_groups, without = RCE(), RCE()
+    with_groups.update_state([1, 0], [0.7, 0.4], groups=[3, 4])
+    without.update_state([1, 0], [0.7, 0.4])
+    assert with_groups.result() == without.result()
+
+
+@pytest.mark.parametrize("kind", [WeightedMean, *ALL])
+def test_the_name_is_that_of_the_class_unless_given(kind):
+    assert kind().name == kind(name=None).name == kind.default_name
+    assert kind(name="by_hand").name == "by_hand"

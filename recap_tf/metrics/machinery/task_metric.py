@@ -1,6 +1,6 @@
 """What the metrics of a multi-task model share: one object serves all tasks.
 
-`update_state` takes columns [batch, tasks] and `result` returns [tasks]; made with
+`update_state` takes columns (batch, tasks) and `result` returns (tasks,); made with
 `tasks=None` a metric takes values of any shape and returns one number over all of
 them. A stratum is a `sample_weight` that is 0 outside of it. Where there is nothing to
 report (no examples, a class missing) the value is NaN.
@@ -22,10 +22,13 @@ weights stand for repeated examples. What comes in groups (users, requests, list
 drawn by group.
 """
 
+import inspect
 from collections.abc import Iterable
 
 import tensorflow as tf
 import tf_keras as keras
+
+from recap_tf.core.checks import check_range
 
 # Keras converts `update_state` and `result` with autograph. Ours have no Python control
 # flow to convert, and an error from converted code is not one line any more.
@@ -35,13 +38,17 @@ plain_python = tf.autograph.experimental.do_not_convert
 class TaskMetric(keras.metrics.Metric):
     """A metric with one value per task, or a single one.
 
+    What it is updated with, its subclasses say: `ExampleMetric` for labels and
+    predictions, `WeightedMoments` for plain values.
+
     Args:
         tasks: how many columns the inputs have; None for one value over everything.
+        name: in messages and logs; `default_name` if none is given.
         dtype: in which the state is kept and computed.
     """
 
-    needs_groups = False
-    """Whether `update_state` also wants `groups`, int64 [batch]."""
+    default_name: str | None = None
+    """The name of a metric that was given none."""
 
     def __init__(
         self,
@@ -49,26 +56,32 @@ class TaskMetric(keras.metrics.Metric):
         name: str | None = None,
         dtype: str = "float64",
     ):
-        if tasks is not None and tasks < 1:
-            raise ValueError(f"tasks must be at least 1, or None. Received: {tasks}")
-        super().__init__(name=name, dtype=dtype)
+        check_range("tasks", tasks, at_least=1, none="one value over everything")
+        super().__init__(name=self.default_name if name is None else name, dtype=dtype)
         self.tasks = tasks
+        self.add_variables()
+
+    def add_variables(self) -> None:
+        """Makes the state that depends on `tasks` and `dtype` alone."""
 
     def standard_error(self) -> tf.Tensor:
-        """Of `result`, float64 [tasks]; NaN where there is none. See the module."""
+        """The error of `result`, float64 (tasks,); NaN where there is none.
+
+        What it means is said at the top of the module.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no standard_error.")
 
     def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """`result` and `standard_error` together, which may cost no more than one."""
+        """`result` and `standard_error`, which together may cost no more than one."""
         return self.result(), self.standard_error()
 
     @property
     def columns(self) -> int:
-        """How many values the metric has, as the last axis of what it computes."""
+        """How many values the metric has: the last axis of what it computes."""
         return self.tasks or 1
 
     def per_task(self, values: tf.Tensor) -> tf.Tensor:
-        """[..., columns] as shown: without that axis if `tasks` is None."""
+        """Values (..., columns) as the user sees them: (...) if `tasks` is None."""
         return values[..., 0] if self.tasks is None else values
 
     @property
@@ -82,7 +95,7 @@ class TaskMetric(keras.metrics.Metric):
         shape: tuple[int, ...] | None = None,
         dtype: tf.DType | None = None,
     ) -> tf.Variable:
-        """A variable of zeros; without `shape` [tasks], or a scalar."""
+        """Makes a variable of zeros; without `shape` (tasks,), or a scalar."""
         if shape is None:
             shape = () if self.tasks is None else (self.tasks,)
         # Keras's own choice for metrics, a state per replica and their sum when read,
@@ -99,15 +112,15 @@ class TaskMetric(keras.metrics.Metric):
     def inputs(
         self, sample_weight: tf.Tensor | None, **values: tf.Tensor
     ) -> list[tf.Tensor]:
-        """Each of `values`, then the weights, as columns of the metric's dtype.
+        """Checks a batch: each of `values`, then the weights, as columns of one dtype.
 
         Args:
-            sample_weight: like the first of `values`, or [batch], or a scalar, or
+            sample_weight: like the first of `values`, or (batch,), or a scalar, or
                 None for ones.
-            **values: [batch, tasks]; of any shape if `tasks` is None.
+            **values: (batch, tasks); of any shape if `tasks` is None.
 
         Returns:
-            Tensors [batch, tasks], or [values, 1] if `tasks` is None.
+            Tensors (batch, tasks), or (values, 1) if `tasks` is None.
 
         Raises:
             ValueError: their shapes do not fit, or this is one replica of several.
@@ -144,7 +157,7 @@ class TaskMetric(keras.metrics.Metric):
             return tf.reshape(values, [-1, 1])
         if not values.shape.is_compatible_with([None, self.tasks]):
             raise ValueError(
-                f"{name} of {self.name} must have the shape [batch, {self.tasks}]. "
+                f"{name} of {self.name} must have the shape (batch, {self.tasks}). "
                 f"Received: {values.shape}"
             )
         return values
@@ -160,33 +173,48 @@ class TaskMetric(keras.metrics.Metric):
             self.merge_one(metric)
 
     def _check_same_kind(self, metric: "TaskMetric") -> None:
-        kind, other = type(self).__name__, type(metric).__name__
+        kind, other_kind = type(self).__name__, type(metric).__name__
         if type(metric) is not type(self):
             raise ValueError(
-                f"Only {kind} can be merged into {self.name}. Received: {other}"
+                f"Only {kind} can be merged into {self.name}. Received: {other_kind}"
             )
-        mine, theirs = self.get_config(), metric.get_config()
-        different = [k for k in mine if k != "name" and mine[k] != theirs[k]]
+        config, other = self.get_config(), metric.get_config()
+        different = [k for k in config if k != "name" and config[k] != other[k]]
         if different:
-            wanted, found = (
-                ", ".join(f"{key}={config[key]}" for key in different)
-                for config in (mine, theirs)
+            expected, received = (
+                ", ".join(f"{key}={settings[key]}" for key in different)
+                for settings in (config, other)
             )
             raise ValueError(
-                f"Only {kind} with {wanted} can be merged into {self.name}. "
-                f"Received: {other} with {found}"
+                f"Only {kind} with {expected} can be merged into {self.name}. "
+                f"Received: {kind} with {received}"
             )
 
     def merge_one(self, metric: "TaskMetric") -> None:
-        for mine, other in zip(self.parts, metric.parts, strict=True):
-            mine.merge_one(other)
+        """Takes in what another metric of the same kind has seen."""
+        for part, other in zip(self.parts, metric.parts, strict=True):
+            part.merge_one(other)
 
     def reset_state(self) -> None:
         for variable in self.variables:
             variable.assign(tf.zeros_like(variable))
 
     def get_config(self):
-        return super().get_config() | {"tasks": self.tasks}
+        """The settings: every parameter is an attribute of the same name."""
+        return super().get_config() | {k: getattr(self, k) for k in self._parameters()}
+
+    @classmethod
+    def _parameters(cls) -> list[str]:
+        """The parameters of the constructor, but those that Keras knows."""
+        names = []
+        for base in cls.__mro__:
+            if "__init__" not in vars(base):
+                continue
+            parameters = inspect.signature(base.__init__).parameters.values()
+            names += [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+            if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+        return [n for n in dict.fromkeys(names) if n not in ("self", "name", "dtype")]
 
 
 def value_where(known: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
