@@ -16,7 +16,7 @@ from recap_tf.losses.grad_norm import GradNorm
 from recap_tf.losses.multi_task_loss import MultiTaskLoss
 from recap_tf.losses.pairwise_loss import PairwiseLogistic
 from recap_tf.losses.pcgrad import PCGrad
-from recap_tf.losses.task_balancing import UncertaintyWeighting
+from recap_tf.losses.uncertainty_weighting import UncertaintyWeighting
 from recap_tf.model.ranking_model import RankingModel
 from recap_tf.model.small_embeddings import SmallEmbeddings
 from recap_tf.training.training_step import TrainingStep
@@ -245,15 +245,15 @@ two = [tf.config.LogicalDeviceConfiguration()] * 2
 [cpu] = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, two)
 import tf_keras as keras
-from recap_tf.core.optimizers import GroupedOptimizer
-from recap_tf.core.strategy import make_strategy
-from recap_tf.embeddings import SmallEmbeddings
-from recap_tf.grad_norm import GradNorm
-from recap_tf.losses import MultiTaskLoss
-from recap_tf.model import RankingModel
-from recap_tf.pcgrad import PCGrad
-from recap_tf.task_balancing import UncertaintyWeighting
-from recap_tf.training_step import TrainingStep
+from recap_tf.core.optimizers.grouped import GroupedOptimizer
+from recap_tf.core.training.strategy import make_strategy
+from recap_tf.losses.grad_norm import GradNorm
+from recap_tf.losses.multi_task_loss import MultiTaskLoss
+from recap_tf.losses.pcgrad import PCGrad
+from recap_tf.losses.uncertainty_weighting import UncertaintyWeighting
+from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.small_embeddings import SmallEmbeddings
+from recap_tf.training.training_step import TrainingStep
 
 ids = np.array([3, 7, 3, 20, 7, 1, 3, 3])
 labels = np.random.default_rng(0).integers(0, 2, (2, 8, 3))
