@@ -21,7 +21,7 @@ from recap_tf.core import files
 from recap_tf.core.command import UserError, run_command
 from recap_tf.data.record_checks import inferred_schema
 from recap_tf.data.schema import Schema, read_schema
-from recap_tf.inspection.report import print_summary
+from recap_tf.inspection.summary_table import print_summary
 from recap_tf.inspection.survey import find_splits, summarize
 
 

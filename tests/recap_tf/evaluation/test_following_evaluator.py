@@ -18,7 +18,7 @@ from recap_tf.evaluation.best_checkpoint import (
     parse_watched,
 )
 from recap_tf.evaluation.evaluation_report import Measured
-from recap_tf.evaluation.follower import Follower
+from recap_tf.evaluation.following_evaluator import FollowingEvaluator
 from recap_tf.evaluation.validation_sets import ValidationSet
 from recap_tf.training.trained import save_dir_of
 
@@ -59,7 +59,7 @@ def _set(name):
 def _follower(save_dir, evaluator, shown=None, timeout_seconds=0.2):
     told = []
     names = ["plain/set", "other"]
-    follower = Follower(
+    follower = FollowingEvaluator(
         str(save_dir),
         evaluator.restore,
         evaluator,

@@ -1,4 +1,4 @@
-"""Evaluates the checkpoints of a running training, one by one, as they appear."""
+"""An evaluator that follows a running training, checkpoint by checkpoint."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,21 +18,21 @@ Restore = Callable[[str], None]
 """Gives the evaluated model the weights of the checkpoint in a folder."""
 
 
-class Follower:
+class FollowingEvaluator:
     """Evaluates every checkpoint of a run on every set, once, the oldest first.
 
-    What is done is marked in the checkpoint, set by set; a follower that is killed and
+    What is done is marked in the checkpoint, set by set; one that is killed and
     started again, on another machine if need be, goes on with the next set. The trainer
     may delete checkpoints meanwhile: those are left out.
 
     Args:
-        save_dir: of the run, which may begin later.
+        save_dir: the run's folder; the run may begin later.
         restore: see `Restore`.
-        evaluator: of the model.
-        sets: what to evaluate on.
+        evaluator: of the model that `restore` gives the weights to.
+        sets: what to evaluate on, in this order.
         timeout_seconds: the longest time to wait for the next checkpoint.
         tell: prints a line to the user.
-        show: gets the step and the whole report of every checkpoint.
+        show: is told the step and the whole report of every checkpoint.
     """
 
     def __init__(
@@ -55,22 +55,22 @@ class Follower:
         self._logs = Logs(save_dir)
 
     def run(self) -> None:
-        """Returns when the last checkpoint of the run is evaluated.
+        """Evaluates until the last checkpoint of the run is done.
 
         Raises:
             UserError: none appeared for `timeout_seconds`.
         """
         since = time.monotonic()
         while True:
-            found = checkpoints.list_checkpoints(self._save_dir)
-            left = [p for p in found if evaluation_marks.unmarked(p, self._names)]
+            paths = checkpoints.list_checkpoints(self._save_dir)
+            left = [p for p in paths if evaluation_marks.unmarked(p, self._names)]
             if left:
                 self._evaluate(left[0])
                 since = time.monotonic()
-            elif found and _is_final(found[-1]):
+            elif paths and _is_final(paths[-1]):
                 return
             elif time.monotonic() - since > self._timeout_seconds:
-                raise UserError(self._timed_out(found))
+                raise UserError(self._timed_out(paths))
             else:
                 evaluation_marks.pause(self._timeout_seconds)
 
@@ -103,8 +103,8 @@ class Follower:
                 raise CheckpointGone(path) from error
             raise
 
-    def _timed_out(self, found: Sequence[str]) -> str:
-        newest = f"after {found[-1]}, which is evaluated" if found else "at all"
+    def _timed_out(self, paths: Sequence[str]) -> str:
+        newest = f"after {paths[-1]}, which is evaluated" if paths else "at all"
         return (
             f"No checkpoint appeared below {self._save_dir} for "
             f"{self._timeout_seconds:g} s (recap.evaluate.timeout_seconds), {newest}. "
