@@ -84,7 +84,7 @@ def _follow(arguments: argparse.Namespace) -> None:
     from recap_tf.data.explained_errors import explained
     from recap_tf.evaluation.evaluation_report import format_table
     from recap_tf.evaluation.evaluator import Evaluator
-    from recap_tf.evaluation.follower import Follower
+    from recap_tf.evaluation.following_evaluator import FollowingEvaluator
     from recap_tf.evaluation.validation_sets import EvaluateSettings
     from recap_tf.training import trained
 
@@ -100,7 +100,7 @@ def _follow(arguments: argparse.Namespace) -> None:
         print(f"Step {step}\n{format_table(report)}", flush=True)
         _write_json(arguments.json, step, report)
 
-    follower = Follower(
+    follower = FollowingEvaluator(
         save_dir,
         lambda path: checkpoints.restore_model(path, model),
         Evaluator(model, ranker.validation_sets, settings),

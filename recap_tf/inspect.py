@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
 
     from recap_tf.core import files
-    from recap_tf.inspection.report import print_summary
+    from recap_tf.inspection.summary_table import print_summary
     from recap_tf.inspection.survey import find_splits, summarize
 
     splits = find_splits(arguments.target)

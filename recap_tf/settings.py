@@ -17,7 +17,12 @@ import gin
 # Imported for their names in configs.
 from recap_tf.data import preprocess_steps  # noqa: F401
 from recap_tf.evaluation import calibrator_fitting, report_settings  # noqa: F401
-from recap_tf.losses import grad_norm, pcgrad  # noqa: F401
+from recap_tf.losses import (  # noqa: F401
+    focal_loss,
+    grad_norm,
+    pcgrad,
+    uncertainty_weighting,
+)
 from recap_tf.model import (  # noqa: F401
     dcn,
     dlrm,

@@ -20,8 +20,8 @@ class Watched:
     """A metric on a validation set, by which evaluations are compared.
 
     Args:
-        validation_set: the set's name.
-        metric: the metric's name.
+        validation_set: one of recap.ranker.validation_sets.
+        metric: one of recap.evaluate.which_metrics.
         tasks: it is averaged over these; none for all of the set but the score.
         larger_is_better: none for what is known of the metric.
     """
@@ -75,7 +75,7 @@ class Watched:
     def value(self, report: Report) -> float:
         """The watched number; NaN where a task has none."""
         measured = self.measured(report)
-        return sum(one.value for one in measured.values()) / len(measured)
+        return sum(of_task.value for of_task in measured.values()) / len(measured)
 
     def measured(self, report: Report) -> dict[str, Measured]:
         """Task -> what it was averaged from.
@@ -96,7 +96,7 @@ class Watched:
 
 
 def parse_watched(text: str, setting: str = "--best") -> Watched:
-    """What "SET/METRIC" or "SET/METRIC/TASK" means.
+    """Parses "SET/METRIC" or "SET/METRIC/TASK".
 
     Raises:
         UserError: it is in another form, or there is no such metric.
@@ -114,7 +114,7 @@ class NothingToCompare(UserError):
 
 
 def best_evaluated(save_dir: str, watched: Watched) -> tuple[str, float]:
-    """The best of the evaluated checkpoints below `save_dir`, and its value.
+    """Finds the best of the evaluated checkpoints below `save_dir`, and its value.
 
     Of equally good ones the earliest. Evaluations without the metric are passed over:
     recap.evaluate.which_metrics may have changed since.
@@ -123,17 +123,17 @@ def best_evaluated(save_dir: str, watched: Watched) -> tuple[str, float]:
         UserError: none was evaluated on the set.
         NothingToCompare: the metric was not measured, or has no value.
     """
-    found = checkpoints.list_checkpoints(save_dir)
-    if not found:
+    paths = checkpoints.list_checkpoints(save_dir)
+    if not paths:
         raise UserError(f"There is no complete checkpoint below {save_dir}.")
     name = watched.validation_set
-    marks = {path: evaluation_marks.read_marks(path) for path in found}
+    marks = {path: evaluation_marks.read_marks(path) for path in paths}
     evaluated = {path: of[name] for path, of in marks.items() if name in of}
     if not evaluated:
         others = sorted({other for of in marks.values() for other in of})
         have = f"; there are evaluations on {', '.join(others)}" if others else ""
         raise UserError(
-            f"--best: none of the {len(found)} checkpoints below {save_dir} has been "
+            f"--best: none of the {len(paths)} checkpoints below {save_dir} has been "
             f"evaluated on {name!r}{have}. python -m recap_tf.evaluate --follow does."
         )
     best: tuple[str, float] | None = None
@@ -167,7 +167,7 @@ class BestKeeper:
     Args:
         setting: where the user wrote what "best" means.
         text: "SET/METRIC" or "SET/METRIC/TASK"; see `parse_watched`.
-        save_dir: of the run.
+        save_dir: the run's folder.
         tell: prints a line to the user.
     """
 

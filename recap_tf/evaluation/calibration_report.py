@@ -19,7 +19,7 @@ MEASURES = ("calibration", "calibration_error", "log_loss", "auroc")
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class ScoredSet:
     """What a model makes of a validation set.
 
     Args:
@@ -34,24 +34,24 @@ class Scored:
     weights: np.ndarray
 
     def column(self, task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(log odds, labels, weights) of the examples of some weight for `task`."""
+        """The (log odds, labels, weights) of the examples of some weight for `task`."""
         i = self.tasks.index(task)
-        kept = self.weights[:, i] > 0
+        weighted = self.weights[:, i] > 0
         return (
-            self.log_odds[kept, i],
-            self.labels[kept, i],
-            self.weights[kept, i],
+            self.log_odds[weighted, i],
+            self.labels[weighted, i],
+            self.weights[weighted, i],
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class CalibrationComparison:
     """One task on one set, before and after.
 
     Args:
-        validation_set: its name.
-        task: its name.
-        method: of the task's calibrator.
+        validation_set: the set's name.
+        task: the task's name.
+        method: "platt" or "isotonic", of the task's calibrator.
         fitted_here: the calibrator was fitted on this very set.
         examples, positives: how many of some weight.
         before, after: measure -> value; NaN where there is none.
@@ -67,7 +67,7 @@ class Comparison:
     after: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        """As a dict; null for no value."""
+        """All of it as a dict; None for no value."""
         described = dataclasses.asdict(self)
         for key in ("before", "after"):
             values = described[key].items()
@@ -76,13 +76,13 @@ class Comparison:
 
 
 def compare(
-    calibrators: Calibrators, name: str, task: str, scored: Scored
-) -> Comparison:
+    calibrators: Calibrators, name: str, task: str, scored: ScoredSet
+) -> CalibrationComparison:
     """What the calibrator of `task` changes on validation set `name`."""
     log_odds, labels, weights = scored.column(task)
     before = tf.sigmoid(log_odds).numpy()
     after = calibrators.maps[task](tf.constant(log_odds, tf.float32)).numpy()
-    return Comparison(
+    return CalibrationComparison(
         validation_set=name,
         task=task,
         method=calibrators.maps[task].method,
@@ -109,19 +109,20 @@ def measure(
     return values
 
 
-def format_comparisons(comparisons: Sequence[Comparison]) -> str:
+def format_comparisons(comparisons: Sequence[CalibrationComparison]) -> str:
     """The comparisons as a table for people, each value as `before -> after`."""
-    prefix = common_prefix(one.task for one in comparisons)
+    prefix = common_prefix(compared.task for compared in comparisons)
     rows = [("set", "task", "method", "examples", "positives", *MEASURES)]
-    for one in comparisons:
+    for compared in comparisons:
+        pair = (compared.before, compared.after)
         changes = [
-            f"{_shown(name, one.before[name])} -> {_shown(name, one.after[name])}"
+            " -> ".join(_shown(name, values[name]) for values in pair)
             for name in MEASURES
         ]
-        where = one.validation_set + (" (fitted)" if one.fitted_here else "")
-        counts = (f"{one.examples:,}", f"{one.positives:,}")
-        task = one.task.removeprefix(prefix)
-        rows.append((where, task, one.method, *counts, *changes))
+        where = compared.validation_set + (" (fitted)" if compared.fitted_here else "")
+        counts = (f"{compared.examples:,}", f"{compared.positives:,}")
+        task = compared.task.removeprefix(prefix)
+        rows.append((where, task, compared.method, *counts, *changes))
     return aligned(rows, left=3)
 
 

@@ -10,10 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from recap_tf.core import files
+from recap_tf.core.checks import check_choice
 from recap_tf.core.command import UserError
 from recap_tf.data.record_batches import Mode, read_batches
 from recap_tf.data.tasks import check_known
-from recap_tf.evaluation.calibration_report import Comparison, Scored, compare
+from recap_tf.evaluation.calibration_report import (
+    CalibrationComparison,
+    ScoredSet,
+    compare,
+)
 from recap_tf.evaluation.validation_sets import ValidationSet
 from recap_tf.model.calibrators import FITS, CalibrationMap, Calibrators, Method
 from recap_tf.model.ranking_model import RankingModel
@@ -52,11 +57,7 @@ class CalibrateSettings:
             ("method", self.method),
             *((f"methods[{task!r}]", m) for task, m in self.methods.items() if m),
         ]:
-            if method not in FITS:
-                raise ValueError(
-                    f"recap.calibrate.{setting} must be one of {sorted(FITS)}. "
-                    f"Received: {method!r}"
-                )
+            check_choice(f"recap.calibrate.{setting}", method, sorted(FITS))
         if self.batches == 0:
             raise ValueError(
                 "recap.calibrate.batches must be positive, or negative for the whole "
@@ -85,11 +86,7 @@ class CalibrateSettings:
                     f"validation_sets[{task!r}]",
                     self.validation_sets[task],
                 )
-            if name not in reported:
-                raise ValueError(
-                    f"recap.calibrate.{setting} must be one of {sorted(reported)}. "
-                    f"Received: {name!r}"
-                )
+            check_choice(f"recap.calibrate.{setting}", name, sorted(reported))
             if task not in reported[name]:
                 raise ValueError(
                     f"recap.calibrate.{setting} = {name!r} does not report {task!r}. "
@@ -100,8 +97,8 @@ class CalibrateSettings:
             raise ValueError("recap.calibrate.methods leaves no task to calibrate.")
         return chosen
 
-    def fit(self, task: str, name: str, scored: Scored) -> CalibrationMap:
-        """The map of `task` that validation set `name` asks for.
+    def fit(self, task: str, name: str, scored: ScoredSet) -> CalibrationMap:
+        """Fits the map of `task` on validation set `name`.
 
         Raises:
             UserError: the set has no positives or no negatives of it, or the model's
@@ -136,15 +133,15 @@ def fit_calibrators(
     settings: CalibrateSettings,
     batch_size: int,
     echo: Callable[[str], None],
-) -> tuple[Calibrators, list[Comparison]]:
-    """Fits the calibrators of `model`, and sees on every set what they change.
+) -> tuple[Calibrators, list[CalibrationComparison]]:
+    """Fits the calibrators of `model`, and measures on every set what they change.
 
     Args:
         model: with its trained weights; calibrators that it has are ignored.
         sets: the ranker's named sets.
         settings: what to fit, and on which of the sets.
         batch_size: examples per batch.
-        echo: told what happens.
+        echo: prints a line to the user.
 
     Raises:
         UserError, ValueError: see `CalibrateSettings`.
@@ -156,7 +153,7 @@ def fit_calibrators(
         reduce_retracing=True,
     )
 
-    def scored(name: str) -> Scored:
+    def scored(name: str) -> ScoredSet:
         echo(f"Scoring {name}.")
         batches = read_batches(
             by_name[name].records, model.tasks, Mode.EVALUATE, batch_size
@@ -165,14 +162,16 @@ def fit_calibrators(
         if not rows:
             raise UserError(f"Validation set {name!r} holds no examples.")
         columns = (np.concatenate(column) for column in zip(*rows, strict=True))
-        return Scored(model.tasks, *columns)
+        return ScoredSet(model.tasks, *columns)
 
-    kept = {name: scored(name) for name in dict.fromkeys(chosen.values())}
-    maps = {task: settings.fit(task, name, kept[name]) for task, name in chosen.items()}
+    fitted = {name: scored(name) for name in dict.fromkeys(chosen.values())}
+    maps = {
+        task: settings.fit(task, name, fitted[name]) for task, name in chosen.items()
+    }
     calibrators = Calibrators(maps, chosen)
     comparisons = []
     for named in sets:
-        seen = kept.pop(named.name, None) or scored(named.name)
+        seen = fitted.pop(named.name, None) or scored(named.name)
         for task in named.tasks or model.tasks:
             if task in maps:
                 comparisons.append(compare(calibrators, named.name, task, seen))
@@ -180,12 +179,12 @@ def fit_calibrators(
 
 
 def write_calibrators(
-    path: str, calibrators: Calibrators, comparisons: Sequence[Comparison]
+    path: str, calibrators: Calibrators, comparisons: Sequence[CalibrationComparison]
 ) -> None:
-    """Puts them into the checkpoint in folder `path`, in place of older ones."""
+    """Puts calibrators into the checkpoint in folder `path`, in place of older ones."""
     stored = {
         "calibrators": calibrators.as_json(),
-        "comparisons": [one.as_json() for one in comparisons],
+        "comparisons": [compared.as_json() for compared in comparisons],
     }
     files.write_text(posixpath.join(path, FILE), json.dumps(stored, indent=1) + "\n")
 
@@ -196,7 +195,7 @@ def has_calibrators(path: str) -> bool:
 
 
 def read_calibrators(path: str, tasks: Sequence[str]) -> Calibrators | None:
-    """The calibrators of the checkpoint in folder `path`; None if it has none.
+    """Reads the calibrators of the checkpoint in folder `path`; None if it has none.
 
     Raises:
         UserError: they are damaged.

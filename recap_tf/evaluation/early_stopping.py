@@ -7,6 +7,7 @@ from typing import Any
 
 import gin
 
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError
 from recap_tf.evaluation.best_checkpoint import Watched
 from recap_tf.evaluation.evaluation_report import Report
@@ -20,11 +21,11 @@ class EarlyStopping:
     The checkpoint of the best evaluation is kept, and is what is exported.
 
     Args:
-        validation_set: the set's name.
+        validation_set: one of recap.ranker.validation_sets.
         metric: one of recap.evaluate.which_metrics.
         tasks: the metric is averaged over these; none for all of the set.
-        patience: evaluations without a new best before training ends.
-        larger_is_better: of the metric; none for what is known of it.
+        patience: evaluations without a new best before training ends; at least 1.
+        larger_is_better: of two values of the metric; none for what is known of it.
     """
 
     validation_set: str
@@ -34,14 +35,12 @@ class EarlyStopping:
     larger_is_better: bool | None = None
 
     def __post_init__(self):
-        if self.patience < 1:
-            raise ValueError(
-                f"EarlyStopping.patience must be at least 1. Received: {self.patience}"
-            )
+        check_range("EarlyStopping.patience", self.patience, at_least=1)
         self.watched.check("EarlyStopping.metric")
 
     @property
     def watched(self) -> Watched:
+        """The metric by which evaluations are compared."""
         return Watched(
             validation_set=self.validation_set,
             metric=self.metric,
@@ -79,9 +78,9 @@ class Best:
     """The best evaluation so far; stored in checkpoints.
 
     Args:
-        step: of the evaluation.
-        value: of the watched metric.
-        evaluations_since: evaluations after it.
+        step: how many updates the model had.
+        value: the watched number.
+        evaluations_since: how many evaluations after it were not better.
     """
 
     step: int
@@ -92,7 +91,7 @@ class Best:
 def judge(
     rule: EarlyStopping, best: Best | None, step: int, report: Report
 ) -> tuple[Best, bool]:
-    """The best evaluation including this one, and whether training ends."""
+    """Tells the best evaluation including this one, and whether training ends."""
     value = rule.value(report)
     if best is None or rule.watched.is_better(value, best.value):
         return Best(step, value), False
@@ -101,5 +100,5 @@ def judge(
 
 
 def best_from(stored: dict[str, Any] | None) -> Best | None:
-    """What `dataclasses.asdict` made of a `Best`."""
+    """The `Best` of which `dataclasses.asdict` made `stored`; None of None."""
     return None if stored is None else Best(**stored)

@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from recap_tf.core.command import UserError
 from recap_tf.core.config.gin_names import did_you_mean
-from recap_tf.data import record_batches, record_probe
+from recap_tf.data import record_probe
 from recap_tf.data.record_batches import Mode, Records, read_batches
 from recap_tf.data.schema import VARIABLE, Schema, read_schema
+from recap_tf.evaluation.traced_specs import TracedSpecs
 from recap_tf.evaluation.validation_sets import EvaluateSettings, ValidationSet
 from recap_tf.metrics import metric_choice
 
@@ -20,9 +21,9 @@ class EvaluationBatch(NamedTuple):
     """One batch of a validation set.
 
     Args:
-        features: what the model takes.
+        features: name inside the model -> tensor, of what the model takes.
         labels: (batch, tasks), 0 or 1.
-        weights: (batch, tasks) float32.
+        weights: (batch, tasks) float32, how many examples of the traffic each is.
         slices: (slices, batch) bool, whether an example is in each.
         groups: (batch,) int64, which user or request an example belongs to; none if
             no metric asks.
@@ -41,19 +42,26 @@ class EvaluationInput:
     Args:
         named: the set.
         settings: its slices, groups and metrics.
+        specs: those that the run has traced; none for this set's alone.
 
     Raises:
         ValueError: a slice, or a group that a metric needs, has no feature.
         UserError: no record holds that feature.
     """
 
-    def __init__(self, named: ValidationSet, settings: EvaluateSettings):
+    def __init__(
+        self,
+        named: ValidationSet,
+        settings: EvaluateSettings,
+        specs: TracedSpecs | None = None,
+    ):
+        traced = specs or TracedSpecs()
         self._settings = settings
         self._schema = read_schema(named.records.schema)
-        self._own = record_batches.feature_specs(named.records)
+        self._model_specs = traced.of(named.records)
         wanted = {
-            one.feature: f"Slice.feature of slice {one.name!r}"
-            for one in settings.slices
+            part.feature: f"Slice.feature of slice {part.name!r}"
+            for part in settings.slices
         }
         grouped = metric_choice.grouped(settings.which_metrics)
         if grouped:
@@ -62,23 +70,23 @@ class EvaluationInput:
             feature: self._name(feature, setting, named.records)
             for feature, setting in wanted.items()
         }
-        added = [name for name in self._names.values() if name not in self._own]
+        added = [name for name in self._names.values() if name not in self._model_specs]
         self._added = list(dict.fromkeys(added))
         self._records = dataclasses.replace(
             named.records, extra_features=[*named.records.extra_features, *self._added]
         )
-        specs = record_batches.feature_specs(self._records)
-        for one in settings.slices:
-            one.check(specs[self._names[one.feature]])
+        read = traced.of(self._records)
+        for part in settings.slices:
+            part.check(read[self._names[part.feature]])
         self._group = self._names[settings.group_feature] if grouped else None
         if grouped:
-            _check_group(settings.group_feature, specs[self._group])
+            _check_group(settings.group_feature, read[self._group])
         for feature, setting in wanted.items():
             if self._names[feature] in self._added:
                 _check_present(named.records, feature, f"{setting} = {feature!r}")
 
     def batches(self, tasks: list[str]) -> tf.data.Dataset:
-        """The set as `EvaluationBatch`es, as many as are to be evaluated."""
+        """Reads the set as `EvaluationBatch`es, as many as are to be evaluated."""
         batches = read_batches(
             self._records, tasks, Mode.EVALUATE, self._settings.batch_size
         )
@@ -87,8 +95,8 @@ class EvaluationInput:
     def _split(self, features, labels, weights) -> EvaluationBatch:
         rows = tf.shape(labels)[0]
         masks = [
-            one.mask(features, self._names[one.feature])
-            for one in self._settings.slices
+            part.mask(features, self._names[part.feature])
+            for part in self._settings.slices
         ]
         groups = None if self._group is None else _hashed(features[self._group])
         return EvaluationBatch(
@@ -100,14 +108,14 @@ class EvaluationInput:
         )
 
     def _name(self, feature: str, setting: str, records: Records) -> str:
-        """Under which name the batches hold, or will hold, `feature`."""
-        own = records.names().get(feature, feature)
-        if own in self._own:
-            if isinstance(self._own[own], tf.SparseTensorSpec):
+        """The name under which the batches hold, or will hold, `feature`."""
+        inside = records.names().get(feature, feature)
+        if inside in self._model_specs:
+            if isinstance(self._model_specs[inside], tf.SparseTensorSpec):
                 raise ValueError(_not_of_fixed_length(feature, setting))
-            return own
+            return inside
         if feature not in self._schema:
-            known = [*self._own, *self._schema]
+            known = [*self._model_specs, *self._schema]
             raise ValueError(
                 f"{setting} = {feature!r} is neither read nor in the schema "
                 f"{self._schema.path}.{did_you_mean(feature, known)}"

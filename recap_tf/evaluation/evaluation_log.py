@@ -13,10 +13,10 @@ from recap_tf.evaluation.evaluation_report import Report, SetReport, as_json, fr
 from recap_tf.evaluation.slices import EVERYTHING
 
 
-def write_curves(logs: Logs, step: int, name: str, found: SetReport) -> None:
+def write_curves(logs: Logs, step: int, name: str, report: SetReport) -> None:
     """Adds what set `name` gave to TensorBoard: metric/TASK and metric/TASK/SLICE."""
     values = {}
-    for part, tasks in found.items():
+    for part, tasks in report.items():
         end = "" if part == EVERYTHING else f"/{part}"
         for task, metrics in tasks.items():
             for metric, measured in metrics.items():
@@ -35,22 +35,22 @@ def mark(path: str, step: int, report: Report) -> None:
     Raises:
         CheckpointGone: it was deleted.
     """
-    for name, found in report.items():
-        evaluation_marks.mark_evaluated(path, name, as_json(step, {name: found}))
+    for name, of_set in report.items():
+        evaluation_marks.mark_evaluated(path, name, as_json(step, {name: of_set}))
 
 
 def marks_as_texts(step: int, report: Report) -> Mapping[str, str]:
-    """File name within a checkpoint -> text, of the marks that `mark` would make."""
+    """The marks that `mark` would make: file name within a checkpoint -> text."""
     return {
         evaluation_marks.mark_name(name): json.dumps(
-            as_json(step, {name: found}), indent=1
+            as_json(step, {name: of_set}), indent=1
         )
         + "\n"
-        for name, found in report.items()
+        for name, of_set in report.items()
     }
 
 
 def read_report(path: str, names: Iterable[str]) -> Report:
-    """What the marks in the checkpoint in folder `path` say of the sets `names`."""
+    """Reads the report on the sets `names` from the marks of the checkpoint `path`."""
     marks = evaluation_marks.read_marks(path)
     return {name: from_json(marks[name])[name] for name in names if name in marks}

@@ -3,7 +3,7 @@
 save_dir/checkpoints/step-00001000/evaluation-SET.json    goes with the checkpoint
 save_dir/evaluations/step-00001000.json                   stays: the run's history
 
-A mark holds what was found, so that the best checkpoint can be told from the marks
+A mark holds the set's report, so that the best checkpoint can be told from the marks
 alone. Trainer and evaluator are separate processes that see each other only here.
 """
 
@@ -29,18 +29,18 @@ class CheckpointGone(Exception):
 
 
 def mark_name(name: str) -> str:
-    """File name, within a checkpoint, of the mark of the set `name`."""
+    """The file name, within a checkpoint, of the mark of the set `name`."""
     return f"{_PREFIX}{quote(name, safe='')}{_SUFFIX}"
 
 
-def mark_evaluated(path: str, name: str, found: Mapping[str, Any]) -> None:
+def mark_evaluated(path: str, name: str, report: Mapping[str, Any]) -> None:
     """Marks the checkpoint in folder `path` as evaluated on the set `name`.
 
     Raises:
         CheckpointGone: it was deleted.
     """
     if checkpoints.is_complete(path):
-        text = json.dumps(found, indent=1) + "\n"
+        text = json.dumps(report, indent=1) + "\n"
         try:
             files.write_text(posixpath.join(path, mark_name(name)), text)
         except tf.errors.NotFoundError:
@@ -56,17 +56,17 @@ def mark_evaluated(path: str, name: str, found: Mapping[str, Any]) -> None:
 
 
 def read_marks(path: str) -> dict[str, dict[str, Any]]:
-    """Set -> what was found of the checkpoint in folder `path`; none if it is gone."""
-    found = {}
+    """Set -> the report of the checkpoint in folder `path`; none if it is gone."""
+    reports = {}
     try:
         for name in sorted(tf.io.gfile.listdir(path)):
             if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
                 with tf.io.gfile.GFile(posixpath.join(path, name)) as file:
                     key = unquote(name[len(_PREFIX) : -len(_SUFFIX)])
-                    found[key] = json.load(file)
+                    reports[key] = json.load(file)
     except tf.errors.NotFoundError:
         return {}
-    return found
+    return reports
 
 
 def unmarked(path: str, names: Iterable[str]) -> list[str]:
@@ -78,10 +78,10 @@ def unmarked(path: str, names: Iterable[str]) -> list[str]:
     ]
 
 
-def write_history(save_dir: str, step: int, found: Mapping[str, Any]) -> None:
+def write_history(save_dir: str, step: int, report: Mapping[str, Any]) -> None:
     """Adds an evaluation to the history of the run, in place of one of that step."""
     path = posixpath.join(save_dir, "evaluations", f"step-{step:08d}.json")
-    files.write_text(path, json.dumps(found, indent=1) + "\n")
+    files.write_text(path, json.dumps(report, indent=1) + "\n")
 
 
 def wait_until_marked(
@@ -91,12 +91,12 @@ def wait_until_marked(
     timeout_seconds: float,
     stopped: Callable[[], bool],
 ) -> bool:
-    """Returns when the checkpoint in folder `path` is evaluated on the sets `names`.
+    """Waits until the checkpoint in folder `path` is evaluated on the sets `names`.
 
     Args:
-        save_dir: of the run.
-        path: of its last checkpoint.
-        names: of the sets.
+        save_dir: the run's folder, in which the marks of all checkpoints count.
+        path: the folder of its last checkpoint.
+        names: the validation sets.
         timeout_seconds: the longest time without a new mark in any checkpoint.
         stopped: asked now and then; True ends the waiting.
 
@@ -111,8 +111,10 @@ def wait_until_marked(
     while left := unmarked(path, names):
         if stopped():
             return False
-        found = checkpoints.list_checkpoints(save_dir)
-        marks = sum(len(names) - len(unmarked(one, names)) for one in found)
+        marks = sum(
+            len(names) - len(unmarked(checkpoint, names))
+            for checkpoint in checkpoints.list_checkpoints(save_dir)
+        )
         if marks != progress:
             progress, since = marks, time.monotonic()
         waited = time.monotonic() - since

@@ -1,4 +1,4 @@
-"""What an evaluation found: in Python, as JSON, and as a table for people."""
+"""What an evaluation measured: in Python, as JSON, and as a table for people."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -82,9 +82,9 @@ def format_table(report: Mapping[str, SetReport]) -> str:
     """The report as a table; "-" where a metric has no value.
 
     A task's row is followed by one for each slice, indented. "0.7512 ±.0012" is a value
-    and its standard error. Tasks are shown without the
-    dotted prefix that all of them share. Where all of `metric_choice.DEFAULT` was
-    measured, its details are left to the JSON.
+    and its standard error. Tasks are shown without the dotted prefix that all of them
+    share. Where all of `metric_choice.DEFAULT` was measured, its details are left to
+    the JSON.
     """
     rows = list(_rows(report))
     columns = _columns(report)

@@ -10,11 +10,12 @@ import tqdm
 from recap_tf.evaluation.evaluation_batches import EvaluationBatch, EvaluationInput
 from recap_tf.evaluation.evaluation_report import Report, SetReport
 from recap_tf.evaluation.measurements import Measurements
+from recap_tf.evaluation.traced_specs import TracedSpecs
 from recap_tf.evaluation.validation_sets import EvaluateSettings, ValidationSet
 from recap_tf.model.ranking_model import RankingModel
 
 Observe = Callable[[str, EvaluationBatch, Mapping[str, tf.Tensor]], None]
-"""Is shown each batch as it passes: the set's name, the batch, the model's outputs."""
+"""Watches each batch as it passes: the set's name, the batch, the model's outputs."""
 
 
 class Evaluator:
@@ -25,9 +26,10 @@ class Evaluator:
     training data and the set were sampled.
 
     Args:
-        model: the model.
+        model: with its weights, which may change between evaluations.
         sets: what to evaluate it on.
         settings: how to read them and what to measure.
+        specs: those that the run has traced, so that none is traced twice.
 
     Raises:
         ValueError: a slice or a metric's group has no feature; see `EvaluationInput`.
@@ -38,26 +40,30 @@ class Evaluator:
         model: RankingModel,
         sets: Sequence[ValidationSet],
         settings: EvaluateSettings,
+        specs: TracedSpecs | None = None,
     ):
+        specs = specs or TracedSpecs()
         self._model = model
         self._sets = sets
-        self._inputs = {one.name: EvaluationInput(one, settings) for one in sets}
+        self._inputs = {
+            named.name: EvaluationInput(named, settings, specs) for named in sets
+        }
         self._measurements = Measurements(
             model.tasks,
             settings.which_metrics,
-            [one.name for one in settings.slices],
+            [part.name for part in settings.slices],
             model.score_weights,
         )
         self._update = tf.function(self._update_metrics, reduce_retracing=True)
 
     def evaluate(self, observe: Observe | None = None) -> Report:
-        """The metrics of every set, with a progress bar on stderr."""
+        """Measures the metrics of every set, with a progress bar on stderr."""
         return {named.name: self.evaluate_set(named, observe) for named in self._sets}
 
     def evaluate_set(
         self, named: ValidationSet, observe: Observe | None = None
     ) -> SetReport:
-        """The metrics of one of the sets."""
+        """Measures the metrics of one of the sets."""
         self._measurements.reset()
         batches = self._inputs[named.name].batches(self._model.tasks)
         for batch in _with_progress(batches, named.name):

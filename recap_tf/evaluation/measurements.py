@@ -8,8 +8,8 @@ import tensorflow as tf
 from recap_tf.evaluation.evaluation_report import Measured, SetReport, TaskReport
 from recap_tf.evaluation.slices import EVERYTHING
 from recap_tf.metrics import metric_choice
+from recap_tf.metrics.machinery.example_metric import ExampleMetric
 from recap_tf.metrics.metric_choice import SCORE
-from recap_tf.metrics.task_metric import TaskMetric
 
 _SETTING = "recap.evaluate.which_metrics"
 
@@ -25,8 +25,8 @@ class Measurements:
 
     Args:
         tasks: names, in the order of the columns.
-        which: names of the metrics.
-        slices: their names.
+        which: names of the metrics; see `metric_choice`.
+        slices: names, in the order of the masks.
         score_weights: task -> its weight in the score; none without one.
     """
 
@@ -79,8 +79,8 @@ class Measurements:
         Args:
             outputs: of the model: "calibrated_probabilities" (batch, tasks), and
                 "score" (batch,) if there are score weights.
-            labels: (batch, tasks).
-            weights: (batch, tasks).
+            labels: (batch, tasks), 0 or 1.
+            weights: (batch, tasks), how much an example counts.
             slices: (slices, batch) bool, in the order of their names.
             groups: (batch,) int64; for metrics of groups.
         """
@@ -90,10 +90,9 @@ class Measurements:
         for i, (part, metrics) in enumerate(self._metrics.items()):
             inside = 1.0 if i == 0 else tf.cast(slices[i - 1], weights.dtype)[:, None]
             for metric in metrics.values():
-                _update(metric, labels, predictions, weights * inside, groups)
+                metric.update_state(labels, predictions, weights * inside, groups)
             for name, metric in self._score_metrics[part].items():
-                _update(
-                    metric,
+                metric.update_state(
                     truths[self._truths[name]],
                     outputs["score"][:, None],
                     score_weight * inside,
@@ -108,7 +107,7 @@ class Measurements:
         return {"gain": gain, "engaged": engaged[:, None]}
 
     def report(self, tasks: Sequence[str] | None = None) -> SetReport:
-        """What all examples since the last reset gave.
+        """Reports what all examples since the last reset gave.
 
         Args:
             tasks: those to report; none for all and for the score.
@@ -118,26 +117,19 @@ class Measurements:
     def _part(self, part: str, tasks: Sequence[str] | None) -> TaskReport:
         columns = {task: i for i, task in enumerate(self._tasks)}
         measured = _measure(self._metrics[part])
-        found = {
+        reported = {
             task: {name: values[columns[task]] for name, values in measured.items()}
             for task in tasks or self._tasks
         }
         # A set that was sampled for one task tells nothing about their sum.
         if self._truths and tasks is None:
             of_score = _measure(self._score_metrics[part])
-            found[SCORE] = {name: values[0] for name, values in of_score.items()}
-        return found
+            reported[SCORE] = {name: values[0] for name, values in of_score.items()}
+        return reported
 
 
-def _update(metric: TaskMetric, labels, predictions, weights, groups) -> None:
-    if metric.needs_groups:
-        metric.update_state(labels, predictions, weights, groups=groups)
-    else:
-        metric.update_state(labels, predictions, weights)
-
-
-def _measure(metrics: Mapping[str, TaskMetric]) -> dict[str, list[Measured]]:
-    """Metric -> what it measured, per column."""
+def _measure(metrics: Mapping[str, ExampleMetric]) -> dict[str, list[Measured]]:
+    """What each metric measured: name -> values, one per column."""
     with warnings.catch_warnings():
         # A set without positives of a task shows as "-" in the table.
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -4,6 +4,8 @@ import dataclasses
 
 import gin
 
+from recap_tf.core.checks import check_range
+
 
 @gin.configurable("report", module="recap")
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,4 @@ class ReportSettings:
             ("importance_columns", 1),
             ("statistics_examples", 1),
         ):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"recap.report.{name} must be at least {least}. Received: "
-                    f"{getattr(self, name)}"
-                )
+            check_range(f"recap.report.{name}", getattr(self, name), at_least=least)

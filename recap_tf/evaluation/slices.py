@@ -23,11 +23,12 @@ class Slice:
     not read, but the records hold, is read for the evaluation alone.
 
     Args:
-        name: in tables and JSON.
+        name: what tables and JSON call it; not "all".
         feature: a feature of fixed length, by its name inside the model or in the
             records.
-        column: which of its columns.
+        column: which of its columns, from 0.
         equals: the value; a string for a feature of bytes. Exactly one of this and
+            `in_range` is given.
         in_range: (low, high), low <= value < high; None for no bound. A NaN is in no
             range.
     """

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import gin
 
+from recap_tf.core.checks import check_range
 from recap_tf.data.record_batches import Records
 from recap_tf.evaluation.slices import Slice
 from recap_tf.metrics import metric_choice
@@ -33,7 +34,7 @@ def validation_sets(
     names: Sequence[str] = (),
     sampling_rates: Mapping[str, tuple[float, float]] = {},
 ) -> list[ValidationSet]:
-    """Validation sets that differ only in their files: some plain, some for one task.
+    """Makes validation sets that differ in files alone: plain ones, and a task's own.
 
     Args:
         records: makes the `Records` of one set from its files and sampling_rates.
@@ -52,8 +53,10 @@ def validation_sets(
     ]
     for task, rates in sampling_rates.items():
         name = set_name(task)
-        made = records(files=files.replace("{set}", name), sampling_rates={task: rates})
-        sets.append(ValidationSet(name=name, records=made, tasks=[task]))
+        sampled = records(
+            files=files.replace("{set}", name), sampling_rates={task: rates}
+        )
+        sets.append(ValidationSet(name=name, records=sampled, tasks=[task]))
     return sets
 
 
@@ -68,14 +71,14 @@ class EvaluateSettings:
     """How an evaluation reads its sets, and what it measures.
 
     Args:
-        batch_size: examples per batch.
-        steps: batches of each set; negative for the whole set.
+        batch_size: examples per batch, at least 1; of metrics within a batch, the list.
+        steps: batches of each set, not 0; negative for the whole set.
         which_metrics: names of the metrics; see `recap_tf.metrics.metric_choice`.
         slices: parts of every set to report on their own.
         group_feature: the feature that tells users or requests apart, an integer or
             bytes, by its name in the records; for metrics of groups (gauc, ndcg@k).
         timeout_seconds: how long an evaluator waits for the next checkpoint, and a
-            trainer for its evaluator, before it gives up.
+            trainer for its evaluator, before it gives up; above 0.
     """
 
     batch_size: int = 1024
@@ -86,23 +89,15 @@ class EvaluateSettings:
     timeout_seconds: float = 3600.0
 
     def __post_init__(self):
-        if self.batch_size < 1:
-            raise ValueError(
-                "recap.evaluate.batch_size must be at least 1. Received: "
-                f"{self.batch_size}"
-            )
+        check_range("recap.evaluate.batch_size", self.batch_size, at_least=1)
         if self.steps == 0:
             raise ValueError(
                 "recap.evaluate.steps must be positive, or negative for the whole "
                 "set. Received: 0"
             )
-        if self.timeout_seconds <= 0:
-            raise ValueError(
-                "recap.evaluate.timeout_seconds must be positive. Received: "
-                f"{self.timeout_seconds}"
-            )
+        check_range("recap.evaluate.timeout_seconds", self.timeout_seconds, above=0)
         metric_choice.check(self.which_metrics, "recap.evaluate.which_metrics")
-        names = [one.name for one in self.slices]
+        names = [part.name for part in self.slices]
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(

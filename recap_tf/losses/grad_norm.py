@@ -1,14 +1,20 @@
 """GradNorm: tasks pull equally hard at what they share, harder if they lag behind."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
 import gin
 import tensorflow as tf
 
+from recap_tf.core.checks import check_choice, check_range
 from recap_tf.core.optimizers.learning_rate_schedules import Schedule
-from recap_tf.losses import gradient_arithmetic
-from recap_tf.losses.task_balancing import BatchLoss, TaskBalancing, positive_rate
+from recap_tf.losses.gradient_arithmetic import squared_norm
+from recap_tf.losses.task_balancing import (
+    BatchLoss,
+    TaskBalancing,
+    checked_learning_rate,
+)
 
 _SMALLEST = 1e-3
 
@@ -31,11 +37,16 @@ class GradNorm(TaskBalancing):
     Args:
         tasks: see `TaskBalancing`.
         alpha: how much harder a task that learns more slowly pulls; at least 0.
-        learning_rate: of the w_t, which start from 1; a number or a schedule.
+        learning_rate: of the w_t, which start from 1; a number above 0 or a schedule.
         shared: W. "last": the backbone's last matrix that all tasks' losses reach, as
             in the paper; each task then costs a pass back through its tower.
             "backbone": all such matrices, for a backbone whose last layer is several
             side by side (mask blocks, experts); a pass through the backbone, too.
+
+    >>> from recap_tf.losses.grad_norm import GradNorm
+    >>> balancing = GradNorm(["click", "like"], alpha=1.5)
+    >>> balancing.learned()  # before the first update
+    {'click': 1.0, 'like': 1.0}
     """
 
     by_gradient = True
@@ -48,14 +59,10 @@ class GradNorm(TaskBalancing):
         shared: Literal["last", "backbone"] = "last",
     ):
         super().__init__(tasks)
-        if alpha < 0:
-            raise ValueError(f"GradNorm.alpha must be at least 0. Received: {alpha}")
-        if shared not in ("last", "backbone"):
-            raise ValueError(
-                f"GradNorm.shared must be 'last' or 'backbone'. Received: {shared!r}"
-            )
+        check_range("GradNorm.alpha", alpha, at_least=0)
+        check_choice("GradNorm.shared", shared, ["last", "backbone"])
         self.alpha = alpha
-        self.learning_rate = positive_rate("GradNorm", learning_rate)
+        self.learning_rate = checked_learning_rate("GradNorm", learning_rate)
         self.shared = shared
         self.task_weights = tf.Variable(
             tf.ones([len(tasks)]),
@@ -80,7 +87,7 @@ class GradNorm(TaskBalancing):
         }
 
     def _shared_gradients(self, loss: BatchLoss, backbone) -> list[list]:
-        """For every task the gradients of its unweighted loss over W."""
+        """The gradients over W of every task's unweighted loss."""
         matrices = [weight for weight in backbone if len(weight.shape) >= 2]
         # Taken one by one from the end; "last" seldom needs a second.
         groups = [matrices]
@@ -95,13 +102,12 @@ class GradNorm(TaskBalancing):
                 )
             ]
             reached = [
-                all(one is not None for one in column)
-                for column in zip(*by_task, strict=True)
+                all(gradient is not None for gradient in of_matrix)
+                for of_matrix in zip(*by_task, strict=True)
             ]
             if any(reached):
                 return [
-                    [one for one, all_ in zip(row, reached, strict=True) if all_]
-                    for row in by_task
+                    list(itertools.compress(of_task, reached)) for of_task in by_task
                 ]
         raise ValueError(
             "GradNorm found no matrix in RankingModel.backbone that the losses of all "
@@ -111,20 +117,20 @@ class GradNorm(TaskBalancing):
     def combine(self, gradients, weights, seed):
         norms = tf.stack(
             [
-                tf.sqrt(
-                    tf.add_n([gradient_arithmetic.squared_norm(one) for one in task])
-                )
-                for task in gradients["shared"]
+                tf.sqrt(tf.add_n([squared_norm(gradient) for gradient in of_task]))
+                for of_task in gradients["shared"]
             ]
         )
-        own = self._own_gradient(norms, gradients["losses"])
+        pull = self._gradient_of_task_weights(norms, gradients["losses"])
         return [
-            own if weight is self.task_weights else plain
+            pull if weight is self.task_weights else plain
             for weight, plain in zip(weights, gradients["plain"], strict=True)
         ]
 
-    def _own_gradient(self, norms: tf.Tensor, losses: tf.Tensor) -> tf.Tensor:
-        """Of the w_t, from the norms of the unweighted gradients; all (tasks,)."""
+    def _gradient_of_task_weights(
+        self, norms: tf.Tensor, losses: tf.Tensor
+    ) -> tf.Tensor:
+        """The gradient of the w_t from the norms of unweighted ones; all (tasks,)."""
         initial = tf.identity(self.initial_losses)
         initial = tf.where(initial > 0, initial, losses)
         self.initial_losses.assign(initial)
@@ -135,5 +141,5 @@ class GradNorm(TaskBalancing):
         return tf.sign(weighted - wanted) * norms
 
     def after_update(self):
-        kept = tf.maximum(tf.identity(self.task_weights), _SMALLEST)
-        self.task_weights.assign(kept * len(self.tasks) / tf.reduce_sum(kept))
+        weights = tf.maximum(tf.identity(self.task_weights), _SMALLEST)
+        self.task_weights.assign(weights * len(self.tasks) / tf.reduce_sum(weights))

@@ -28,7 +28,7 @@ def add(first: Gradient, second: Gradient) -> Gradient:
 
 
 def scale(gradient: Gradient, factor: tf.Tensor) -> Gradient:
-    """factor * gradient."""
+    """The product factor * gradient, of the same kind as the gradient."""
     if gradient is None:
         return None
     if isinstance(gradient, tf.IndexedSlices):
@@ -59,43 +59,28 @@ def squared_norm(gradient: Gradient) -> tf.Tensor:
     return tf.reduce_sum(tf.square(tf.cast(gradient, tf.float32)))
 
 
-def clip_by_global_norm(
-    gradients: Sequence[Gradient], clip_norm: float
-) -> list[Gradient]:
-    """Scales all gradients by one factor so that their joint norm is at most given.
-
-        gradient * clip_norm / max(norm, clip_norm),  norm^2 = sum of squares of all
-
-    Pascanu et al. 2013 (arXiv:1211.5063, algorithm 1).
-    """
-    norm = tf.sqrt(tf.add_n([squared_norm(gradient) for gradient in gradients]))
-    factor = clip_norm / tf.maximum(norm, clip_norm)
-    return [scale(gradient, factor) for gradient in gradients]
-
-
 def _as_rows(gradients: Sequence[Gradient]) -> tf.Tensor:
-    """(N, elements): the elements that any of the gradients has, side by side."""
+    """The elements that any of the gradients has, side by side: (N, elements)."""
     given = [gradient for gradient in gradients if gradient is not None]
     if not all(isinstance(gradient, tf.IndexedSlices) for gradient in given):
         # A weight that is also used whole has a gradient of its size anyway.
         given = [tf.convert_to_tensor(gradient) for gradient in given]
-        flat = iter([tf.cast(tf.reshape(one, [-1]), tf.float32) for one in given])
+        flat = iter([tf.cast(tf.reshape(dense, [-1]), tf.float32) for dense in given])
         zeros = tf.zeros([tf.size(given[0])])
-        return tf.stack([zeros if one is None else next(flat) for one in gradients])
+        return tf.stack([zeros if g is None else next(flat) for g in gradients])
     # The tables' rows that occur get numbers from 0, the same for all gradients.
-    found, numbers = tf.unique(
-        tf.concat([tf.cast(one.indices, tf.int64) for one in given], axis=0)
+    occurring, numbers = tf.unique(
+        tf.concat([tf.cast(slices.indices, tf.int64) for slices in given], axis=0)
     )
-    counts = [tf.size(one.indices) for one in given]
-    parts = iter(zip(given, tf.split(numbers, counts), strict=True))
+    counts = [tf.size(slices.indices) for slices in given]
+    parts = iter(tf.split(numbers, counts))
     width = given[0].values.shape[1:].num_elements()
     rows = []
     for gradient in gradients:
         if gradient is None:
-            rows.append(tf.zeros([tf.size(found) * width]))
+            rows.append(tf.zeros([tf.size(occurring) * width]))
             continue
-        one, places = next(parts)
-        values = tf.cast(one.values, tf.float32)
-        summed = tf.math.unsorted_segment_sum(values, places, tf.size(found))
+        values = tf.cast(gradient.values, tf.float32)
+        summed = tf.math.unsorted_segment_sum(values, next(parts), tf.size(occurring))
         rows.append(tf.reshape(summed, [-1]))
     return tf.stack(rows)

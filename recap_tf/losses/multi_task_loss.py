@@ -6,10 +6,12 @@ from typing import Literal
 import gin
 import tensorflow as tf
 
+from recap_tf.core.checks import check_choice, check_range
 from recap_tf.data.tasks import check_known
 from recap_tf.losses.pairwise_loss import PairwiseLogistic
-from recap_tf.losses.pointwise_loss import CrossEntropy, PointwiseLoss, per_task
+from recap_tf.losses.pointwise_loss import PointwiseLoss, per_task
 from recap_tf.losses.task_balancing import TaskBalancing
+from recap_tf.losses.weighted_cross_entropy import CrossEntropy
 from recap_tf.model.ranking_model import RankingModel
 
 
@@ -42,15 +44,21 @@ class MultiTaskLoss:
     weights. The mean over the batch divides by its size, not by the sum of the weights.
 
     Args:
-        reduction: over the tasks.
-        task_reduction: over the batch.
-        pos_weights: task -> factor on its positives in the pointwise loss; 1 where
-            not listed.
-        task_weights: task -> c; 1 where not listed.
+        reduction: over the tasks; one of mean, sum, min, max and median.
+        task_reduction: over the batch; mean or sum.
+        pos_weights: the positive weights: task -> factor on its positives in the
+            pointwise loss, at least 0; 1 where not listed.
+        task_weights: task -> c, at least 0; 1 where not listed.
         pointwise: loss of a label by itself; None for the pairwise loss alone.
         pairwise: loss of pairs of examples of a group; None for none.
         task_balancing: makes what balances the tasks in training, by `reduction`
             "mean" or "sum": `UncertaintyWeighting`, `GradNorm` or `PCGrad`.
+
+    >>> from recap_tf.losses.multi_task_loss import MultiTaskLoss
+    >>> loss = MultiTaskLoss(reduction="sum", pos_weights={"like": 10.0})
+    >>> total, by_task = loss(["click", "like"], labels=[[1, 1]], logits=[[0.0, 0.0]])
+    >>> round(float(total), 4)  # log 2 and 10 log 2
+    7.6246
     """
 
     def __init__(
@@ -63,25 +71,14 @@ class MultiTaskLoss:
         pairwise: PairwiseLogistic | None = None,
         task_balancing: Callable[..., TaskBalancing] | None = None,
     ):
-        for setting, value, known in (
-            ("reduction", reduction, _REDUCTIONS),
-            ("task_reduction", task_reduction, ("mean", "sum")),
-        ):
-            if value not in known:
-                raise ValueError(
-                    f"MultiTaskLoss.{setting} must be one of {list(known)}. "
-                    f"Received: {value!r}"
-                )
+        check_choice("MultiTaskLoss.reduction", reduction, _REDUCTIONS)
+        check_choice("MultiTaskLoss.task_reduction", task_reduction, ["mean", "sum"])
         for setting, factors in (
             ("pos_weights", pos_weights),
             ("task_weights", task_weights),
         ):
             for task, factor in factors.items():
-                if not factor >= 0:
-                    raise ValueError(
-                        f"MultiTaskLoss.{setting}[{task!r}] must be at least 0. "
-                        f"Received: {factor}"
-                    )
+                check_range(f"MultiTaskLoss.{setting}[{task!r}]", factor, at_least=0)
         if pointwise is None and pairwise is None:
             raise ValueError("MultiTaskLoss needs pointwise, pairwise or both.")
         if task_balancing is not None and reduction not in ("mean", "sum"):
@@ -126,7 +123,7 @@ class MultiTaskLoss:
         weights: tf.Tensor | None = None,
         features: Mapping[str, tf.Tensor] = {},
     ) -> tf.Tensor:
-        """The loss_t above, (tasks,); arguments as for the call."""
+        """The tasks' loss_t of the class docstring, (tasks,); called as the loss is."""
         labels, logits = tf.cast(labels, tf.float32), tf.cast(logits, tf.float32)
         weights = _ones_or(weights, labels)
         losses = tf.zeros([len(tasks)])
@@ -156,11 +153,11 @@ class MultiTaskLoss:
         return task_losses * per_task(self.task_weights, tasks, missing=1.0)
 
     def reduce(self, losses: tf.Tensor) -> tf.Tensor:
-        """(tasks,) -> a scalar."""
+        """The losses (tasks,) reduced over the tasks to a scalar."""
         return _REDUCTIONS[self.reduction](losses)
 
     def addends(self, losses: tf.Tensor) -> tf.Tensor:
-        """(tasks,) -> (tasks,), of which a mean or sum over the tasks is the sum."""
+        """The addends (tasks,) whose sum is the mean or sum of the losses (tasks,)."""
         return losses / losses.shape[0] if self.reduction == "mean" else losses
 
     def balancing(self, model: RankingModel) -> TaskBalancing:
@@ -170,9 +167,9 @@ class MultiTaskLoss:
             ValueError: it does not fit the model.
         """
         make = self.task_balancing or TaskBalancing
-        made = make(tasks=model.tasks)
-        made.check_model(model)
-        return made
+        balancing = make(tasks=model.tasks)
+        balancing.check_model(model)
+        return balancing
 
     def check_tasks(self, tasks: Sequence[str]) -> None:
         """Raises ValueError if a setting names a task that is not in `tasks`."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 import gin
 import tensorflow as tf
 
+from recap_tf.core.checks import check_range
+
 
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,17 +31,23 @@ class PairwiseLogistic:
     Args:
         group_feature: name inside the model of the feature that says which examples
             belong together, one integer or string each, such as a user or request id.
-        factor: of this loss beside the pointwise one.
+        factor: of this loss beside the pointwise one; above 0.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.losses.pairwise_loss import PairwiseLogistic
+    >>> loss = PairwiseLogistic(group_feature="user_id")
+    >>> labels, logits = tf.constant([[1.0], [0.0]]), tf.constant([[0.3], [0.3]])
+    >>> users = {"user_id": tf.constant([7, 7])}
+    >>> losses = loss(labels, logits, tf.ones([2, 1]), users, mean=True)
+    >>> round(float(losses[0]), 4)  # one pair, and a tie: log 2
+    0.6931
     """
 
     group_feature: str
     factor: float = 1.0
 
     def __post_init__(self):
-        if not self.factor > 0:
-            raise ValueError(
-                f"PairwiseLogistic.factor must be more than 0. Received: {self.factor}"
-            )
+        check_range("PairwiseLogistic.factor", self.factor, above=0)
 
     def check_features(self, specs: Mapping[str, tf.TensorSpec]) -> None:
         """Raises ValueError unless `specs` has the group feature, one id each."""
@@ -70,8 +78,8 @@ class PairwiseLogistic:
 
         Args:
             labels, logits, weights: (batch, tasks) float32.
-            features: of the batch.
-            mean: over the pairs; else their sum.
+            features: name -> tensor; the group feature among them.
+            mean: whether to average over the pairs; else their sum.
 
         Returns:
             (tasks,) float32.
@@ -105,12 +113,12 @@ class PairwiseLogistic:
         return tf.stack(counts)
 
     def _same_group(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """(batch, batch) float32: 1 where two examples are of one group."""
+        """Whether two examples are of one group, (batch, batch) float32: 1 or 0."""
         ids = tf.reshape(features[self.group_feature], [-1])
         return tf.cast(tf.equal(ids[:, tf.newaxis], ids[tf.newaxis]), tf.float32)
 
 
 def _pair_weights(labels: tf.Tensor, weights: tf.Tensor, same: tf.Tensor) -> tf.Tensor:
-    """(batch, batch): weight of the pair (positive, negative), 0 if it is none."""
+    """The weights of pairs (positive, negative), (batch, batch); 0 where none is."""
     positives, negatives = weights * labels, weights * (1.0 - labels)
     return same * positives[:, tf.newaxis] * negatives[tf.newaxis]

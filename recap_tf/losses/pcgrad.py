@@ -20,6 +20,14 @@ class PCGrad(TaskBalancing):
     al. 2020 (arXiv:2001.06782, algorithm 1). The gradients are those of the whole
     batch, over all replicas and accumulated batches. Each task costs a pass back
     through the whole model, and the memory of one gradient.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.losses.pcgrad import PCGrad
+    >>> tasks = [[tf.constant([1.0, 0.0])], [tf.constant([-1.0, 1.0])]]  # one weight
+    >>> gradients = {"tasks": tasks, "rest": [None]}
+    >>> [total] = PCGrad(["click", "like"]).combine(gradients, [], tf.constant([0, 0]))
+    >>> total.numpy().tolist()  # of (0.5, 0.5) and (0, 1)
+    [0.5, 1.5]
     """
 
     by_gradient = True
@@ -38,7 +46,7 @@ class PCGrad(TaskBalancing):
     def combine(self, gradients, weights, seed):
         by_weight = list(zip(*gradients["tasks"], strict=True))
         # Two tasks or more: no weight of one task alone takes part.
-        shared = [sum(one is not None for one in tasks) > 1 for tasks in by_weight]
+        shared = [sum(g is not None for g in tasks) > 1 for tasks in by_weight]
         dots = [
             gradient_arithmetic.products(tasks)
             for tasks, is_shared in zip(by_weight, shared, strict=True)
@@ -52,8 +60,9 @@ class PCGrad(TaskBalancing):
             by_weight, shared, gradients["rest"], strict=True
         ):
             total = rest
-            for one, factor in zip(tasks, factors, strict=True):
-                part = gradient_arithmetic.scale(one, factor) if is_shared else one
+            for part, factor in zip(tasks, factors, strict=True):
+                if is_shared:
+                    part = gradient_arithmetic.scale(part, factor)
                 total = gradient_arithmetic.add(total, part)
             combined.append(total)
         return combined

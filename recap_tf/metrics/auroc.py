@@ -7,10 +7,10 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.task_metric import plain_python, value_where
-from recap_tf.metrics.tie_blocks import ScoreMetric, TieBlocks, tie_blocks
-
-_MISSING_CLASS = ("warn", "error")
+from recap_tf.core.checks import check_choice
+from recap_tf.metrics.machinery.score_metric import ScoreMetric
+from recap_tf.metrics.machinery.task_metric import plain_python, value_where
+from recap_tf.metrics.machinery.tie_blocks import TieBlocks, tie_blocks
 
 
 @gin.register
@@ -24,7 +24,7 @@ class AUROC(ScoreMetric):
     with P and N the weights of all positives and negatives (Mann and Whitney 1947).
     Exact: every score is kept and sorted, there are no thresholds, so scores of any
     size will do, probabilities near 0 and logits alike. Call: (labels, predictions,
-    weight), all [batch, tasks] -> [tasks]. NaN if a task has no positives or no
+    weight), all (batch, tasks) -> (tasks,). NaN if a task has no positives or no
     negatives, or a NaN among its scores. Standard error: see `area_and_error`.
 
     Keeps 12 bytes per example and task (8 with dtype float32) in room that doubles when
@@ -38,21 +38,25 @@ class AUROC(ScoreMetric):
             tf.function the warning is printed to stderr.
         dtype: in which the scores are kept. float32 is exact for scores that come in
             float32; it makes ties of close float64 ones.
+
+    >>> from recap_tf.metrics.auroc import AUROC
+    >>> auroc = AUROC()
+    >>> auroc.update_state([0, 1, 0, 1], [0.1, 0.4, 0.5, 0.8])
+    >>> float(auroc.result())
+    0.75
     """
+
+    default_name = "auroc"
 
     def __init__(
         self,
         tasks: int | None = None,
         label_threshold: float = 0.5,
         missing_class: str = "warn",
-        name: str | None = "auroc",
+        name: str | None = None,
         dtype: str = "float64",
     ):
-        if missing_class not in _MISSING_CLASS:
-            raise ValueError(
-                f"missing_class must be one of {', '.join(_MISSING_CLASS)}. "
-                f"Received: {missing_class!r}"
-            )
+        check_choice("missing_class", missing_class, ["warn", "error"])
         super().__init__(tasks, label_threshold, name, dtype)
         self.missing_class = missing_class
 
@@ -73,25 +77,22 @@ class AUROC(ScoreMetric):
         """Warns or fails; returns the operations that do so in a tf.function."""
         message = f"{self.name} has no value: no positive or no negative example"
         message += " in column" if self.tasks else ""
-        found = tf.reduce_any(missing)
+        any_missing = tf.reduce_any(missing)
         columns = tf.where(missing)[:, 0] if self.tasks else ""
         if tf.executing_eagerly():
-            if found:
+            if any_missing:
                 message += f" {columns.numpy().tolist()}" if self.tasks else ""
                 if self.missing_class == "error":
                     raise ValueError(message)
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
             return []
         if self.missing_class == "error":
-            return [tf.debugging.Assert(~found, [message, columns])]
+            return [tf.debugging.Assert(~any_missing, [message, columns])]
 
         def warn():
             return tf.print(message, columns, output_stream=sys.stderr)
 
-        return [tf.cond(found, warn, tf.no_op)]
-
-    def get_config(self):
-        return super().get_config() | {"missing_class": self.missing_class}
+        return [tf.cond(any_missing, warn, tf.no_op)]
 
 
 def area_and_error(blocks: TieBlocks) -> tuple[tf.Tensor, tf.Tensor]:
@@ -131,11 +132,11 @@ def area_and_error(blocks: TieBlocks) -> tuple[tf.Tensor, tf.Tensor]:
 def weighted_auroc(
     scores: tf.Tensor, signed_weights: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """AUROC of one list, and whether it lacks a class.
+    """The AUROC of one list, and whether it lacks a class.
 
     Args:
-        scores: [examples].
-        signed_weights: [examples]; weight of a positive, minus weight of a negative.
+        scores: (examples,).
+        signed_weights: (examples,); weight of a positive, minus weight of a negative.
 
     Returns:
         Two scalars: the area (NaN if a class is missing or a score is NaN), and

@@ -4,21 +4,23 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.checks import check_range
 from recap_tf.metrics.auroc import area_and_error
-from recap_tf.metrics.task_metric import TaskMetric, plain_python, value_where
-from recap_tf.metrics.tie_blocks import TieBlocks
+from recap_tf.metrics.machinery.example_metric import ExampleMetric
+from recap_tf.metrics.machinery.task_metric import plain_python, value_where
+from recap_tf.metrics.machinery.tie_blocks import TieBlocks
 
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class BinnedAUROC(TaskMetric):
+class BinnedAUROC(ExampleMetric):
     """AUROC of scores rounded to a grid, in memory that does not grow.
 
         bin   = floor((logit(p) + limit) / (2 * limit) * bins), cut to [0, bins - 1]
         AUROC = U / (P * N), ties within a bin counted half, as in `AUROC`
 
     The grid is even in the logit, so that probabilities near 0 and near 1 keep their
-    resolution. Call: (labels, predictions, weight), all [batch, tasks] -> [tasks]. NaN
+    resolution. Call: (labels, predictions, weight), all (batch, tasks) -> (tasks,). NaN
     without both classes or with a NaN score.
 
     Pairs in different bins are in the right order; those that share a bin count half.
@@ -38,7 +40,15 @@ class BinnedAUROC(TaskMetric):
             20 holds probabilities from 2e-9 on.
         from_logits: the predictions are logits, or scores of that size.
         label_threshold: labels above it are positives.
+
+    >>> from recap_tf.metrics.binned_auroc import BinnedAUROC
+    >>> auroc = BinnedAUROC()
+    >>> auroc.update_state([0, 1, 0, 1], [0.1, 0.4, 0.5, 0.8])
+    >>> float(auroc.result())
+    0.75
     """
+
+    default_name = "binned_auroc"
 
     def __init__(
         self,
@@ -47,13 +57,11 @@ class BinnedAUROC(TaskMetric):
         limit: float = 20.0,
         from_logits: bool = False,
         label_threshold: float = 0.5,
-        name: str | None = "binned_auroc",
+        name: str | None = None,
         dtype: str = "float64",
     ):
-        if bins < 2:
-            raise ValueError(f"bins must be at least 2. Received: {bins}")
-        if not limit > 0:
-            raise ValueError(f"limit must be above 0. Received: {limit}")
+        check_range("bins", bins, at_least=2)
+        check_range("limit", limit, above=0)
         super().__init__(tasks=tasks, name=name, dtype=dtype)
         self.bins = bins
         self.limit = limit
@@ -65,16 +73,9 @@ class BinnedAUROC(TaskMetric):
         self.examples = self.add_state("examples", (self.columns, 2), tf.float64)
         self.nans = self.add_state("nans", (self.columns,), tf.float64)
 
-    @plain_python
-    def update_state(
-        self,
-        labels: tf.Tensor,
-        predictions: tf.Tensor,
-        sample_weight: tf.Tensor | None = None,
+    def add_examples(
+        self, labels: tf.Tensor, scores: tf.Tensor, weights: tf.Tensor
     ) -> None:
-        labels, scores, weights = self.inputs(
-            sample_weight, labels=labels, predictions=predictions
-        )
         weights = tf.cast(weights, tf.float64)
         positive = tf.where(labels > self.label_threshold, weights, 0.0)
         classes = tf.stack([positive, weights - positive], axis=-1)
@@ -105,7 +106,7 @@ class BinnedAUROC(TaskMetric):
         self.nans.assign_add(metric.nans)
 
     def _sums(self) -> tf.Tensor:
-        """[columns, bins, 4]."""
+        """The four sums of every bin, (columns, bins, 4)."""
         return tf.reshape(self.sums, [self.columns, self.bins, 4])
 
     def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:
@@ -133,20 +134,12 @@ class BinnedAUROC(TaskMetric):
         return self.value_and_error()[1]
 
     def error_bound(self) -> tf.Tensor:
-        """How far the value may be from the exact AUROC, float64 [tasks]."""
+        """How far the value may be from the exact AUROC, float64 (tasks,)."""
         positive, negative, _, _ = tf.unstack(self._sums(), axis=-1)
         shared = tf.reduce_sum(positive * negative, axis=1)
         pairs = tf.reduce_sum(positive, axis=1) * tf.reduce_sum(negative, axis=1)
         bound = tf.math.divide_no_nan(shared, pairs) / 2
         return self.per_task(value_where((pairs > 0) & (self.nans == 0), bound))
-
-    def get_config(self):
-        return super().get_config() | {
-            "bins": self.bins,
-            "limit": self.limit,
-            "from_logits": self.from_logits,
-            "label_threshold": self.label_threshold,
-        }
 
 
 @gin.register
@@ -156,14 +149,17 @@ class BinnedAUROCBound(BinnedAUROC):
 
     A bound that holds for the examples seen has no standard error: NaN. Call and
     memory: as `BinnedAUROC`.
+
+    >>> from recap_tf.metrics.binned_auroc import BinnedAUROCBound
+    >>> bound = BinnedAUROCBound(bins=2)  # below 0.5, and above
+    >>> bound.update_state([0, 1, 0, 1], [0.1, 0.4, 0.6, 0.8])
+    >>> float(bound.result())
+    0.25
     """
 
-    def __init__(
-        self,
-        tasks: int | None = None,
-        name: str | None = "binned_auroc_bound",
-        **settings,
-    ):
+    default_name = "binned_auroc_bound"
+
+    def __init__(self, tasks: int | None = None, name: str | None = None, **settings):
         super().__init__(tasks=tasks, name=name, **settings)
 
     def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,8 +6,10 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.task_metric import value_where
-from recap_tf.metrics.tie_blocks import ScoreMetric, TieBlocks
+from recap_tf.core.checks import check_range
+from recap_tf.metrics.machinery.score_metric import ScoreMetric
+from recap_tf.metrics.machinery.task_metric import value_where
+from recap_tf.metrics.machinery.tie_blocks import TieBlocks
 
 
 @gin.register
@@ -21,8 +23,8 @@ class CalibrationError(ScoreMetric):
     Examples of the same prediction are not told apart: where a cut falls among them,
     each goes to both sides by the same share, so the value does not depend on the order
     of examples, and the predictions may have fewer values than there are bins. Call:
-    (labels, probabilities, weight), all [batch, tasks] -> [tasks]. NaN without examples
-    or with a NaN prediction.
+    (labels, probabilities, weight), all (batch, tasks) -> (tasks,). NaN without
+    examples or with a NaN prediction.
 
     Standard error: each bin's difference is taken as normal with its estimated mean and
     variance, given the cuts; its size then has the variance of a folded normal. (The
@@ -35,21 +37,28 @@ class CalibrationError(ScoreMetric):
     2015 (EMNLP).
 
     Args:
-        bins: how many.
+        bins: of equal weight, at least 1.
         label_threshold: labels above it are positives (1), the others negatives (0).
         dtype: in which the predictions are kept, as in AUROC.
+
+    >>> from recap_tf.metrics.calibration_error import CalibrationError
+    >>> error = CalibrationError(bins=2)
+    >>> error.update_state([0, 0, 1, 0], [0.1, 0.1, 0.8, 0.8])  # off by 0.1 and 0.3
+    >>> round(float(error.result()), 4)
+    0.2
     """
+
+    default_name = "calibration_error"
 
     def __init__(
         self,
         tasks: int | None = None,
         bins: int = 10,
         label_threshold: float = 0.5,
-        name: str | None = "calibration_error",
+        name: str | None = None,
         dtype: str = "float64",
     ):
-        if bins < 1:
-            raise ValueError(f"bins must be at least 1. Received: {bins}")
+        check_range("bins", bins, at_least=1)
         super().__init__(tasks, label_threshold, name, dtype)
         self.bins = bins
 
@@ -86,17 +95,14 @@ class CalibrationError(ScoreMetric):
         )
 
     def _ends_and_edges(self, mass: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Where blocks and bins end, from 0 to the total mass."""
+        """Where blocks (blocks + 1,) and bins (bins + 1,) end, from 0 to the mass."""
         ends = _cumulated(mass)
         shares = tf.range(self.bins + 1, dtype=tf.float64) / self.bins
         return ends, ends[-1] * shares
 
-    def get_config(self):
-        return super().get_config() | {"bins": self.bins}
-
 
 def _variance_of_size(mean: tf.Tensor, deviation: tf.Tensor) -> tf.Tensor:
-    """Variance of |x|, x normal: that of the folded normal distribution."""
+    """The variance of |x|, x normal: that of the folded normal distribution."""
     ratio = tf.math.divide_no_nan(mean, deviation)
     folded = deviation * math.sqrt(2 / math.pi) * tf.exp(-(ratio**2) / 2)
     folded += mean * tf.math.erf(ratio / math.sqrt(2))
@@ -112,12 +118,12 @@ def _between(cuts: tf.Tensor, ends: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
     """How much of `amounts` lies between neighbouring cuts.
 
     Args:
-        cuts: [c + 1], rising.
-        ends: [b + 1], rising; piece i reaches from ends[i] to ends[i + 1].
-        amounts: [b]; spread evenly over its piece.
+        cuts: (c + 1,), rising.
+        ends: (b + 1,), rising; piece i reaches from ends[i] to ends[i + 1].
+        amounts: (b,); each is spread evenly over its piece.
 
     Returns:
-        [c].
+        (c,).
     """
     piece = tf.searchsorted(ends, cuts, side="right") - 1
     piece = tf.clip_by_value(piece, 0, tf.size(amounts) - 1)

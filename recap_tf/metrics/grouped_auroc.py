@@ -4,8 +4,8 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.group_metric import GroupMetric
-from recap_tf.metrics.ranked_lists import RankedLists
+from recap_tf.metrics.machinery.group_metric import GroupMetric
+from recap_tf.metrics.machinery.ranked_lists import RankedLists
 
 
 @gin.register
@@ -21,13 +21,21 @@ class GroupedAUROC(GroupMetric):
 
     Args:
         label_threshold: labels above it are positives.
+
+    >>> from recap_tf.metrics.grouped_auroc import GroupedAUROC
+    >>> gauc = GroupedAUROC()  # below, each user's positive is on top
+    >>> gauc.update_state([1, 0, 1, 0], [0.9, 0.8, 0.2, 0.1], groups=[7, 7, 8, 8])
+    >>> float(gauc.result())
+    1.0
     """
+
+    default_name = "gauc"
 
     def __init__(
         self,
         tasks: int | None = None,
         label_threshold: float = 0.5,
-        name: str | None = "gauc",
+        name: str | None = None,
         dtype: str = "float64",
     ):
         super().__init__(tasks=tasks, name=name, dtype=dtype)
@@ -49,27 +57,27 @@ class GroupedAUROC(GroupMetric):
         weight = lists.in_group(lists.weights)
         return tf.math.divide_no_nan(won, p * n), weight, (p > 0) & (n > 0)
 
-    def get_config(self):
-        return super().get_config() | {"label_threshold": self.label_threshold}
-
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class GAUCCoverage(GroupedAUROC):
     """The share of the impressions that GAUC is about: its `coverage`.
 
-    coverage = sum(W_g over the groups that have both classes) / sum(W_g)
+        coverage = sum(W_g over the groups that have both classes) / sum(W_g)
 
     Low where most users never engage: GAUC then speaks of few. Standard error: groups
     are independent draws. Call and memory: as `GroupedAUROC`.
+
+    >>> from recap_tf.metrics.grouped_auroc import GAUCCoverage
+    >>> coverage = GAUCCoverage()  # user 8 has no positive
+    >>> coverage.update_state([1, 0, 0, 0], [0.9, 0.8, 0.2, 0.1], groups=[7, 7, 8, 8])
+    >>> float(coverage.result())
+    0.5
     """
 
-    def __init__(
-        self,
-        tasks: int | None = None,
-        name: str | None = "gauc_coverage",
-        **settings,
-    ):
+    default_name = "gauc_coverage"
+
+    def __init__(self, tasks: int | None = None, name: str | None = None, **settings):
         super().__init__(tasks=tasks, name=name, **settings)
 
     def value_and_error(self) -> tuple[tf.Tensor, tf.Tensor]:

@@ -11,23 +11,28 @@ from typing import Literal
 
 from recap_tf.core.config.gin_names import did_you_mean
 from recap_tf.metrics.auroc import AUROC
-from recap_tf.metrics.batch_ranking import (
+from recap_tf.metrics.average_precision import AveragePrecision
+from recap_tf.metrics.binned_auroc import BinnedAUROC, BinnedAUROCBound
+from recap_tf.metrics.calibration_error import CalibrationError
+from recap_tf.metrics.calibration_ratio import CalibrationRatio
+from recap_tf.metrics.ctr import CTR, PCTR
+from recap_tf.metrics.example_count import ExampleCount, PositiveCount
+from recap_tf.metrics.grouped_auroc import GAUCCoverage, GroupedAUROC
+from recap_tf.metrics.hit_rate import HitRate
+from recap_tf.metrics.log_loss import LogLoss
+from recap_tf.metrics.machinery.example_metric import ExampleMetric
+from recap_tf.metrics.mrr import MeanReciprocalRank
+from recap_tf.metrics.ndcg import NDCG
+from recap_tf.metrics.normalized_entropy import NormalizedEntropy
+from recap_tf.metrics.nrce import NRCE
+from recap_tf.metrics.precision_recall import Precision, Recall
+from recap_tf.metrics.rank_of_positives import (
     HitRateOfPositives,
     PositionOfPositives,
     ReciprocalRankOfPositives,
 )
-from recap_tf.metrics.binned_auroc import BinnedAUROC, BinnedAUROCBound
-from recap_tf.metrics.calibration_error import CalibrationError
-from recap_tf.metrics.classification import Precision, Recall
-from recap_tf.metrics.counts import ExampleCount, PositiveCount
-from recap_tf.metrics.entropy import NRCE, RCE, NormalizedEntropy
-from recap_tf.metrics.grouped_auroc import GAUCCoverage, GroupedAUROC
-from recap_tf.metrics.log_loss import LogLoss
-from recap_tf.metrics.means import CTR, PCTR, CalibrationRatio
-from recap_tf.metrics.precision_recall import AveragePrecision
-from recap_tf.metrics.ranking import NDCG, HitRate, MeanReciprocalRank
+from recap_tf.metrics.rce import RCE
 from recap_tf.metrics.sampled_auroc import SampledAUROC
-from recap_tf.metrics.task_metric import TaskMetric
 
 Better = Literal["larger", "smaller"]
 
@@ -64,19 +69,21 @@ class Choice:
             "engaged", whether there was any engagement of positive weight.
     """
 
-    make: Callable[..., TaskMetric]
+    make: Callable[..., ExampleMetric]
     form: str
     better: Better | None = None
     number: type | None = None
     on_score: Literal["gain", "engaged"] | None = None
 
 
-def _at(parameter: str, metric: Callable[..., TaskMetric]) -> Callable[..., TaskMetric]:
+def _at(
+    parameter: str, metric: Callable[..., ExampleMetric]
+) -> Callable[..., ExampleMetric]:
     """Makes `metric` with the number in its name as the named parameter."""
     return lambda tasks, number: metric(tasks, **{parameter: number})
 
 
-def _float32(metric: type[TaskMetric]) -> Callable[..., TaskMetric]:
+def _float32(metric: type[ExampleMetric]) -> Callable[..., ExampleMetric]:
     """Makes `metric`, which keeps all predictions, as they are, in half the memory."""
     return functools.partial(metric, dtype="float32")
 
@@ -133,7 +140,7 @@ _CHOICES = {
 
 
 def find(name: str, setting: str) -> Choice:
-    """The metric called `name`, its number filled in.
+    """Finds the metric called `name` and fills its number in.
 
     Args:
         name: as in a config, "auroc" or "ndcg@10".
@@ -153,10 +160,10 @@ def find(name: str, setting: str) -> Choice:
         return choice
     try:
         value = choice.number(number)
-        good = value >= 1 if choice.number is int else 0 <= value <= 1
+        allowed = value >= 1 if choice.number is int else 0 <= value <= 1
     except ValueError:
-        good = False
-    if not good:
+        allowed = False
+    if not allowed:
         kind = "whole number from 1" if choice.number is int else "number from 0 to 1"
         raise ValueError(
             f"{setting}: the metric {base!r} needs a {kind} after the '@'. "
@@ -177,7 +184,7 @@ def check(chosen: Sequence[str], setting: str) -> None:
 
 
 def names() -> list[str]:
-    """All names; "@k" or "@t" stands for the number that belongs to one."""
+    """All names of metrics; "@k" or "@t" stands for the number in a name."""
     marks = {None: "", int: "@k", float: "@t"}
     return [name + marks[choice.number] for name, choice in _CHOICES.items()]
 

@@ -1,65 +1,98 @@
-"""Exact area under the precision-recall curve of a stream of batches."""
+"""Precision and recall of the decision "score above a threshold"."""
 
 import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.task_metric import value_where
-from recap_tf.metrics.tie_blocks import ScoreMetric, TieBlocks
+from recap_tf.metrics.machinery.weighted_mean import MeanMetric
 
 
-@gin.register
-@keras.saving.register_keras_serializable(package="recap_tf")
-class AveragePrecision(ScoreMetric):
-    """Area under the precision-recall curve: the mean precision at the positives.
-
-        AP = sum over positives of w * precision(s) / sum over positives of w
-        precision(s) = weight of positives / weight of all, among scores >= s
-
-    the same as the step-wise sum over thresholds of (recall gained) * precision; ties
-    are one threshold. A constant score has the mean label. Exact, as AUROC. Call:
-    (labels, predictions, weight), all [batch, tasks] -> [tasks]. NaN without positives
-    or with a NaN score.
-
-    Standard error: the infinitesimal jackknife,
-    se^2 = n / (n - 1) * sum(w^2 (d AP / d w)^2) over the examples, in closed form;
-    NaN below two positives.
-
-    Keeps 12 bytes per example and task (8 with dtype float32), as AUROC.
+class _Decision(MeanMetric):
+    """A mean over the examples of one class, or of one decision.
 
     Args:
-        label_threshold: labels above it are positives.
-        dtype: in which the scores are kept, as in AUROC.
+        threshold: a score above it is decided as positive.
+        label_threshold: a label above it is positive.
     """
 
     def __init__(
         self,
         tasks: int | None = None,
+        threshold: float = 0.5,
         label_threshold: float = 0.5,
-        name: str | None = "average_precision",
+        name: str | None = None,
         dtype: str = "float64",
     ):
-        super().__init__(tasks, label_threshold, name, dtype)
+        super().__init__(tasks=tasks, name=name, dtype=dtype)
+        self.threshold = threshold
+        self.label_threshold = label_threshold
 
-    def of_blocks(self, blocks: TieBlocks) -> tuple[tf.Tensor, tf.Tensor]:
-        positive = blocks.positive
-        p = tf.reduce_sum(positive)
-        hits = tf.cumsum(positive, reverse=True)
-        misses = tf.cumsum(blocks.negative, reverse=True)
-        precision = tf.math.divide_no_nan(hits, hits + misses)
-        value = tf.reduce_sum(positive * precision) / p
-        # An example changes the precision at every positive that is not above it.
-        share = tf.math.divide_no_nan(positive, (hits + misses) ** 2)
-        of_positive = precision - value + tf.cumsum(share * misses)
-        of_negative = -tf.cumsum(share * hits)
-        squares = tf.reduce_sum(
-            blocks.positive_squares * of_positive**2
-            + blocks.negative_squares * of_negative**2
-        )
-        examples = blocks.positives + blocks.negatives
-        error = tf.sqrt(squares * examples / (examples - 1)) / p
-        known = (p > 0) & ~tf.reduce_any(tf.math.is_nan(blocks.scores))
-        return (
-            value_where(known, value),
-            value_where(known & (blocks.positives > 1), error),
-        )
+    def add_examples(
+        self, labels: tf.Tensor, predictions: tf.Tensor, weights: tf.Tensor
+    ) -> None:
+        positive = tf.cast(labels > self.label_threshold, labels.dtype)
+        decided = tf.cast(predictions > self.threshold, labels.dtype)
+        # A NaN is neither above nor below: it must show.
+        decided = tf.where(tf.math.is_nan(predictions), predictions, decided)
+        value, among = self.value_among(positive, decided)
+        self.add([value], tf.math.multiply_no_nan(among, weights))
+
+    def value_among(
+        self, positive: tf.Tensor, decided: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What is averaged, and over which of the examples (1 or 0)."""
+        raise NotImplementedError
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class Precision(_Decision):
+    """Share of positives among the examples scored above a threshold.
+
+        precision = sum(w * [y = 1] * [p > threshold]) / sum(w * [p > threshold])
+
+    Call: (labels, predictions, weight), all (batch, tasks) -> (tasks,). NaN if no score
+    is above the threshold. Standard error: delta method for this ratio.
+
+    Args:
+        threshold: in the unit of the predictions; a score equal to it is below.
+        label_threshold: labels above it are positives.
+
+    >>> from recap_tf.metrics.precision_recall import Precision
+    >>> precision = Precision(threshold=0.3)
+    >>> precision.update_state([1, 0, 0, 1], [0.9, 0.4, 0.1, 0.2])
+    >>> float(precision.result())
+    0.5
+    """
+
+    default_name = "precision"
+
+    def value_among(
+        self, positive: tf.Tensor, decided: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return positive, decided
+
+
+@gin.register
+@keras.saving.register_keras_serializable(package="recap_tf")
+class Recall(_Decision):
+    """Share of the positives that are scored above a threshold.
+
+        recall = sum(w * [y = 1] * [p > threshold]) / sum(w * [y = 1])
+
+    Call and arguments: as `Precision`. NaN without positives. Standard error: delta
+    method for this ratio.
+
+    >>> from recap_tf.metrics.precision_recall import Recall
+    >>> recall = Recall(threshold=0.15)
+    >>> recall.update_state([1, 0, 0, 1], [0.9, 0.4, 0.1, 0.2])
+    >>> float(recall.result())
+    1.0
+    """
+
+    default_name = "recall"
+
+    def value_among(
+        self, positive: tf.Tensor, decided: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        return decided, positive

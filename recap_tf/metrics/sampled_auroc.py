@@ -4,13 +4,14 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
-from recap_tf.metrics.means import WeightedMean
-from recap_tf.metrics.task_metric import plain_python, value_where
+from recap_tf.core.checks import check_range
+from recap_tf.metrics.machinery.task_metric import value_where
+from recap_tf.metrics.machinery.weighted_mean import MeanMetric
 
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class SampledAUROC(WeightedMean):
+class SampledAUROC(MeanMetric):
     """AUROC estimated from random pairs of each batch; a tie counts half.
 
         batch value = mean over pairs of (1 if s+ > s-, 1/2 if s+ = s-, else 0)
@@ -18,16 +19,24 @@ class SampledAUROC(WeightedMean):
 
     with P_b and N_b the weights of the positives and negatives of a batch; both sides
     of a pair are drawn by weight, with replacement. Call: (labels, predictions,
-    weight), all [batch, tasks] -> [tasks]; keeps nothing but the mean, costs `pairs`
+    weight), all (batch, tasks) -> (tasks,); keeps nothing but the mean, costs `pairs`
     comparisons per batch, and only compares examples of the same batch. A batch that
     lacks a class changes nothing. Standard error: batches are independent draws, which
     includes the chance of the drawing; NaN below two batches with both classes.
 
     Args:
-        pairs: how many pairs are drawn from each batch, for each task.
+        pairs: how many pairs are drawn from each batch, for each task; at least 1.
         seed: of the drawing; the same batches in the same order give the same value.
         label_threshold: labels above it are positives.
+
+    >>> from recap_tf.metrics.sampled_auroc import SampledAUROC
+    >>> auroc = SampledAUROC()
+    >>> auroc.update_state([0, 1, 0, 1], [0.1, 0.4, 0.5, 0.8])  # exactly 0.75
+    >>> abs(float(auroc.result()) - 0.75) < 0.05
+    True
     """
+
+    default_name = "sampled_auroc"
 
     def __init__(
         self,
@@ -35,27 +44,19 @@ class SampledAUROC(WeightedMean):
         pairs: int = 4096,
         seed: int = 0,
         label_threshold: float = 0.5,
-        name: str | None = "sampled_auroc",
+        name: str | None = None,
         dtype: str = "float64",
     ):
-        if pairs < 1:
-            raise ValueError(f"pairs must be at least 1. Received: {pairs}")
+        check_range("pairs", pairs, at_least=1)
         super().__init__(tasks=tasks, name=name, dtype=dtype)
         self.pairs = pairs
         self.seed = seed
         self.label_threshold = label_threshold
         self.batches = self.add_state("batches", (), tf.int64)
 
-    @plain_python
-    def update_state(
-        self,
-        labels: tf.Tensor,
-        predictions: tf.Tensor,
-        sample_weight: tf.Tensor | None = None,
+    def add_examples(
+        self, labels: tf.Tensor, scores: tf.Tensor, weights: tf.Tensor
     ) -> None:
-        labels, scores, weights = self.inputs(
-            sample_weight, labels=labels, predictions=predictions
-        )
         positive = tf.where(labels > self.label_threshold, weights, 0.0)
         seed = tf.stack([tf.constant(self.seed, tf.int64), self.batches.read_value()])
         draws = tf.random.stateless_uniform(
@@ -75,7 +76,7 @@ class SampledAUROC(WeightedMean):
     def _draw(
         self, scores: tf.Tensor, weights: tf.Tensor, draws: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scores [columns, pairs] drawn by weight, and the sum of the weights."""
+        """Scores (columns, pairs) drawn by weight, and the sum of the weights."""
         up_to = tf.cumsum(tf.cast(tf.transpose(weights), tf.float64), axis=1)
         # Not the last of up_to: there may be no example at all.
         total = tf.reduce_max(tf.pad(up_to, [[0, 0], [1, 0]]), axis=1)
@@ -84,10 +85,3 @@ class SampledAUROC(WeightedMean):
         padded = tf.pad(tf.transpose(scores), [[0, 0], [0, 1]])
         drawn = tf.gather(padded, row, batch_dims=1)
         return drawn, tf.cast(total, weights.dtype)
-
-    def get_config(self):
-        return super().get_config() | {
-            "pairs": self.pairs,
-            "seed": self.seed,
-            "label_threshold": self.label_threshold,
-        }

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
 from recap_tf.losses import gradient_arithmetic
+from recap_tf.losses.gradient_clipping import clip_by_global_norm
 from recap_tf.losses.multi_task_loss import MultiTaskLoss
 from recap_tf.losses.task_balancing import BatchLoss, TaskBalancing
 from recap_tf.model.ranking_model import RankingModel
@@ -88,9 +89,7 @@ class TrainingStep:
         gradients = self._balancing.combine(total, weights, seed)
         if self._clip_norm is not None:
             count = len(weights) - len(own)
-            clipped = gradient_arithmetic.clip_by_global_norm(
-                gradients[:count], self._clip_norm
-            )
+            clipped = clip_by_global_norm(gradients[:count], self._clip_norm)
             gradients = clipped + gradients[count:]
         self._optimizer.apply_gradients(
             zip(gradients, weights, strict=True),

@@ -15,6 +15,7 @@ from recap_tf.data.schema import Feature, write_schema
 from recap_tf.evaluation.evaluation_batches import EvaluationInput
 from recap_tf.evaluation.evaluator import Evaluator
 from recap_tf.evaluation.slices import Slice
+from recap_tf.evaluation.traced_specs import TracedSpecs
 from recap_tf.evaluation.validation_sets import EvaluateSettings, ValidationSet
 from recap_tf.model.mlp import MLP
 from recap_tf.model.preprocessors import Log1pAbs
@@ -129,6 +130,49 @@ def test_slices_of_what_the_model_reads_and_of_what_it_does_not(records):
     }
 
 
+@pytest.fixture
+def traces(monkeypatch):
+    """The data sets of which the preprocessing was traced."""
+    traced, feature_specs = [], record_batches.feature_specs
+
+    def counted(records):
+        traced.append(records)
+        return feature_specs(records)
+
+    monkeypatch.setattr(record_batches, "feature_specs", counted)
+    return traced
+
+
+@pytest.mark.parametrize("slices, expected", [((), 1), (("country",), 2)])
+def test_preprocessing_is_traced_once_for_all_sets(records, traces, slices, expected):
+    model = _model(records)
+    traces.clear()
+    specs = TracedSpecs()
+    specs.of(records)  # as a trainer does
+    sampled = dataclasses.replace(records, sampling_rates={})
+    sets = [
+        ValidationSet(name=name, records=of)
+        for name, of in {"a": records, "b": sampled, "c": records}.items()
+    ]
+    parts = [Slice(name=name, feature=name, equals="de") for name in slices]
+    settings = EvaluateSettings(batch_size=4, steps=-1, slices=parts)
+    report = Evaluator(model, sets, settings, specs).evaluate()
+    assert len(traces) == expected
+    assert report["b"]["all"]["like"]["ctr"].value == pytest.approx(1 / 2)
+
+
+def test_other_preprocessing_is_traced_for_itself(records, traces):
+    specs = TracedSpecs()
+    extract = ExtractFeatures(columns={"index": ("continuous", 1)})
+    other = dataclasses.replace(records, preprocess=[extract])
+    masked = dataclasses.replace(records, masked_mantissa_bits={"continuous": 3})
+    assert set(specs.of(records)) == {"continuous"}
+    assert set(specs.of(other)) == {"continuous", "index"}
+    specs.of(masked)
+    assert specs.of(dataclasses.replace(other, num_files_to_keep=1)) == specs.of(other)
+    assert len(traces) == 3
+
+
 def test_what_is_read_for_groups_is_not_for_the_model(records):
     settings = EvaluateSettings(which_metrics=["gauc"], group_feature="session")
     named = ValidationSet(name="v", records=records)
@@ -236,7 +280,7 @@ def test_a_feature_that_the_model_reads_must_be_of_fixed_length_too(
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"timeout_seconds": 0}, "timeout_seconds must be positive. Received: 0"),
+        ({"timeout_seconds": 0}, "timeout_seconds must be above 0. Received: 0"),
         ({"which_metrics": ["gini"]}, "recap.evaluate.which_metrics names the metric"),
         (
             {"slices": [Slice(name="s", feature="x", equals=v) for v in (1, 2)]},

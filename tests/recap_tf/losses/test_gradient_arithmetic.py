@@ -59,15 +59,3 @@ def test_products_of_dense_and_of_mixed_gradients():
     both = gradient_arithmetic.products([dense, None, FIRST])
     flat = np.stack([dense, np.zeros((5, 2)), _dense(FIRST)]).reshape(3, 10)
     np.testing.assert_allclose(both, flat @ flat.T)
-
-
-def test_clipping_scales_all_gradients_by_one_factor():
-    # Norms 5 and 12: together 13.
-    pair = [tf.constant([3.0, 4.0]), None, _rows([2, 2], [[6.0, 0.0], [6.0, 0.0]])]
-    first, none, second = gradient_arithmetic.clip_by_global_norm(pair, 6.5)
-    assert none is None
-    np.testing.assert_allclose(first, [1.5, 2.0], rtol=1e-6)
-    np.testing.assert_allclose(second.values, [[3.0, 0.0], [3.0, 0.0]], rtol=1e-6)
-    first, _, second = gradient_arithmetic.clip_by_global_norm(pair, 13.5)
-    np.testing.assert_array_equal(first, [3.0, 4.0])
-    np.testing.assert_array_equal(second.values, pair[2].values)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recap_tf.losses.multi_task_loss import MultiTaskLoss
 from recap_tf.losses.pairwise_loss import PairwiseLogistic
-from recap_tf.losses.pointwise_loss import CrossEntropy
+from recap_tf.losses.weighted_cross_entropy import CrossEntropy
 
 TASKS = ["a", "b"]
 
@@ -125,9 +125,7 @@ def test_a_group_feature_that_is_none(specs, message):
 
 
 def test_bad_settings():
-    with pytest.raises(
-        ValueError, match=r"PairwiseLogistic.factor must be more than 0"
-    ):
+    with pytest.raises(ValueError, match=r"PairwiseLogistic.factor must be above 0"):
         PairwiseLogistic(group_feature="user", factor=0.0)
     with pytest.raises(ValueError, match=r"MultiTaskLoss needs pointwise, pairwise or"):
         MultiTaskLoss(pointwise=None)

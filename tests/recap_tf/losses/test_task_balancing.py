@@ -10,7 +10,8 @@ from recap_tf.losses.grad_norm import GradNorm
 from recap_tf.losses.multi_task_loss import MultiTaskLoss
 from recap_tf.losses.pcgrad import PCGrad, projected
 from recap_tf.losses.pointwise_loss import PointwiseLoss
-from recap_tf.losses.task_balancing import TaskBalancing, UncertaintyWeighting
+from recap_tf.losses.task_balancing import TaskBalancing
+from recap_tf.losses.uncertainty_weighting import UncertaintyWeighting
 from recap_tf.model.dlrm import DLRM
 from recap_tf.model.mlp import MLP
 from recap_tf.model.ranking_model import RankingModel
@@ -367,11 +368,11 @@ def test_nothing_shared_to_balance(make):
     [
         (
             lambda: UncertaintyWeighting(TASKS, learning_rate=0.0),
-            "UncertaintyWeighting.learning_rate must be more than 0. Received: 0.0",
+            "UncertaintyWeighting.learning_rate must be above 0. Received: 0.0",
         ),
         (
             lambda: GradNorm(TASKS, learning_rate=-1.0),
-            "GradNorm.learning_rate must be more than 0. Received: -1.0",
+            "GradNorm.learning_rate must be above 0. Received: -1.0",
         ),
         (
             lambda: GradNorm(TASKS, alpha=-0.5),
@@ -379,7 +380,7 @@ def test_nothing_shared_to_balance(make):
         ),
         (
             lambda: GradNorm(TASKS, shared="all"),
-            "GradNorm.shared must be 'last' or 'backbone'. Received: 'all'",
+            r"GradNorm.shared must be one of \['last', 'backbone'\]. Received: 'all'",
         ),
         (
             lambda: MultiTaskLoss(reduction="max", task_balancing=TaskBalancing),

@@ -183,7 +183,7 @@ def test_config_round_trip():
 
 
 def test_an_unknown_choice_is_named():
-    message = "missing_class must be one of warn, error. Received: 'ignore'"
+    message = r"missing_class must be one of \['warn', 'error'\]. Received: 'ignore'"
     with pytest.raises(ValueError, match=message):
         AUROC(missing_class="ignore")
 

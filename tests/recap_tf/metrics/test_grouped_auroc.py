@@ -67,8 +67,8 @@ def test_without_a_group_of_both_classes_there_is_no_value():
     [
         (None, r"^gauc needs the group of each example.*Received: groups=None$"),
         ([1.0, 2.0], r"^groups of gauc must be integers of.*Received: float32 of"),
-        ([1, 2, 3], r"shape \[batch\] = \(2,\). Received: int32 of shape \(3,\)$"),
-        ([[1], [2]], r"shape \[batch\] = \(2,\). Received: int32 of shape \(2, 1\)$"),
+        ([1, 2, 3], r"shape \(batch,\) = \(2,\). Received: int32 of shape \(3,\)$"),
+        ([[1], [2]], r"shape \(batch,\) = \(2,\). Received: int32 of shape \(2, 1\)$"),
     ],
     ids=["none", "float", "too many", "a column"],
 )

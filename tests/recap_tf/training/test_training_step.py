@@ -16,7 +16,7 @@ from recap_tf.losses.grad_norm import GradNorm
 from recap_tf.losses.multi_task_loss import MultiTaskLoss
 from recap_tf.losses.pairwise_loss import PairwiseLogistic
 from recap_tf.losses.pcgrad import PCGrad
-from recap_tf.losses.task_balancing import UncertaintyWeighting
+from recap_tf.losses.uncertainty_weighting import UncertaintyWeighting
 from recap_tf.model.ranking_model import RankingModel
 from recap_tf.model.small_embeddings import SmallEmbeddings
 from recap_tf.training.training_step import TrainingStep
@@ -247,12 +247,12 @@ tf.config.set_logical_device_configuration(cpu, two)
 import tf_keras as keras
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
 from recap_tf.core.training.strategy import make_strategy
-from recap_tf.model.small_embeddings import SmallEmbeddings
 from recap_tf.losses.grad_norm import GradNorm
 from recap_tf.losses.multi_task_loss import MultiTaskLoss
-from recap_tf.model.ranking_model import RankingModel
 from recap_tf.losses.pcgrad import PCGrad
-from recap_tf.losses.task_balancing import UncertaintyWeighting
+from recap_tf.losses.uncertainty_weighting import UncertaintyWeighting
+from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.small_embeddings import SmallEmbeddings
 from recap_tf.training.training_step import TrainingStep
 
 ids = np.array([3, 7, 3, 20, 7, 1, 3, 3])
