@@ -15,6 +15,7 @@ from recap_tf.core import files
 from recap_tf.core.command import UserError, run_command, say
 from recap_tf.core.config import gin_config
 from recap_tf.core.training import checkpoints
+from recap_tf.core.training.run import RunOutcome
 from recap_tf.core.training.stopping import catch_signals
 from recap_tf.data import record_probe
 from recap_tf.data.explained_errors import explained
@@ -32,7 +33,7 @@ from recap_tf.exporting.saved_model import check_settings, export_model
 from recap_tf.model.ranking_model import RankingModel
 from recap_tf.settings import Ranker
 from recap_tf.training.made_sets import make_synthetic_data, reached_lines
-from recap_tf.training.trainer import Outcome, Trainer
+from recap_tf.training.trainer import RankerTrainer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -65,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with explained(data, ranker.tasks):
         for warning in record_probe.probe(ranker.train_data, ranker.tasks):
             say(f"warning: {warning}")
-        trainer = Trainer(ranker, train, evaluate, in_force, eager=arguments.debug)
+        trainer = RankerTrainer(
+            ranker, train, evaluate, in_force, eager=arguments.debug
+        )
         say(f"{trainer.model.count_params():,} weights, {len(ranker.tasks)} tasks.")
         with catch_signals(say) as stop:
             outcome = trainer.run(stop)
@@ -100,12 +103,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _calibrated(
-    outcome: Outcome,
+    outcome: RunOutcome,
     model: RankingModel,
     ranker: Ranker,
     calibrate: CalibrateSettings,
     evaluate: EvaluateSettings,
-) -> Outcome:
+) -> RunOutcome:
     """Gives `model` and the checkpoint post-hoc calibrators; the outcome with them."""
     sets = ranker.validation_sets
     try:

@@ -20,7 +20,7 @@ from recap_tf.data import record_batches
 from recap_tf.data.record_batches import Mode, Shard, read_batches
 from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.training.building import build_model
-from recap_tf.training.trainer import Trainer
+from recap_tf.training.trainer import RankerTrainer
 
 TINY = str(pathlib.Path(__file__).parents[3] / "configs" / "recap_tiny.gin")
 TASK = "recap.engagement.is_favorited"
@@ -397,11 +397,11 @@ def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
     results = []
     for compiled in (False, True):
         train_settings = settings.TrainSettings()
-        trainer = Trainer(ranker, train_settings, EvaluateSettings(), config="")
+        trainer = RankerTrainer(ranker, train_settings, EvaluateSettings(), config="")
         batch = next(
             iter(read_batches(ranker.train_data, ranker.tasks, Mode.TRAIN, 64, seed=1))
         )
-        step = tf.function(trainer._train_step.on_replica, jit_compile=compiled)
+        step = tf.function(trainer.train_step.on_replica, jit_compile=compiled)
         results.append([step([batch]).numpy() for _ in range(3)])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-3)
     assert results[0][0][0] != results[0][2][0]
@@ -410,15 +410,16 @@ def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
 KILLER = """
 import os, signal, sys
 import recap_tf.train
-from recap_tf.core import files, loop
+from recap_tf.core import files
+from recap_tf.core.training import loop, nan_stop
 where, at = sys.argv[1], int(sys.argv[2])
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 if where == "step":
-    check = loop._check_finite
+    check = nan_stop.check_finite
     def checked(step, *rest):
         if step >= at: die()
         check(step, *rest)
-    loop._check_finite = checked
+    nan_stop.check_finite = checked
     loop._MOST_STEPS_PER_CALL = 1
 elif where == "checkpoint":
     write = files.write_text
@@ -427,11 +428,11 @@ elif where == "checkpoint":
         write(path, text)
     files.write_text = written
 elif where == "signal":
-    check = loop._check_finite
+    check = nan_stop.check_finite
     def checked(step, *rest):
         if step == at: os.kill(os.getpid(), signal.SIGTERM)
         check(step, *rest)
-    loop._check_finite = checked
+    nan_stop.check_finite = checked
     loop._MOST_STEPS_PER_CALL = 1
 recap_tf.train.main(sys.argv[3:])
 """
