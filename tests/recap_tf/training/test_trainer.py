@@ -159,6 +159,19 @@ def test_tensorboard_shows_losses_rates_speed_and_metrics(trained):
     assert metrics <= _tags(folder / "run", "validation")
 
 
+def test_specs_of_features_are_traced_once(data, tmp_path, monkeypatch):
+    ranker = _load(_arguments(data, tmp_path))
+    traced, plain = [], record_batches.serving_features
+
+    def counted(records, raw):
+        traced.append(records)
+        return plain(records, raw)
+
+    monkeypatch.setattr(record_batches, "serving_features", counted)
+    RankerTrainer(ranker, settings.TrainSettings(), EvaluateSettings(), config="")
+    assert sum(records is ranker.train_data for records in traced) == 1
+
+
 def test_export_scores_like_the_model_without_our_code(trained, tmp_path):
     folder, arguments = trained
     models = tmp_path / "models"
