@@ -15,11 +15,11 @@ from recap_tf.core.arguments import add_config, check_config
 from recap_tf.core.command import UserError, run_command, say
 
 if TYPE_CHECKING:
+    from recap_tf.core.training.run import RunOutcome
     from recap_tf.evaluation.calibrator_fitting import CalibrateSettings
     from recap_tf.evaluation.validation_sets import EvaluateSettings
     from recap_tf.model.ranking_model import RankingModel
     from recap_tf.settings import Ranker
-    from recap_tf.training.trainer import Outcome
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from recap_tf.evaluation.validation_sets import EvaluateSettings
     from recap_tf.exporting.saved_model import check_settings, export_model
     from recap_tf.training.made_sets import make_synthetic_data, reached_lines
-    from recap_tf.training.trainer import Trainer
+    from recap_tf.training.trainer import RankerTrainer
 
     gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     ranker = settings.Ranker()
@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     with explained(data, ranker.tasks):
         for warning in record_probe.probe(ranker.train_data, ranker.tasks):
             say(f"warning: {warning}")
-        trainer = Trainer(ranker, train, evaluate, in_force, eager=arguments.debug)
+        trainer = RankerTrainer(
+            ranker, train, evaluate, in_force, eager=arguments.debug
+        )
         say(f"{trainer.model.count_params():,} weights, {len(ranker.tasks)} tasks.")
         with catch_signals(say) as stop:
             outcome = trainer.run(stop)
@@ -96,12 +98,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _calibrated(
-    outcome: "Outcome",
+    outcome: "RunOutcome",
     model: "RankingModel",
     ranker: "Ranker",
     calibrate: "CalibrateSettings",
     evaluate: "EvaluateSettings",
-) -> "Outcome":
+) -> "RunOutcome":
     """Gives `model` and the checkpoint post-hoc calibrators; the outcome with them."""
     from recap_tf.evaluation.calibration_report import format_comparisons
     from recap_tf.evaluation.calibrator_fitting import (

@@ -25,14 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from twhin_tf.partitions.disk_tables import refuse_whole_tables
     from twhin_tf.synthesis.synthetic_graph import make_graph
     from twhin_tf.training.after_training import finish
-    from twhin_tf.training.cluster_training import ClusterTrainer
-    from twhin_tf.training.partitioned_training import (
-        PartitionedTrainer,
-        peak_megabytes,
-    )
-    from twhin_tf.training.tpu_training import TpuTrainer
-    from twhin_tf.training.trained import load_model
-    from twhin_tf.training.trainer import Trainer
+    from twhin_tf.training.peak_memory import peak_megabytes
+    from twhin_tf.training.trainer import GraphTrainer
 
     gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     embedder, train = settings.Embedder(), settings.TrainSettings()
@@ -44,16 +38,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if embedder.synthetic is not None:
         make_graph(embedder.synthetic, say)
     export = VectorExportSettings()
-    if train.partitions is not None and export.folder and export.takes_tables_whole:
-        refuse_whole_tables()  # now, not at the end
-    kind = TpuTrainer if train.strategy == "tpu" else Trainer
-    if train.partitions is not None:
-        kind = PartitionedTrainer
-    elif train.strategy == PARAMETER_SERVER:
-        kind = ClusterTrainer
-        if export.folder and export.takes_tables_whole:
+    if export.folder and export.takes_tables_whole:
+        # Now, not at the end.
+        if train.partitions is not None:
+            refuse_whole_tables()
+        elif train.strategy == PARAMETER_SERVER:
             refuse_whole_tables(f'twhin.train.strategy = "{PARAMETER_SERVER}"')
-    trainer = kind(embedder, train, gin_config.operative(), eager=arguments.debug)
+    in_force = gin_config.operative()
+    trainer = GraphTrainer(embedder, train, in_force, eager=arguments.debug)
     trained = trainer.model.node_tables.trained
     for name, table in trainer.model.tables.items():
         note = "" if name in trained else ", in no relation: they stay as they are"
@@ -72,11 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     else:
         print(f"Step {outcome.step}, {outcome.checkpoint}")
-        model, graph = trainer.model, read_graph(embedder.graph)
         if train.partitions is not None:
             say(f"At most {peak_megabytes():,.0f} MB of memory were in use.")
-        if kind in (PartitionedTrainer, TpuTrainer):
-            model = load_model(outcome.checkpoint, embedder, graph)
+        model, graph = trainer.trained_model(outcome), read_graph(embedder.graph)
         finish(model, graph, train.save_dir, outcome.step)
 
 

@@ -70,15 +70,15 @@ def make_synthetic_data(
 
 
 def reached_lines(manifest: dict, report: Report) -> list[str]:
-    """How far the model came: per set and task, its AUROC and the best reachable one.
+    """How far the model came: per set and task, its AUROC and the best reachable AUROC.
 
     The training set is left out; what a model has seen it may rank better than that.
     """
     lines = []
     for name, slices in report.items():
-        made = manifest["sets"].get(name, {"tasks": {}})["tasks"]
+        of_set = manifest["sets"].get(name, {"tasks": {}})["tasks"]
         for task, measured in slices[EVERYTHING].items():
-            best = made.get(task, {}).get("best_auroc")
+            best = of_set.get(task, {}).get("best_auroc")
             if name == TRAIN or best is None or "auroc" not in measured:
                 continue
             auroc = measured["auroc"].value

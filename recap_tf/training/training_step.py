@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import tensorflow as tf
 
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
-from recap_tf.losses import gradient_arithmetic
 from recap_tf.losses.gradient_clipping import clip_by_global_norm
 from recap_tf.losses.multi_task_loss import MultiTaskLoss
 from recap_tf.losses.task_balancing import BatchLoss, TaskBalancing
 from recap_tf.model.ranking_model import RankingModel
+from recap_tf.training.gradient_accumulation import accumulate
 
 
-class TrainingStep:
+class RankerTrainingStep:
     """Takes batches from an iterator and trains on them; a `loop.TrainingStep`.
 
     Called, it returns the numbers of `names`: the loss that was minimised
@@ -20,14 +20,15 @@ class TrainingStep:
     pairwise loss the number of its pairs per batch.
 
     Args:
-        model: with its weights.
+        model: whose weights are trained.
         loss: of all tasks.
-        balancing: of them; made by `loss.balancing`.
+        balancing: of the tasks; made by `loss.balancing`.
         optimizer: of the model's weights and the balancing's.
         step: counts the updates.
         strategy: whose replicas train.
         gradient_accumulation: batches to an update.
-        clip_norm: see `settings.TrainSettings`.
+        clip_norm: upper limit of the joint norm of the model's gradients, over all
+            replicas and accumulated batches; None for no limit.
         seed: of what a balancing draws at random.
     """
 
@@ -53,6 +54,7 @@ class TrainingStep:
 
     @property
     def names(self) -> list[str]:
+        """Of the numbers that a step returns."""
         tasks = self._model.tasks
         pairs = tasks if self._loss.pairwise is not None else ()
         return [
@@ -70,17 +72,16 @@ class TrainingStep:
         return self._strategy.reduce(tf.distribute.ReduceOp.MEAN, reports, axis=None)
 
     def on_replica(self, batches: Sequence) -> tf.Tensor:
-        """The update from a replica's batches, (features, labels, weights) each."""
-        own = self._balancing.trainable_variables
-        weights = [*self._model.trainable_weights, *own]
-        total, reports = None, []
-        for batch in batches:
-            gradients, report = self._of_batch(batch, weights)
-            if total is None:
-                total = gradients
-            else:
-                total = tf.nest.map_structure(gradient_arithmetic.add, total, gradients)
-            reports.append(report)
+        """The update from a replica's batches, (features, labels, weights) each.
+
+        Returns:
+            (names,) float32, the mean over the batches.
+        """
+        of_balancing = self._balancing.trainable_variables
+        weights = [*self._model.trainable_weights, *of_balancing]
+        total, report = accumulate(
+            batches, lambda batch: self._of_batch(batch, weights)
+        )
         # The optimizer adds up over replicas; but norms and products are of sums.
         whole = self._balancing.by_gradient or self._clip_norm is not None
         if whole:
@@ -88,15 +89,15 @@ class TrainingStep:
         seed = tf.stack([tf.constant(self._seed, tf.int64), tf.identity(self._step)])
         gradients = self._balancing.combine(total, weights, seed)
         if self._clip_norm is not None:
-            count = len(weights) - len(own)
-            clipped = clip_by_global_norm(gradients[:count], self._clip_norm)
-            gradients = clipped + gradients[count:]
+            of_model = len(weights) - len(of_balancing)
+            clipped = clip_by_global_norm(gradients[:of_model], self._clip_norm)
+            gradients = clipped + gradients[of_model:]
         self._optimizer.apply_gradients(
             zip(gradients, weights, strict=True),
             experimental_aggregate_gradients=not whole,
         )
         self._balancing.after_update()
-        return tf.add_n(reports) / len(reports)
+        return report
 
     def _of_batch(self, batch, weights):
         """What the balancing wants to know of one batch, and the report of it."""
@@ -151,15 +152,15 @@ def _all_reduce(gradients):
     # takes that for a path from each to all others, drops "read before it is written"
     # where such a path says so too, and then takes the IdentityN apart: at times a
     # variable is read after its update.
-    flat = [one for one in tf.nest.flatten(gradients) if one is not None]
+    flat = [part for part in tf.nest.flatten(gradients) if part is not None]
     context = tf.distribute.get_replica_context()
     summed = iter(context.merge_call(_sum_over_replicas, args=flat))
     return tf.nest.map_structure(
-        lambda one: None if one is None else next(summed), gradients
+        lambda part: None if part is None else next(summed), gradients
     )
 
 
 def _sum_over_replicas(strategy: tf.distribute.Strategy, *values) -> list:
     return strategy.extended.batch_reduce_to(
-        tf.distribute.ReduceOp.SUM, [(one, one) for one in values]
+        tf.distribute.ReduceOp.SUM, [(value, value) for value in values]
     )

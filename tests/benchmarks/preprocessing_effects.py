@@ -32,7 +32,7 @@ from recap_tf.data.record_writer import open_record_files, part_paths
 from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.metrics.auroc import weighted_auroc
 from recap_tf.training.made_sets import make_synthetic_data
-from recap_tf.training.trainer import Trainer
+from recap_tf.training.trainer import RankerTrainer
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 Overrides = Sequence[str]
@@ -178,7 +178,7 @@ def measure(path: pathlib.Path, overrides: Overrides, seed: int) -> dict[str, fl
         )
         ranker = settings.Ranker()
         keras.backend.clear_session()
-        trainer = Trainer(
+        trainer = RankerTrainer(
             ranker, settings.TrainSettings(), EvaluateSettings(), gin_config.operative()
         )
         with catch_signals(lambda text: print(text, file=sys.stderr)) as stop:

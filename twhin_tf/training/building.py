@@ -110,14 +110,16 @@ def count_degrees(
     inverses = graph.inverses
     for part in read_split(graph, edges.split, edges.limit, edges.offset):
         for number in np.unique(part[:, 1]):
-            mine = part[part[:, 1] == number]
+            of_relation = part[part[:, 1] == number]
             turned = edges.inverse and inverses[number] is not None
             for side, column in (("lhs", 0), ("rhs", 2)):
                 name = getattr(graph.relations[number], side)
-                found = np.bincount(mine[:, column], minlength=graph.rows[name])
-                counts[side][name] += found
+                degrees = np.bincount(
+                    of_relation[:, column], minlength=graph.rows[name]
+                )
+                counts[side][name] += degrees
                 if turned:
-                    counts[other[side]][name] += found
+                    counts[other[side]][name] += degrees
     types = list(graph.types)
     return {
         side: [of_type[types[number]] for number in tables.type_numbers(side)]

@@ -2,33 +2,36 @@
 
 This is the chief's part: it holds no table and trains no batch. Workers take batches,
 fetch the rows that they need from the servers, and send the rows' gradients back, where
-optimizers update them. Training is asynchronous, see `core.worker_steps`: two runs do
-not give the same bits.
+optimizers update them. Training is asynchronous, see `core.training.worker_steps`: two
+runs do not give the same bits.
 
 Each epoch's edges are shared out to the workers, so that together they read every edge
 once per epoch, if one may be ahead of another. A worker that is lost leaves its share
 unread; one that is back begins an epoch of all edges.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from recap_tf.core.command import UserError, say
 from recap_tf.core.training import checkpoints
 from recap_tf.core.training.cluster import WORKER, is_lost_server, read_task
+from recap_tf.core.training.run import RunParts, SavedBeside
 from recap_tf.core.training.shard import Shard
-from recap_tf.core.training.stopping import Stop
-from recap_tf.core.training.strategy import PARAMETER_SERVER
+from recap_tf.core.training.strategy import PARAMETER_SERVER, make_strategy
 from recap_tf.core.training.worker_steps import WorkerSteps
 from twhin_tf.graph.edge_batches import edges_per_epoch, read_edge_batches
+from twhin_tf.graph.graph import Graph
 from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training.trainer import Outcome, Trainer
+from twhin_tf.training.model_in_training import ModelInTraining
 
 
-class ClusterTrainer(Trainer):
-    """A run of training with `twhin.train.strategy = "parameter_server"`.
+class ClusterTraining(RunParts):
+    """Training with `twhin.train.strategy = "parameter_server"`.
 
     A batch is one worker's. Checkpoints are those of a run on one device: either goes
     on from the other's.
@@ -36,81 +39,100 @@ class ClusterTrainer(Trainer):
     Args:
         embedder: what to train.
         settings: how.
-        config: the settings in force as text, saved beside every checkpoint.
-        eager: not to be had.
+        eager: refused; steps are those of other processes.
+
+    Attributes:
+        model: the vectors, on the servers.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        settings: TrainSettings,
-        config: str,
-        eager: bool = False,
-    ):
+    def __init__(self, embedder: Embedder, settings: TrainSettings, eager: bool):
         _check(embedder, settings, eager)
-        super().__init__(embedder, settings, config)
+        strategy = make_strategy(settings.strategy)
+        self._settings = settings
+        self._trained = trained = ModelInTraining(embedder, settings, strategy)
+        self.model, self.step = trained.model, trained.step
+        self.optimizer, self.train_step = trained.optimizer, trained.training_step()
+        self.checkpoints = checkpoints.Checkpoints(
+            settings.save_dir,
+            trained.model,
+            trained.state,
+            settings.checkpoints_to_keep,
+            background=False,
+        )
         self._workers = len(read_task().cluster[WORKER])
-        self._steps = WorkerSteps(self._strategy, self._workers)
+        self.spread = WorkerSteps(strategy, self._workers)
 
-    def run(self, stop: Stop) -> Outcome:
-        """Trains until the last step or a signal.
-
-        Raises:
-            UserError: a parameter server was lost.
-        """
+    @contextlib.contextmanager
+    def errors_explained(self) -> Iterator[None]:
         try:
-            return super().run(stop)
+            yield
         except tf.errors.OpError as error:
             if not is_lost_server(error):
                 raise
-            found = checkpoints.list_checkpoints(self._settings.save_dir)
-            where = found[-1] if found else "the start, there is no checkpoint yet"
+            newest = checkpoints.newest_checkpoint(self._settings.save_dir)
+            where = newest or "the start, there is no checkpoint yet"
             raise UserError(
                 "A parameter server was lost, and what it held with it. Start all "
                 f"tasks again: training goes on from {where}."
             ) from error
 
-    def _make_checkpoints(self):
-        return checkpoints.Checkpoints(
-            self._settings.save_dir,
-            self.model,
-            {"optimizer": self._optimizer, "step": self._step},
-            self._settings.checkpoints_to_keep,
-            background=False,
+    def restore(self, path: str, metadata: Mapping[str, Any]) -> None:
+        self._trained.check_goes_on_from(path)
+        self.checkpoints.restore(path)
+
+    def start_input(self, resumed: str | None) -> Iterator:
+        read = worker_batches(
+            self._settings, self._trained.graph, self._workers, self._trained.done
+        )
+        say(f"{self._workers} workers train.")
+        return self.spread.iterator(read)
+
+    def numbers(self, steps_per_second: float) -> Mapping[str, float]:
+        return self._trained.speeds(steps_per_second)
+
+    def before_save(self, step: int) -> SavedBeside:
+        # A worker that died may have counted steps that others did again.
+        self.step.assign(step)
+        return SavedBeside(metadata=self._trained.metadata)
+
+    def after_save(self) -> None:
+        self.checkpoints.wait()
+
+
+def worker_batches(
+    settings: TrainSettings, graph: Graph, workers: int, step: int
+) -> Callable[[tf.Tensor], tf.data.Dataset]:
+    """What makes a worker's batches, of the number of pipelines asked for before.
+
+    Args:
+        settings: of the run.
+        graph: whose edges are shared out.
+        workers: how many there are.
+        step: after which training goes on.
+
+    Raises:
+        UserError: there are fewer edges than workers.
+    """
+    edges = edges_per_epoch(settings.edges, graph)
+    if edges < workers:
+        raise UserError(f"{edges} edges cannot be shared out to {workers} workers.")
+    # Another order than before, lest the first edges come again.
+    seed = settings.seed + step
+
+    def read(number: tf.Tensor) -> tf.data.Dataset:
+        first = number < workers
+        return read_edge_batches(
+            settings.edges,
+            graph,
+            settings.batch_size,
+            seed=seed,
+            shard=Shard(
+                tf.where(first, number, 0),
+                tf.where(first, tf.constant(workers, tf.int64), 1),
+            ),
         )
 
-    def _start_reading(self, resumed: str | None) -> Iterator:
-        settings, workers = self._settings, self._workers
-        edges = edges_per_epoch(settings.edges, self._graph)
-        if edges < workers:
-            raise UserError(f"{edges} edges cannot be shared out to {workers} workers.")
-        say(f"{workers} workers train.")
-        # Another order than before, lest the first edges come again.
-        seed = settings.seed + self._done()
-
-        def read(number: tf.Tensor):
-            first = number < workers
-            return read_edge_batches(
-                settings.edges,
-                self._graph,
-                settings.batch_size,
-                seed=seed,
-                shard=Shard(
-                    tf.where(first, number, 0),
-                    tf.where(first, tf.constant(workers, tf.int64), 1),
-                ),
-            )
-
-        return self._steps.iterator(read)
-
-    def _spread(self):
-        return self._steps
-
-    def _save(self, step):
-        # A worker that died may have counted steps that others did again.
-        self._step.assign(step)
-        super()._save(step)
-        self._checkpoints.wait()
+    return read
 
 
 def _check(embedder: Embedder, settings: TrainSettings, eager: bool) -> None:

@@ -26,7 +26,7 @@ Groups = Mapping[str, tuple[Optimizer, list[tf.Variable]]]
 
 
 class OldVectors:
-    """What a `WarmStart` finds for a graph.
+    """The old vectors that a `WarmStart` finds for a graph.
 
     Args:
         warm_start: where they are.
@@ -66,7 +66,9 @@ class OldVectors:
 
     def shares(self) -> dict[str, float]:
         """Type -> share of its rows that have an old vector."""
-        return {name: float((own >= 0).mean()) for name, own in self._places.items()}
+        return {
+            name: float((places >= 0).mean()) for name, places in self._places.items()
+        }
 
     def give(self, model: GraphEmbeddings, groups: Groups, edges: Edges) -> None:
         """Gives a new model its start.
@@ -138,12 +140,12 @@ class OldVectors:
         known = np.flatnonzero(places >= 0)
         for slot_name in optimizer.slot_starts() if len(known) else ():
             pattern = rf"model/.*/{re.escape(name)}/\.OPTIMIZER_SLOT/.*/{slot_name}/"
-            found = [key for key in keys if re.match(pattern, key)]
+            matches = [key for key in keys if re.match(pattern, key)]
             slot = optimizer.get_slot(weights[0], slot_name)
-            if len(found) != 1 or keys[found[0]][1:] != slot.shape[1:].as_list():
+            if len(matches) != 1 or keys[matches[0]][1:] != slot.shape[1:].as_list():
                 continue
             values = slot.numpy()
-            values[known] = reader.get_tensor(found[0])[places[known]]
+            values[known] = reader.get_tensor(matches[0])[places[known]]
             slot.assign(values)
 
     def _start_near_neighbours(
@@ -154,16 +156,16 @@ class OldVectors:
         graph, places = self._graph, self._places
         for part in read_split(graph, edges.split, edges.limit, edges.offset):
             for number in np.unique(part[:, 1]):
-                mine = part[part[:, 1] == number]
+                of_relation = part[part[:, 1] == number]
                 ends = graph.relations[number].lhs, graph.relations[number].rhs
                 old = [
-                    places[t][mine[:, c]] >= 0
+                    places[t][of_relation[:, c]] >= 0
                     for t, c in zip(ends, (0, 2), strict=True)
                 ]
-                towards = mine[old[0] & ~old[1]]
+                towards = of_relation[old[0] & ~old[1]]
                 vectors = model.transform(int(number), starts[ends[0]][towards[:, 0]])
                 np.add.at(sums[ends[1]], towards[:, 2], vectors.numpy())
-                back = mine[~old[0] & old[1]]
+                back = of_relation[~old[0] & old[1]]
                 turned, _ = model.operators.adjoint(
                     tf.constant(starts[ends[1]][back[:, 2]]), tf.constant(back[:, 1])
                 )
@@ -184,5 +186,5 @@ def _places(ids: pa.Array, old: pa.Array, name: str) -> np.ndarray:
             f"WarmStart: the entities of type {name!r} must be {ids.type} as in the "
             f"new graph. Received: {old.type}"
         )
-    found = pc.index_in(ids, value_set=old.cast(ids.type))
-    return pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    places = pc.index_in(ids, value_set=old.cast(ids.type))
+    return pc.fill_null(places, -1).to_numpy(zero_copy_only=False)

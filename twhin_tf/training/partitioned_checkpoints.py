@@ -31,8 +31,8 @@ class Resident(tf.Module):
     """What a checkpoint holds of a model beside the partitions.
 
     Args:
-        model: in training or not.
-        layout: of its tables.
+        model: whose tables are parted.
+        layout: says which tables of it are not.
     """
 
     def __init__(self, model: GraphEmbeddings, layout: Layout):
@@ -80,7 +80,11 @@ class PartitionsState:
 
 
 def read_partitions_state(path: str) -> PartitionsState | None:
-    """That of the checkpoint in folder `path`; None if its tables are in it."""
+    """The state of the partitions of the checkpoint in folder `path`.
+
+    Returns:
+        None if the checkpoint holds its tables itself.
+    """
     file = posixpath.join(path, PARTITIONS)
     if not tf.io.gfile.exists(file):
         return None
@@ -94,17 +98,17 @@ def claim(folder: str, save_dir: str) -> None:
     Raises:
         UserError: they are those of checkpoints of another run.
     """
-    own = save_dir if "://" in save_dir else os.path.abspath(save_dir)
+    owner = save_dir if "://" in save_dir else os.path.abspath(save_dir)
     path = posixpath.join(folder, _OWNER)
     if tf.io.gfile.exists(path):
         with tf.io.gfile.GFile(path) as file:
-            owner = file.read()
-        if owner != own and checkpoints.list_checkpoints(owner):
+            before = file.read()
+        if before != owner and checkpoints.list_checkpoints(before):
             raise UserError(
-                f"Partitions.folder must be another than that of the run {owner}. "
+                f"Partitions.folder must be another than that of the run {before}. "
                 f"Received: {folder!r}"
             )
-    files.write_text(path, own)
+    files.write_text(path, owner)
 
 
 def load_partitioned(
@@ -116,17 +120,17 @@ def load_partitioned(
         UserError: the checkpoint is of another graph or model.
     """
     layout = Layout(graph, state.count, state.buffer, frozenset(state.whole))
-    formats = {name: RowFormat(**one) for name, one in state.formats.items()}
+    formats = {name: RowFormat(**row) for name, row in state.formats.items()}
     for name in layout.parted:
-        known = state.versions.get(name, [])
-        if len(known) != state.count or formats[name].dim != embedder.dim:
+        versions = state.versions.get(name, [])
+        if len(versions) != state.count or formats[name].dim != embedder.dim:
             raise UserError(
                 f"The checkpoint {path} is of another graph or twhin.embedder.dim."
             )
     # To build the model; its tables come from disk.
     types = {
-        name: one if name in layout.whole else NodeType(name=name, rows=1)
-        for name, one in graph.types.items()
+        name: node_type if name in layout.whole else NodeType(name=name, rows=1)
+        for name, node_type in graph.types.items()
     }
     model = create_graph_embeddings(embedder, dataclasses.replace(graph, types=types))
     checkpoints.restore_model(path, Resident(model, layout))

@@ -1,31 +1,31 @@
 """Trains graph embeddings that are larger than memory, partition by partition.
 
 A pass takes every edge once, in visits: edges whose ends are in partitions that are in
-memory together, then a swap (`partition_order`). To the model, the graph is what is in
-memory. A checkpoint refers to the partitions' files, which never change, and says which
-batch comes next.
+memory together, then a swap (`partitioned_input`). To the model, the graph is what is
+in memory. A checkpoint refers to the partitions' files, which never change, and says
+which batch comes next.
 """
 
 import dataclasses
-import pathlib
 import posixpath
-import resource
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from recap_tf.core.command import UserError, say
 from recap_tf.core.optimizers.grouped import Optimizer
-from recap_tf.core.training import checkpoints, loop
+from recap_tf.core.training import checkpoints
+from recap_tf.core.training.loop import Event
+from recap_tf.core.training.run import RunParts, SavedBeside
+from recap_tf.core.training.strategy import make_strategy
 from twhin_tf.graph.graph import read_graph
 from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.partitions.partition_buffer import VECTOR, PartitionBuffer
 from twhin_tf.partitions.partition_files import PartitionFiles, RowFormat, Versions
-from twhin_tf.partitions.partition_order import Visit, visits
 from twhin_tf.partitions.partitioned_edges import PartitionedEdges, PieceBatches
 from twhin_tf.settings import Embedder, TrainSettings
+from twhin_tf.training.model_in_training import ModelInTraining
 from twhin_tf.training.partitioned_checkpoints import (
     PARTITIONS,
     PartitionsState,
@@ -33,127 +33,103 @@ from twhin_tf.training.partitioned_checkpoints import (
     claim,
     read_partitions_state,
 )
-from twhin_tf.training.trainer import Trainer
+from twhin_tf.training.partitioned_input import PartitionedInput
 
-_SECONDS_BETWEEN_LINES = 10
 _FOLDER = "partitions"
 
 
-@dataclasses.dataclass
-class _Position:
-    """The next batch.
-
-    Args:
-        turn: passes over a share of the edges of all pairs that are done.
-        start: what the buffer held at its beginning.
-        visit: within the turn.
-        piece: of the visit's edges.
-        done: batches of it.
-    """
-
-    turn: int
-    start: list[int]
-    visit: int = 0
-    piece: int = 0
-    done: int = 0
-
-
-class PartitionedTrainer(Trainer):
-    """A run of training with `twhin.train.partitions`.
+class PartitionedTraining(RunParts):
+    """Training with `twhin.train.partitions`.
 
     Args:
         embedder: what to train.
         settings: how.
-        config: the settings in force as text, saved beside every checkpoint.
-        eager: one plain step at a time, for debugging.
+        eager: one plain step at a time; nothing here depends on it.
+
+    Attributes:
+        model: the rows that are in memory.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        settings: TrainSettings,
-        config: str,
-        eager: bool = False,
-    ):
+    def __init__(self, embedder: Embedder, settings: TrainSettings, eager: bool):
         _check(embedder, settings)
-        self._partitions = settings.partitions
+        self._settings = settings
         graph = read_graph(embedder.graph)
         formats = {
             name: RowFormat.of(embedder.tables.get(name, embedder.table), embedder.dim)
             for name in graph.types
         }
-        row_bytes = {name: one.record.itemsize for name, one in formats.items()}
-        self._layout = self._partitions.layout(graph, row_bytes)
-        folder = self._partitions.folder or posixpath.join(settings.save_dir, _FOLDER)
-        formats = {name: formats[name] for name in self._layout.parted}
-        self._files = PartitionFiles(folder, self._layout, formats, settings.seed)
-        if self._partitions.folder is not None:
+        row_bytes = {name: row.record.itemsize for name, row in formats.items()}
+        self._layout = layout = settings.partitions.layout(graph, row_bytes)
+        folder = settings.partitions.folder
+        if folder is None:
+            folder = posixpath.join(settings.save_dir, _FOLDER)
+        formats = {name: formats[name] for name in layout.parted}
+        self._files = PartitionFiles(folder, layout, formats, settings.seed)
+        if settings.partitions.folder is not None:
             claim(folder, settings.save_dir)
         # Zeros, as rows come from files: initializers take several times the memory.
         tables = dict.fromkeys(graph.types, embedder.table) | dict(embedder.tables)
-        for name in self._layout.parted:
+        for name in layout.parted:
             tables[name] = dataclasses.replace(tables[name], initializer="zeros")
-        super().__init__(
+        self._trained = trained = ModelInTraining(
             dataclasses.replace(embedder, tables=tables),
             settings,
-            config,
-            eager,
-            self._layout.in_memory(),
+            make_strategy(settings.strategy),
+            layout.in_memory(),
         )
-        self._edges = PartitionedEdges(
-            folder, settings.edges, self._layout, settings.seed
+        self.model, self.step = trained.model, trained.step
+        self.optimizer, self.train_step = trained.optimizer, trained.training_step()
+        parted = {f"table/{name}" for name in layout.parted}
+        optimizers = {
+            name: optimizer
+            for name, (optimizer, _) in trained.groups.items()
+            if name not in parted
+        }
+        self.checkpoints = checkpoints.Checkpoints(
+            settings.save_dir,
+            Resident(trained.model, layout),
+            {"optimizers": optimizers, "step": trained.step},
+            settings.checkpoints_to_keep,
         )
         self._buffer = PartitionBuffer(self._files, self._variables())
-        self._batches = PieceBatches(settings.batch_size)
-        self._where = _Position(turn=0, start=list(range(self._layout.buffer)))
-        self._said = 0.0
-        say(
-            f"{self._layout.count} partitions, {self._layout.buffer} of them in "
-            f"memory: {self._row_megabytes(row_bytes):,.1f} MB of rows."
+        self._input = PartitionedInput(
+            PartitionedEdges(folder, settings.edges, layout, settings.seed),
+            self._buffer,
+            layout,
+            settings.partitions.chunks,
+            settings.batch_size,
+            settings.seed,
         )
-        plan = self._visits(self._where)
-        edges = sum(self._edges.count(visit) for visit in plan)
-        if edges < len(plan) * self._partitions.chunks * settings.batch_size:
-            say(
-                f"A visit has {edges // len(plan) // self._partitions.chunks} edges on "
-                "average and repeats some to fill its batches. A smaller "
-                "twhin.train.batch_size or fewer Partitions.chunks avoid it."
-            )
+        rows = layout.in_memory().rows
+        megabytes = sum(rows[name] * row_bytes[name] for name in rows) / 1e6
+        say(
+            f"{layout.count} partitions, {layout.buffer} of them in memory: "
+            f"{megabytes:,.1f} MB of rows."
+        )
+        self._input.warn_of_short_visits()
 
     def _variables(self) -> dict[str, dict[str, tf.Variable]]:
-        found = {}
+        """Type -> what holds its rows in memory, see `PartitionBuffer`."""
+        variables = {}
         for name, optimizer in self._optimizers_of_parted().items():
             table = self.model.tables[name]
             state = self._files.formats[name].state
             slots = {field: optimizer.get_slot(table, field) for field in state}
-            found[name] = {VECTOR: table, **slots}
-        return found
+            variables[name] = {VECTOR: table, **slots}
+        return variables
 
     def _optimizers_of_parted(self) -> dict[str, Optimizer]:
         """Type -> its optimizer; a type without a relation has none, and no rows in
         memory."""
-        groups = {n: self._groups.get(f"table/{n}") for n in self._layout.parted}
-        return {name: own[0] for name, own in groups.items() if own is not None}
-
-    def _row_megabytes(self, row_bytes: Mapping[str, int]) -> float:
-        rows = self._layout.in_memory().rows
-        return sum(rows[name] * row_bytes[name] for name in rows) / 1e6
-
-    def _make_checkpoints(self):
-        parted = {f"table/{name}" for name in self._layout.parted}
-        optimizers = {
-            name: optimizer
-            for name, (optimizer, _) in self._groups.items()
-            if name not in parted
+        groups = self._trained.groups
+        return {
+            name: groups[f"table/{name}"][0]
+            for name in self._layout.parted
+            if f"table/{name}" in groups
         }
-        return checkpoints.Checkpoints(
-            self._settings.save_dir,
-            Resident(self.model, self._layout),
-            {"optimizers": optimizers, "step": self._step},
-            self._settings.checkpoints_to_keep,
-        )
 
-    def _restore(self, path):
+    def restore(self, path: str, metadata: Mapping[str, Any]) -> None:
+        self._trained.check_goes_on_from(path)
         state = read_partitions_state(path)
         if state is None:
             raise UserError(
@@ -161,104 +137,39 @@ class PartitionedTrainer(Trainer):
                 "like that. Change twhin.train.save_dir, or set partitions to None."
             )
         state.check_goes_on(path, self._state())
-        self._checkpoints.restore(path)
+        self.checkpoints.restore(path)
         self._files.go_on_from(state.versions)
         for name in self._layout.parted:
             self._files.check_complete(name)
-        self._where = _Position(**state.position)
+        self._input.go_to(state.position)
         for optimizer in self._optimizers_of_parted().values():
-            optimizer.iterations.assign(self._step)
+            optimizer.iterations.assign(self.step)
 
-    def _start_reading(self, resumed):
-        self._files.remove_all_but(self._kept())
-        where = self._where
-        self._plan = self._visits(where)
-        self._buffer.fill(self._plan[where.visit].held)
-        self._load_piece()
-        return self._batches
+    def start_input(self, resumed: str | None) -> PieceBatches:
+        self._files.remove_all_but(self._referred_to())
+        return self._input.start()
 
-    def _visits(self, where: _Position) -> list[Visit]:
-        rng = np.random.default_rng([self._settings.seed, where.turn])
-        return visits(self._layout.count, where.start, rng)
+    def input_events(self) -> Sequence[Event]:
+        return self._input.events()
 
-    def _load_piece(self) -> None:
-        """Brings the edges of the present piece in, or those of the next that has any.
+    def numbers(self, steps_per_second: float) -> Mapping[str, float]:
+        return {**self._input.numbers(), **self._trained.speeds(steps_per_second)}
 
-        Raises:
-            UserError: there are none in a whole turn.
-        """
-        turn = self._where.turn
-        while True:
-            where, chunks = self._where, self._partitions.chunks
-            visit = self._plan[where.visit]
-            self._buffer.change(visit.held)
-            edges = self._edges.piece(
-                visit, where.piece, where.turn % chunks, chunks, where.turn
-            )
-            if len(edges):
-                break
-            if where.turn > turn + chunks:
-                raise UserError("There are no edges to train on.")
-            self._go_on()
-        self._batches.load(self._layout.to_memory(edges, visit.held), where.done)
-        self._say_where(visit, len(edges))
-
-    def _go_on(self) -> None:
-        """Moves to the next piece, visit or turn."""
-        where, visit = self._where, self._plan[self._where.visit]
-        where.piece, where.done = where.piece + 1, 0
-        if where.piece < self._edges.piece_count(visit, self._partitions.chunks):
-            return
-        where.piece, where.visit = 0, where.visit + 1
-        if where.visit < len(self._plan):
-            return
-        self._where = _Position(where.turn + 1, list(visit.held))
-        self._plan = self._visits(self._where)
-
-    def _say_where(self, visit: Visit, edges: int) -> None:
-        now, where = time.monotonic(), self._where
-        if now - self._said > _SECONDS_BETWEEN_LINES:
-            self._said = now
-            say(
-                f"Turn {where.turn + 1}, visit {where.visit + 1} of {len(self._plan)}: "
-                f"partitions {', '.join(map(str, visit.held))}, {edges:,} edges; "
-                f"{self._buffer.swaps} swaps, {peak_megabytes():,.0f} MB at most."
-            )
-
-    def _input_events(self):
-        return [_PieceEnd(every=1, call=self._next_piece, batches=self._batches)]
-
-    def _next_piece(self, step: int, losses: Mapping[str, float]) -> None:
-        self._buffer.touch()
-        self._go_on()
-        self._load_piece()
-
-    def _input_numbers(self):
-        return {
-            "partitions/turn": self._where.turn,
-            "partitions/visit": self._where.visit,
-            "partitions/swaps": self._buffer.swaps,
-            "partitions/peak_megabytes": peak_megabytes(),
-        }
-
-    def _save(self, step):
-        save_dir = self._settings.save_dir
-        if checkpoints.checkpoint_path(save_dir, step) in checkpoints.list_checkpoints(
-            save_dir
-        ):
-            return
+    def before_save(self, step: int) -> SavedBeside:
         self._buffer.touch()
         self._buffer.flush()
-        self._where.done = self._batches.done
-        super()._save(step, {PARTITIONS: self._state().text()})
+        texts = {PARTITIONS: self._state().text()}
+        return SavedBeside(metadata=self._trained.metadata, texts=texts)
+
+    def after_save(self) -> None:
         # Files of older checkpoints go only once the new one is complete.
-        self._checkpoints.wait()
-        self._files.remove_all_but(self._kept())
+        self.checkpoints.wait()
+        self._files.remove_all_but(self._referred_to())
 
     def _state(self) -> PartitionsState:
         layout, files = self._layout, self._files
         folder = files.folder
-        if self._partitions.folder is None:
+        if self._settings.partitions.folder is None:
             # So that save_dir can be moved.
             folder = posixpath.join("..", "..", _FOLDER)
         return PartitionsState(
@@ -269,36 +180,14 @@ class PartitionedTrainer(Trainer):
             seed=files.seed,
             formats={n: dataclasses.asdict(f) for n, f in files.formats.items()},
             versions=files.versions,
-            position=dataclasses.asdict(self._where),
+            position=self._input.position(),
         )
 
-    def _kept(self) -> list[Versions]:
-        found = checkpoints.list_checkpoints(self._settings.save_dir)
-        states = map(read_partitions_state, found)
+    def _referred_to(self) -> list[Versions]:
+        """The partitions' versions in each of the checkpoints."""
+        paths = checkpoints.list_checkpoints(self._settings.save_dir)
+        states = map(read_partitions_state, paths)
         return [state.versions for state in states if state is not None]
-
-
-@dataclasses.dataclass(frozen=True)
-class _PieceEnd(loop.Event):
-    """Comes when the edges in memory have been trained on."""
-
-    batches: PieceBatches
-
-    def ahead(self, done):
-        return self.batches.count - self.batches.done
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has had so far, in millions of bytes.
-
-    `getrusage` is the fallback only: on Linux its figure starts at the size of the
-    process that started this one.
-    """
-    try:
-        status = pathlib.Path("/proc/self/status").read_text()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 def _check(embedder: Embedder, settings: TrainSettings) -> None:

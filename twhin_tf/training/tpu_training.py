@@ -1,14 +1,15 @@
 """Trains graph embeddings whose node tables are in the embedding cores of a TPU.
 
-The host has what one device would train: the model, optimizers, checkpoints, position.
-The TPU has a second set of tables and operators, takes the host's values when it
-starts, and gives its own back for every checkpoint. So a checkpoint is like any other:
-another strategy goes on from it, and so does a TPU from those of others.
+The host has what one device would train: the model, optimizers, checkpoints. The TPU
+has a second set of tables and operators, takes the host's values when it starts, and
+gives its own back for every checkpoint. So a checkpoint is like any other: another
+strategy goes on from it, and so does a TPU from those of others.
 """
 
 import dataclasses
 import posixpath
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -17,7 +18,8 @@ from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.embeddings.tpu_transfer import TpuTransfer
 from recap_tf.core.optimizers.grouped import GroupedOptimizer, Optimizer
-from recap_tf.core.training import checkpoints
+from recap_tf.core.training.checkpoints import Checkpoints
+from recap_tf.core.training.run import RunParts, SavedBeside
 from recap_tf.core.training.shard import Shard
 from recap_tf.core.training.strategy import make_strategy, per_replica_batch_size
 from twhin_tf.graph.edge_batches import read_edge_batches
@@ -27,89 +29,97 @@ from twhin_tf.model.graph_embeddings import GraphEmbeddings
 from twhin_tf.model.lookups import Lookups, look_ahead
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training.building import create_graph_embeddings
+from twhin_tf.training.model_in_training import ModelInTraining
 from twhin_tf.training.tpu_step import TpuTrainingStep
-from twhin_tf.training.trainer import Trainer
 
 _FOLDER = "embedding_cores"
 
 Groups = Mapping[str, tuple[Optimizer, list[tf.Variable]]]
 
 
-class TpuTrainer(Trainer):
-    """A run of training with `twhin.train.strategy = "tpu"`.
+class TpuTraining(RunParts):
+    """Training with `twhin.train.strategy = "tpu"`.
 
     Args:
         embedder: what to train.
         settings: how.
-        config: the settings in force as text, saved beside every checkpoint.
         eager: refused; TPUs run graphs only.
+
+    Attributes:
+        model: the vectors of the last checkpoint, on the host.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        settings: TrainSettings,
-        config: str,
-        eager: bool = False,
-    ):
+    def __init__(self, embedder: Embedder, settings: TrainSettings, eager: bool):
         _check(embedder, settings, eager)
+        self._settings = settings
         self._tpu = connect(settings.tpu)
         batch_size = per_replica_batch_size(settings.batch_size, self._tpu)
-        on_host = dataclasses.replace(settings, strategy="one_device")
-        super().__init__(embedder, on_host, config)
+        host = ModelInTraining(embedder, settings, make_strategy("one_device"))
+        self._host, self.model, self.step = host, host.model, host.step
+        self.optimizer = host.optimizer
+        self.checkpoints = Checkpoints(
+            settings.save_dir, host.model, host.state, settings.checkpoints_to_keep
+        )
         # Of the host's model: its layout is the device's.
-        self._lookups = Lookups(self.model.node_tables, self._objective.samplers)
+        self._lookups = Lookups(host.model.node_tables, host.objective.samplers)
         with self._tpu.scope():
-            tables = make_tables(embedder, self._graph, self._lookups, batch_size)
+            tables = make_tables(embedder, host.graph, self._lookups, batch_size)
             device = create_graph_embeddings(
-                embedder, self._graph, self.model.node_tables
+                embedder, host.graph, host.model.node_tables
             )
             groups = tables.optimizers()
-            if (own := device.parameter_groups().get("relations")) is not None:
-                groups["relations"] = own
+            if (relations := device.parameter_groups().get("relations")) is not None:
+                groups["relations"] = relations
             optimizer = GroupedOptimizer(groups)
             optimizer.create_slots()
         self._transfer = TpuTransfer(tables, posixpath.join(settings.save_dir, _FOLDER))
         self._on_host = {
-            name: (self._groups[f"table/{name}"][0], self.model.tables[name])
+            name: (host.groups[f"table/{name}"][0], host.model.tables[name])
             for name in tables.tables
         }
         self._relations = list(
             zip(
-                _of_relations(self.model, self._groups),
+                _of_relations(host.model, host.groups),
                 _of_relations(device, groups),
                 strict=True,
             )
         )
-        self._counters = [one.iterations for one in optimizer.optimizers]
-        self._train_step = TpuTrainingStep(
-            self._objective.of(device),
+        self._counters = [each.iterations for each in optimizer.optimizers]
+        self.train_step = TpuTrainingStep(
+            host.objective.of(device),
             self._lookups,
             tables,
             device.operators.trainable_weights,
             optimizer,
-            self._step,
+            host.step,
             self._tpu,
         )
 
-    def _start_reading(self, resumed):
+    def restore(self, path: str, metadata: Mapping[str, Any]) -> None:
+        self._host.check_goes_on_from(path)
+        self.checkpoints.restore(path)
+
+    def start_afresh(self) -> None:
+        self._host.warm_start()
+
+    def start_input(self, resumed: str | None) -> Iterator:
         self._transfer.send(self._on_host)
         for host, device in self._relations:
             device.assign(host)
         for counter in self._counters:
-            counter.assign(self._step)
+            counter.assign(self.step)
         # The position is not saved: a resumed run shuffles anew, lest it see the first
         # edges again in the same order.
-        return self._inquiries(self._settings.seed + self._done())
+        return self._inquiries(self._settings.seed + self._host.done)
 
     def _inquiries(self, seed: int) -> Iterator:
-        settings, done = self._settings, self._done()
+        settings, done = self._settings, self._host.done
 
         def read(context: tf.distribute.InputContext) -> tf.data.Dataset:
             shard = Shard(context.input_pipeline_id, context.num_input_pipelines)
             size = context.get_per_replica_batch_size(settings.batch_size)
             edges = read_edge_batches(
-                settings.edges, self._graph, size, seed=seed, shard=shard
+                settings.edges, self._host.graph, size, seed=seed, shard=shard
             )
             first = done * context.num_replicas_in_sync // shard.count
             return look_ahead(edges, self._lookups, settings.seed, first, shard)
@@ -118,16 +128,16 @@ class TpuTrainer(Trainer):
         options = tf.distribute.InputOptions(experimental_fetch_to_device=False)
         return iter(self._tpu.distribute_datasets_from_function(read, options))
 
-    def _save(self, step, texts: Mapping[str, str] = {}):
-        path = checkpoints.checkpoint_path(self._settings.save_dir, step)
-        if tf.io.gfile.exists(path):
-            return
+    def numbers(self, steps_per_second: float) -> Mapping[str, float]:
+        return self._host.speeds(steps_per_second)
+
+    def before_save(self, step: int) -> SavedBeside:
         self._transfer.fetch(self._on_host)
         for host, device in self._relations:
             host.assign(device)
-        for optimizer in self._optimizer.optimizers:
-            optimizer.iterations.assign(self._step)
-        super()._save(step, texts)
+        for optimizer in self.optimizer.optimizers:
+            optimizer.iterations.assign(self.step)
+        return SavedBeside(metadata=self._host.metadata)
 
 
 def connect(tpu: str) -> tf.distribute.TPUStrategy:
@@ -139,11 +149,11 @@ def connect(tpu: str) -> tf.distribute.TPUStrategy:
     """
     strategy = make_strategy("tpu", tpu)
     kinds = tf.tpu.experimental.HardwareFeature.EmbeddingFeature
-    found = strategy.extended.tpu_hardware_feature.embedding_feature
-    if found != kinds.V1:
+    feature = strategy.extended.tpu_hardware_feature.embedding_feature
+    if feature != kinds.V1:
         raise UserError(
             "twhin.train.tpu must have embedding cores as TPU v2, v3 and v4 have them. "
-            f"Received: {tpu!r}, whose embedding feature is {found.value}"
+            f"Received: {tpu!r}, whose embedding feature is {feature.value}"
         )
     return strategy
 

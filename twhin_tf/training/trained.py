@@ -25,7 +25,7 @@ def load_trained(
     """The settings, the graph, its trained model, and the checkpoint's folder.
 
     Args:
-        arguments: of `add_arguments`.
+        arguments: parsed, of `add_arguments`.
     """
     gin_config.load(arguments.config, arguments.overrides, roots=settings.ROOTS)
     embedder = settings.Embedder()

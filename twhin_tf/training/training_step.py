@@ -8,7 +8,7 @@ from recap_tf.core.optimizers.grouped import GroupedOptimizer
 from twhin_tf.model.graph_embeddings import EdgeObjective
 
 
-class TrainingStep:
+class EdgeTrainingStep:
     """Takes edges from an iterator and trains on them; a `loop.TrainingStep`.
 
     Args:

@@ -1,1 +1,1 @@
-"""What a run of training needs: checkpoints, the loop, strategies, clusters."""
+"""A run of training, and what it needs: checkpoints, the loop, strategies, clusters."""

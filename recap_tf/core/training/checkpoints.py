@@ -2,28 +2,32 @@
 
 save_dir/checkpoints/step-00001000/    appears complete or not at all
     state.index, state.data-*          weights, optimizer, step
-    position.index, position.data-*    where the input was; only of one worker
+    position.index, position.data-*    where the input was; see `input_position`
     config.gin                         the settings in force
     checkpoint.json                    step, active seconds, shapes of the weights,
                                        fingerprints of the vocabularies
-    evaluation-SET.json                what an evaluation on SET found
+    evaluation-SET.json                the report of an evaluation on SET
 """
 
-import collections
 import contextlib
 import json
 import posixpath
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from recap_tf.core import files
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError
-from recap_tf.core.embeddings.vocabulary import VocabularyRows
-from recap_tf.core.storage.sharded_tables import ShardedVariable
+from recap_tf.core.training.input_position import write_position
+from recap_tf.core.training.same_model import (
+    check_same_model,
+    vocabularies,
+    weight_shapes,
+)
 
 _NAME = re.compile(r"step-(\d{8,})$")
 _METADATA = "checkpoint.json"
@@ -56,6 +60,12 @@ def list_checkpoints(save_dir: str) -> list[str]:
     ]
 
 
+def newest_checkpoint(save_dir: str) -> str | None:
+    """The newest complete checkpoint below `save_dir`; None if there is none yet."""
+    paths = list_checkpoints(save_dir)
+    return paths[-1] if paths else None
+
+
 def is_complete(path: str) -> bool:
     """Whether folder `path` holds a whole checkpoint, not one half-deleted."""
     return tf.io.gfile.exists(posixpath.join(path, _METADATA))
@@ -76,18 +86,23 @@ def choose_checkpoint(path: str) -> str:
             return path.rstrip("/")
         raise UserError(f"{path} holds no complete checkpoint.")
     best = read_best(path)
-    found = list_checkpoints(path)
-    if best is not None and checkpoint_path(path, best["step"]) in found:
+    paths = list_checkpoints(path)
+    if best is not None and checkpoint_path(path, best["step"]) in paths:
         return checkpoint_path(path, best["step"])
-    if not found:
+    if not paths:
         raise UserError(f"There is no complete checkpoint below {path}.")
-    return found[-1]
+    return paths[-1]
 
 
 def read_best(save_dir: str) -> dict[str, Any] | None:
     """{"step", "value", ...} of the run's best evaluation so far, if it keeps one."""
     path = posixpath.join(save_dir, BEST)
     return _read_json(path) if tf.io.gfile.exists(path) else None
+
+
+def write_best(save_dir: str, best: Mapping[str, Any]) -> None:
+    """Notes which evaluation of the run was the best; see `read_best`."""
+    files.write_text(posixpath.join(save_dir, BEST), json.dumps(best))
 
 
 def read_metadata(path: str) -> dict[str, Any]:
@@ -101,77 +116,13 @@ def mark(path: str, **entries: Any) -> None:
     files.write_text(posixpath.join(path, _METADATA), json.dumps(described, indent=1))
 
 
-def weight_shapes(root: Any) -> dict[str, list[int]]:
-    """Path within `root` -> shape, of all variables that a checkpoint of it holds."""
-    return {
-        path: node.shape.as_list()
-        for path, node in _nodes(root)
-        if isinstance(node, (tf.Variable, ShardedVariable))
-    }
-
-
-def vocabularies(root: Any) -> dict[str, VocabularyRows]:
-    """Table -> its vocabulary, of all tables below `root` that have one."""
-    nodes = [node for _, node in _nodes(root)]
-    return {node.table: node for node in nodes if isinstance(node, VocabularyRows)}
-
-
-def _nodes(root: Any) -> Iterator[tuple[str, Any]]:
-    """(path, object) of all that a checkpoint of `root` holds, each object once."""
-    view = tf.train.TrackableView(root)
-    seen = set()
-    queue = collections.deque([("", root)])
-    while queue:
-        path, node = queue.popleft()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield path, node
-        for name, child in view.children(node).items():
-            queue.append((f"{path}/{name}" if path else name, child))
-
-
-def _check_same_model(path: str, model: tf.Module) -> None:
-    """Raises UserError if the checkpoint in folder `path` is not of this model."""
-    stored = read_metadata(path)
-    check_same_weights(path, stored["model"], weight_shapes(model))
-    # Older checkpoints say nothing of vocabularies.
-    known = stored.get("vocabularies", {})
-    for table, own in vocabularies(model).items():
-        if known.get(table, own.fingerprint) != own.fingerprint:
-            raise UserError(
-                f"The checkpoint {path} was trained with another vocabulary of table "
-                f"{table!r}: with {own.path} as it is now, ids would get the rows of "
-                "others. Bring the file back, or train anew."
-            )
-
-
-def check_same_weights(
-    path: str, stored: Mapping[str, list[int]], own: Mapping[str, list[int]]
-) -> None:
-    """Raises UserError naming what differs between a checkpoint and the model."""
-    different = [
-        f"{name} is {stored[name]} there and {own[name]} here"
-        for name in own
-        if name in stored and stored[name] != own[name]
-    ]
-    different += [f"{name} is only there" for name in stored if name not in own]
-    different += [f"{name} is only here" for name in own if name not in stored]
-    if different:
-        shown = "; ".join(different[:3])
-        more = f"; and {len(different) - 3} more" if len(different) > 3 else ""
-        raise UserError(
-            f"The checkpoint {path} is of another architecture: {shown}{more}."
-        )
-
-
 def restore_model(path: str, model: tf.Module) -> None:
     """Gives `model` the weights of the checkpoint in folder `path`.
 
     Raises:
         UserError: its weights or its vocabularies are others; the message says which.
     """
-    _check_same_model(path, model)
+    check_same_model(path, read_metadata(path), model)
     _read(tf.train.Checkpoint(model=model), posixpath.join(path, "state"))
 
 
@@ -182,7 +133,8 @@ class Checkpoints:
         save_dir: the run's folder.
         model: its weights are compared before they are restored.
         state: what else goes into the checkpoint, name -> trackable.
-        keep: how many checkpoints stay; the best one stays besides. None for all.
+        keep: at least 1: so many checkpoints stay, and the best one besides. None for
+            all.
         spared: which of the old checkpoints' folders stay besides.
         background: training goes on while a checkpoint is written, of copies of all
             variables in this process. Otherwise each variable's process writes it.
@@ -197,10 +149,7 @@ class Checkpoints:
         spared: Callable[[list[str]], Collection[str]] = lambda old: (),
         background: bool = True,
     ):
-        if keep is not None and keep < 1:
-            raise ValueError(
-                f"checkpoints_to_keep must be at least 1, or None. Received: {keep}"
-            )
+        check_range("checkpoints_to_keep", keep, at_least=1, none="all")
         self.save_dir = save_dir
         self.keep = keep
         self._spared = spared
@@ -252,16 +201,14 @@ class Checkpoints:
         tf.io.gfile.makedirs(aside)
         if position is not None:
             # At once: the iterator moves with the next step.
-            tf.train.Checkpoint(position=position).write(
-                posixpath.join(aside, "position")
-            )
+            write_position(aside, position)
         described = {
             "step": step,
             **(metadata or {}),
             "model": weight_shapes(self._model),
             "vocabularies": {
-                table: one.fingerprint
-                for table, one in vocabularies(self._model).items()
+                table: vocabulary.fingerprint
+                for table, vocabulary in vocabularies(self._model).items()
             },
         }
         self._written.clear()
@@ -304,20 +251,8 @@ class Checkpoints:
 
     def restore(self, path: str) -> None:
         """Gives every object of the run its state in the checkpoint `path`."""
-        _check_same_model(path, self._model)
+        check_same_model(path, read_metadata(path), self._model)
         _read(self._checkpoint, posixpath.join(path, "state"))
-
-    def restore_position(self, path: str, iterator: Any) -> bool:
-        """Moves `iterator` to where the input was; False if that was not stored."""
-        prefix = posixpath.join(path, "position")
-        if not tf.io.gfile.exists(f"{prefix}.index"):
-            return False
-        _read(tf.train.Checkpoint(position=iterator), prefix)
-        return True
-
-    def write_best(self, best: Mapping[str, Any]) -> None:
-        """Notes which evaluation was the best; see `read_best`."""
-        files.write_text(posixpath.join(self.save_dir, BEST), json.dumps(best))
 
     def _remove_old(self) -> None:
         if self.keep is None:

@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from recap_tf.core.command import UserError, one_line
+from recap_tf.core.checks import check_choice
+from recap_tf.core.command import UserError, one_line, say
 from recap_tf.core.storage.sharded_tables import partitioner
 
 CHIEF, WORKER, SERVER = "chief", "worker", "ps"
@@ -83,11 +83,7 @@ def read_task() -> Task:
         raise UserError(
             f"TF_CONFIG must list one chief. Received: {len(cluster[CHIEF])}"
         )
-    if kind not in _KINDS:
-        raise UserError(
-            f"TF_CONFIG: task.type must be one of {', '.join(_KINDS)}. "
-            f"Received: {kind!r}"
-        )
+    check_choice("TF_CONFIG: task.type", kind, _KINDS, error=UserError)
     if not 0 <= index < len(cluster[kind]):
         raise UserError(
             f"TF_CONFIG: task.index must be below {len(cluster[kind])}, the number of "
@@ -96,11 +92,11 @@ def read_task() -> Task:
     return Task(kind, index, {name: list(cluster[name]) for name in _KINDS})
 
 
-def _is_addresses(found: Any) -> bool:
+def _is_addresses(value: Any) -> bool:
     return (
-        isinstance(found, list)
-        and bool(found)
-        and all(isinstance(one, str) and _host_and_port(one) for one in found)
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(entry, str) and _host_and_port(entry) for entry in value)
     )
 
 
@@ -136,11 +132,7 @@ def serve(task: Task) -> None:
             protocol="grpc",
             config=options,
         )
-        print(
-            f"{task.kind} {task.index} serves at {task.address} until SIGTERM.",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"{task.kind} {task.index} serves at {task.address} until SIGTERM.")
         ended.wait()
         del server
     except tf.errors.UnknownError as error:
@@ -202,11 +194,7 @@ def _wait_for_all(task: Task, deadline: float) -> None:
                     raise UserError(f"{kind} {index} does not answer at {address}.")
                 if said is not None and time.monotonic() > said:
                     said = None
-                    print(
-                        f"Waiting for {kind} {index} at {address}.",
-                        file=sys.stderr,
-                        flush=True,
-                    )
+                    say(f"Waiting for {kind} {index} at {address}.")
                 time.sleep(0.2)
 
 

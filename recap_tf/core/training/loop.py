@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from recap_tf.core.command import UserError
+from recap_tf.core.checks import check_range
+from recap_tf.core.training import nan_stop
 from recap_tf.core.training.stopping import Stop
 
 # One call of the graph runs about this long: short enough for a signal, a progress
@@ -20,6 +21,9 @@ _MOST_STEPS_PER_CALL = 1000
 
 TrainingStep = Callable[[Iterator], tf.Tensor]
 """Takes batches from an iterator, trains on them; returns losses, (names,) float32."""
+
+Spread = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""A function that runs several steps here -> one that has them run elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +40,7 @@ class Event:
     call: Callable[[int, dict[str, float]], bool | None]
 
     def __post_init__(self):
-        if self.every < 1:
-            raise ValueError(
-                f"An event must be at least 1 step apart. Received: {self.every}"
-            )
+        check_range("Event.every", self.every, at_least=1)
 
     def ahead(self, done: int) -> int:
         """How many steps after step `done` the next call comes, at least 1."""
@@ -73,7 +74,7 @@ def run_loop(
     events: Sequence[Event],
     stop: Stop,
     eager: bool = False,
-    spread: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+    spread: Spread | None = None,
 ) -> int:
     """Trains from step `first` up to step `last`.
 
@@ -85,8 +86,8 @@ def run_loop(
         events: called after the steps that are multiples of theirs, in this order.
         stop: ends the loop after the call that is under way.
         eager: one plain step at a time, without a graph.
-        spread: makes, of the function that runs several steps on this machine, one that
-            has them run elsewhere, such as `worker_steps.WorkerSteps`.
+        spread: has steps run elsewhere, such as `worker_steps.WorkerSteps`; None runs
+            them on this machine.
 
     Returns:
         The number of steps done.
@@ -109,7 +110,7 @@ def run_loop(
             )
             seconds = time.monotonic() - started
             done += int(steps)
-            _check_finite(done, names, losses)
+            nan_stop.check_finite(done, names, losses)
             bar.set_postfix(loss=f"{losses[0]:.4f}", refresh=False)
             bar.update(int(steps))
             for event, mean, left in zip(events, means, ahead, strict=True):
@@ -142,22 +143,6 @@ def _eagerly(step: TrainingStep) -> Callable[..., Any]:
         return 1, losses, losses
 
     return run
-
-
-def _check_finite(step: int, names: Sequence[str], losses: np.ndarray) -> None:
-    bad = [name for name, loss in zip(names, losses, strict=True) if not _finite(loss)]
-    if bad:
-        # The first name is the sum of the others.
-        culprits = bad[1:] or bad
-        raise UserError(
-            f"Step {step}: {', '.join(culprits)} is {losses[names.index(culprits[0])]}."
-            " No checkpoint was made of it. Lower the learning rate, or look at the "
-            "data with recap_tf.inspect."
-        )
-
-
-def _finite(loss: float) -> bool:
-    return bool(np.isfinite(loss))
 
 
 def _progress_bar(first: int, last: int) -> tqdm.tqdm:

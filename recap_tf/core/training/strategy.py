@@ -1,10 +1,13 @@
 """Where a model is trained: one device, several, or a TPU pod."""
 
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, get_args
 
 import tensorflow as tf
 
+from recap_tf.core.checks import check_choice
 from recap_tf.core.training import cluster
+from recap_tf.core.training.shard import Shard
 
 StrategyName = Literal["one_device", "mirrored", "multi_worker", "tpu"]
 PARAMETER_SERVER = "parameter_server"
@@ -23,6 +26,7 @@ def make_strategy(name: StrategyName | str, tpu: str = "") -> tf.distribute.Stra
     Raises:
         ValueError: an unknown name, no TPU answers, or TF_CONFIG is unfit.
     """
+    check_choice("strategy", name, [*get_args(StrategyName), PARAMETER_SERVER])
     if name == "one_device":
         return tf.distribute.get_strategy()
     if name == "mirrored":
@@ -40,12 +44,7 @@ def make_strategy(name: StrategyName | str, tpu: str = "") -> tf.distribute.Stra
         return tf.distribute.MultiWorkerMirroredStrategy()
     if name == "tpu":
         return _tpu_strategy(tpu)
-    if name == PARAMETER_SERVER:
-        return cluster.connect(cluster.read_task())
-    raise ValueError(
-        "strategy must be one of one_device, mirrored, multi_worker, tpu, "
-        f"parameter_server. Received: {name!r}"
-    )
+    return cluster.connect(cluster.read_task())
 
 
 def _tpu_strategy(tpu: str) -> tf.distribute.Strategy:
@@ -73,3 +72,31 @@ def per_replica_batch_size(batch_size: int, strategy: tf.distribute.Strategy) ->
             f"Received: {batch_size}"
         )
     return batch_size // replicas
+
+
+def iterate(
+    strategy: tf.distribute.Strategy,
+    read: Callable[..., tf.data.Dataset],
+    batch_size: int,
+    options: tf.distribute.InputOptions | None = None,
+) -> Iterator:
+    """The batches of a data set, each machine reading its share for its replicas.
+
+    Args:
+        strategy: whose replicas train.
+        read: called as read(batch_size) for the whole data set, and as
+            read(batch_size, shard=Shard(...)) for a share of it.
+        batch_size: over all replicas; a multiple of their number.
+        options: how several replicas get their batches.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return iter(read(batch_size))
+    return iter(
+        strategy.distribute_datasets_from_function(
+            lambda context: read(
+                context.get_per_replica_batch_size(batch_size),
+                shard=Shard(context.input_pipeline_id, context.num_input_pipelines),
+            ),
+            options,
+        )
+    )

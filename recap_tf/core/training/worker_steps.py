@@ -77,7 +77,7 @@ class WorkerSteps:
             ]
             self._coordinator.join()
             done, totals, losses = zip(*self._coordinator.fetch(results), strict=True)
-            failed = [one for one in losses if not np.isfinite(one).all()]
+            failed = [of_call for of_call in losses if not np.isfinite(of_call).all()]
             return sum(done), sum(totals), (failed or losses)[-1]
 
         return spread

@@ -16,7 +16,7 @@ from recap_tf.model.dlrm import DLRM
 from recap_tf.model.mlp import MLP
 from recap_tf.model.ranking_model import RankingModel
 from recap_tf.model.small_embeddings import SmallEmbeddings
-from recap_tf.training.training_step import TrainingStep
+from recap_tf.training.training_step import RankerTrainingStep
 
 TASKS = ["a", "b", "c"]
 BATCH, WIDTH, HIDDEN = 6, 4, 3
@@ -57,7 +57,7 @@ def _step(model, loss, learning_rate=0.1, at=0, **settings):
         optimizer.add_groups({"own": (sgd(balancing.learning_rate), own)})
     step = tf.Variable(at, dtype=tf.int64)
     strategy = tf.distribute.get_strategy()
-    training = TrainingStep(
+    training = RankerTrainingStep(
         model, loss, balancing, optimizer, step, strategy, **settings
     )
     return training, balancing

@@ -20,7 +20,7 @@ from recap_tf.data import record_batches
 from recap_tf.data.record_batches import Mode, Shard, read_batches
 from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.training.building import build_model
-from recap_tf.training.trainer import Trainer
+from recap_tf.training.trainer import RankerTrainer
 
 TINY = str(pathlib.Path(__file__).parents[3] / "configs" / "recap_tiny.gin")
 TASK = "recap.engagement.is_favorited"
@@ -157,6 +157,19 @@ def test_tensorboard_shows_losses_rates_speed_and_metrics(trained):
     } <= _tags(folder / "run", "train")
     metrics = {f"auroc/{TASK}", f"rce/{TASK}"}
     assert metrics <= _tags(folder / "run", "validation")
+
+
+def test_specs_of_features_are_traced_once(data, tmp_path, monkeypatch):
+    ranker = _load(_arguments(data, tmp_path))
+    traced, plain = [], record_batches.serving_features
+
+    def counted(records, raw):
+        traced.append(records)
+        return plain(records, raw)
+
+    monkeypatch.setattr(record_batches, "serving_features", counted)
+    RankerTrainer(ranker, settings.TrainSettings(), EvaluateSettings(), config="")
+    assert sum(records is ranker.train_data for records in traced) == 1
 
 
 def test_export_scores_like_the_model_without_our_code(trained, tmp_path):
@@ -397,11 +410,11 @@ def test_the_training_step_compiles_with_xla(trained, data, tmp_path):
     results = []
     for compiled in (False, True):
         train_settings = settings.TrainSettings()
-        trainer = Trainer(ranker, train_settings, EvaluateSettings(), config="")
+        trainer = RankerTrainer(ranker, train_settings, EvaluateSettings(), config="")
         batch = next(
             iter(read_batches(ranker.train_data, ranker.tasks, Mode.TRAIN, 64, seed=1))
         )
-        step = tf.function(trainer._train_step.on_replica, jit_compile=compiled)
+        step = tf.function(trainer.train_step.on_replica, jit_compile=compiled)
         results.append([step([batch]).numpy() for _ in range(3)])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-3)
     assert results[0][0][0] != results[0][2][0]
@@ -411,15 +424,15 @@ KILLER = """
 import os, signal, sys
 import recap_tf.train
 from recap_tf.core import files
-from recap_tf.core.training import loop
+from recap_tf.core.training import loop, nan_stop
 where, at = sys.argv[1], int(sys.argv[2])
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 if where == "step":
-    check = loop._check_finite
+    check = nan_stop.check_finite
     def checked(step, *rest):
         if step >= at: die()
         check(step, *rest)
-    loop._check_finite = checked
+    nan_stop.check_finite = checked
     loop._MOST_STEPS_PER_CALL = 1
 elif where == "checkpoint":
     write = files.write_text
@@ -428,11 +441,11 @@ elif where == "checkpoint":
         write(path, text)
     files.write_text = written
 elif where == "signal":
-    check = loop._check_finite
+    check = nan_stop.check_finite
     def checked(step, *rest):
         if step == at: os.kill(os.getpid(), signal.SIGTERM)
         check(step, *rest)
-    loop._check_finite = checked
+    nan_stop.check_finite = checked
     loop._MOST_STEPS_PER_CALL = 1
 recap_tf.train.main(sys.argv[3:])
 """

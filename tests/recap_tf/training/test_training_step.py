@@ -19,7 +19,7 @@ from recap_tf.losses.pcgrad import PCGrad
 from recap_tf.losses.uncertainty_weighting import UncertaintyWeighting
 from recap_tf.model.ranking_model import RankingModel
 from recap_tf.model.small_embeddings import SmallEmbeddings
-from recap_tf.training.training_step import TrainingStep
+from recap_tf.training.training_step import RankerTrainingStep
 
 ROOT = pathlib.Path(__file__).parents[3]
 TASKS = ["a", "b"]
@@ -56,7 +56,7 @@ def _batch(ids=(3, 7, 3, 20), seed=0):
     return features, tf.constant(labels), tf.ones([len(ids), 2])
 
 
-def _step(model, optimizer=None, loss=None, **settings) -> TrainingStep:
+def _step(model, optimizer=None, loss=None, **settings) -> RankerTrainingStep:
     loss = loss or MultiTaskLoss()
     balancing = loss.balancing(model)
     if optimizer is None:
@@ -66,7 +66,9 @@ def _step(model, optimizer=None, loss=None, **settings) -> TrainingStep:
             optimizer.add_groups({"own": (sgd(0.1), own)})
     step = tf.Variable(0, dtype=tf.int64)
     strategy = tf.distribute.get_strategy()
-    return TrainingStep(model, loss, balancing, optimizer, step, strategy, **settings)
+    return RankerTrainingStep(
+        model, loss, balancing, optimizer, step, strategy, **settings
+    )
 
 
 def _weights(model):
@@ -253,7 +255,7 @@ from recap_tf.losses.pcgrad import PCGrad
 from recap_tf.losses.uncertainty_weighting import UncertaintyWeighting
 from recap_tf.model.ranking_model import RankingModel
 from recap_tf.model.small_embeddings import SmallEmbeddings
-from recap_tf.training.training_step import TrainingStep
+from recap_tf.training.training_step import RankerTrainingStep
 
 ids = np.array([3, 7, 3, 20, 7, 1, 3, 3])
 labels = np.random.default_rng(0).integers(0, 2, (2, 8, 3))
@@ -283,7 +285,7 @@ def train(strategy, balancing, clip_norm, reduction):
             optimizer.add_groups({"own": (sgd(0.1), made.trainable_variables)})
         optimizer.create_slots()
         count = tf.Variable(0, dtype=tf.int64)
-    step = TrainingStep(model, loss, made, optimizer, count, strategy,
+    step = RankerTrainingStep(model, loss, made, optimizer, count, strategy,
                         gradient_accumulation=2, clip_norm=clip_norm)
     replicas = strategy.num_replicas_in_sync
     class Iterator:

@@ -21,7 +21,7 @@ from twhin_tf.settings import Embedder
 from twhin_tf.training.building import create_graph_embeddings
 from twhin_tf.training.tpu_step import TpuTrainingStep
 from twhin_tf.training.tpu_training import make_tables
-from twhin_tf.training.training_step import TrainingStep
+from twhin_tf.training.training_step import EdgeTrainingStep
 
 GRAPH = Graph(
     folder="nowhere",
@@ -83,7 +83,7 @@ class Case:
         """The training step of each: (edges, seed) -> report."""
         strategy = tf.distribute.get_strategy()
         groups = self.plain.parameter_groups()
-        plain = TrainingStep(
+        plain = EdgeTrainingStep(
             self.objective,
             [weight for _, weights in groups.values() for weight in weights],
             GroupedOptimizer(groups),

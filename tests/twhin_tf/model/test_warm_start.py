@@ -25,7 +25,7 @@ from twhin_tf.model.warm_start import Drift, WarmStart
 from twhin_tf.settings import Embedder, TrainSettings
 from twhin_tf.training.building import create_graph_embeddings
 from twhin_tf.training.old_vectors import OldVectors
-from twhin_tf.training.trainer import Trainer
+from twhin_tf.training.trainer import GraphTrainer
 
 ADAGRAD = functools.partial(SparseAdagrad, initial_accumulator_value=1e-6)
 USERS, ITEMS, COMMUNITIES = 100, 40, 4
@@ -81,7 +81,7 @@ def train(graph, folder, steps=150, optimizer=ADAGRAD, **changed):
         deterministic=False,
         **changed,
     )
-    trainer = Trainer(make_embedder(graph, optimizer), settings, config="")
+    trainer = GraphTrainer(make_embedder(graph, optimizer), settings, config="")
     trainer.run(Stop())
     return trainer
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import types
 
 import numpy as np
 import pytest
@@ -25,7 +24,8 @@ from twhin_tf.model.all_nodes import AllNodes
 from twhin_tf.model.losses import SoftmaxLoss
 from twhin_tf.model.warm_start import WarmStart
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training.cluster_training import ClusterTrainer
+from twhin_tf.training.cluster_training import worker_batches
+from twhin_tf.training.trainer import GraphTrainer
 
 TINY = pathlib.Path(__file__).parents[3] / "configs" / "twhin_tiny.gin"
 CLUSTER = {"chief": ["a:1"], "worker": ["b:1"], "ps": ["c:1"]}
@@ -252,7 +252,7 @@ def test_what_does_not_go_along_is_one_line(graph, tmp_path, model, run, message
         | run
     )
     with pytest.raises(UserError, match=message):
-        ClusterTrainer(embedder, settings, "")
+        GraphTrainer(embedder, settings, "")
 
 
 @pytest.mark.parametrize(
@@ -279,12 +279,8 @@ def test_commands_that_cannot_be_are_one_line(
 
 def pipelines(graph, workers, done=0):
     """What the trainer of so many workers, `done` steps on, makes pipelines with."""
-    trainer = object.__new__(ClusterTrainer)
-    trainer._settings = TrainSettings(save_dir="nowhere", batch_size=10, steps=1)
-    trainer._graph, trainer._workers = graph, workers
-    trainer._step = tf.Variable(done)
-    trainer._steps = types.SimpleNamespace(iterator=lambda read: read)
-    read = trainer._start_reading(None)
+    settings = TrainSettings(save_dir="nowhere", batch_size=10, steps=1)
+    read = worker_batches(settings, graph, workers, done)
 
     def edges(number):
         batches = read(tf.constant(number, tf.int64)).take(10 // workers)

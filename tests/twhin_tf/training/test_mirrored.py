@@ -18,16 +18,18 @@ import tensorflow as tf
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
 from recap_tf.core.optimizers.lazy_adam import LazyAdam
+from recap_tf.core.training.logs import Logs
 from recap_tf.core.training.stopping import Stop
 from twhin_tf.model.losses import SoftmaxLoss
 from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training.trainer import Trainer
+from twhin_tf.training.trainer import GraphTrainer
 from twhin_tf.model.warm_start import WarmStart
 graph, save_dir, storage = sys.argv[1:]
 warm = WarmStart(checkpoint=save_dir, graph=graph, drift=0.01)
 losses = []
+Logs.write = lambda self, run, step, values: losses.append(values["loss"])
 for run, warm_start in (("", None), ("-warm", warm)):
     table = NodeTable(optimizer=LazyAdam, learning_rate=0.05, storage=storage)
     embedder = Embedder(
@@ -38,8 +40,7 @@ for run, warm_start in (("", None), ("-warm", warm)):
         save_dir=save_dir + run, batch_size=50, steps=100, strategy="mirrored",
         log_every=50, warm_start=warm_start,
     )
-    trainer = Trainer(embedder, settings, config="")
-    trainer._log = lambda s, l: losses.append(l["loss"])
+    trainer = GraphTrainer(embedder, settings, config="")
     trainer.run(Stop())
 first, second = (v.numpy() for v in trainer.model.tables["node"].values)
 print(json.dumps([losses, bool((first == second).all())]))

@@ -18,7 +18,7 @@ from twhin_tf.training.partitioned_checkpoints import read_partitions_state
 USERS, ITEMS, PARTITIONS = 200, 50, 7
 KILLER = """
 import os, signal, sys
-from recap_tf.core.training import checkpoints, loop
+from recap_tf.core.training import checkpoints, loop, nan_stop
 from recap_tf.core import files
 from recap_tf.core.optimizers.lazy_adam import LazyAdam
 from recap_tf.core.training.stopping import Stop
@@ -27,7 +27,7 @@ from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
 from twhin_tf.partitions.partition_buffer import PartitionBuffer
 from twhin_tf.partitions.partition_files import PartitionFiles
-from twhin_tf.training.partitioned_training import PartitionedTrainer
+from twhin_tf.training.trainer import GraphTrainer
 from twhin_tf.partitions.partition_layout import Partitions
 from twhin_tf.settings import Embedder, TrainSettings
 
@@ -58,7 +58,7 @@ def half(plain, self, name, partition, chunks):
 
 if where == "step":
     loop._MOST_STEPS_PER_CALL = 1
-    dying(loop, "_check_finite", lambda plain, *rest: None)
+    dying(nan_stop, "check_finite", lambda plain, *rest: None)
 elif where == "edges":
     dying(partitioned_edges, "_sort", lambda plain, *rest: plain(*rest))
 elif where == "partition":
@@ -96,7 +96,7 @@ settings = TrainSettings(
     checkpoints_to_keep=2,
     partitions=Partitions(count=7, buffer=3, chunks=4),
 )
-PartitionedTrainer(embedder, settings, config="").run(Stop())
+GraphTrainer(embedder, settings, config="").run(Stop())
 """
 
 

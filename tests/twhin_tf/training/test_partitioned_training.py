@@ -32,8 +32,7 @@ from twhin_tf.training.partitioned_checkpoints import (
     load_partitioned,
     read_partitions_state,
 )
-from twhin_tf.training.partitioned_training import PartitionedTrainer
-from twhin_tf.training.trainer import Trainer
+from twhin_tf.training.trainer import GraphTrainer
 
 USERS, ITEMS, COMMUNITIES = 480, 120, 6
 ADAGRAD = functools.partial(SparseAdagrad, initial_accumulator_value=1e-6)
@@ -94,8 +93,7 @@ def make_settings(folder, **changed) -> TrainSettings:
 
 
 def train(embedder, settings):
-    kind = Trainer if settings.partitions is None else PartitionedTrainer
-    trainer = kind(embedder, settings, config="")
+    trainer = GraphTrainer(embedder, settings, config="")
     outcome = trainer.run(Stop())
     return trainer, outcome
 
@@ -341,10 +339,10 @@ from recap_tf.core.training.stopping import Stop
 from recap_tf.core.command import UserError
 from twhin_tf.model.global_negatives import GlobalNegatives
 from twhin_tf.model.node_tables import NodeTable
-from twhin_tf.training.partitioned_training import PartitionedTrainer, peak_megabytes
+from twhin_tf.training.peak_memory import peak_megabytes
 from twhin_tf.partitions.partition_layout import Partitions
 from twhin_tf.settings import Embedder, TrainSettings
-from twhin_tf.training.trainer import Trainer
+from twhin_tf.training.trainer import GraphTrainer
 graph, save_dir, limit = sys.argv[1:]
 limit = float(limit)
 parts = Partitions(memory_limit_mb=limit) if limit else None
@@ -353,8 +351,7 @@ embedder = Embedder(graph=graph, dim=64, table=table, negatives=[GlobalNegatives
 settings = TrainSettings(
     save_dir=save_dir, batch_size=2000, steps=12, checkpoint_every=6, partitions=parts
 )
-kind = Trainer if parts is None else PartitionedTrainer
-kind(embedder, settings, config="").run(Stop())
+GraphTrainer(embedder, settings, config="").run(Stop())
 print(json.dumps(peak_megabytes()))
 """
 

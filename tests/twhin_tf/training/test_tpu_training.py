@@ -239,15 +239,16 @@ import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
+from recap_tf.core.training.logs import Logs
 from recap_tf.core.training.strategy import make_strategy
 from twhin_tf.training import tpu_training
 from twhin_tf import train
 tpu_training.connect = lambda name: make_strategy("mirrored")
-log = tpu_training.TpuTrainer._log
-def record(self, step, losses):
-    print(json.dumps(losses["loss"]))
-    log(self, step, losses)
-tpu_training.TpuTrainer._log = record
+write = Logs.write
+def record(self, run, step, values):
+    print(json.dumps(values["loss"]))
+    write(self, run, step, values)
+Logs.write = record
 train.main(sys.argv[1:])
 """
 

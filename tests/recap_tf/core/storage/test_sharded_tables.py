@@ -19,7 +19,8 @@ from recap_tf.core.storage.sharded_tables import (
     partitioner,
     shards_of,
 )
-from recap_tf.core.training.checkpoints import Checkpoints, weight_shapes
+from recap_tf.core.training.checkpoints import Checkpoints
+from recap_tf.core.training.same_model import weight_shapes
 
 ROWS, DIM = 10, 3
 OPTIMIZERS = [SparseSGD, SparseAdagrad, RowWiseAdagrad, LazyAdam, SparseFTRL]
