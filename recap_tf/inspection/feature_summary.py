@@ -16,7 +16,7 @@ class FeatureSummary:
 
     Args:
         feature: what the schema says of it.
-        sizes: of an id feature: the number of ids of each column.
+        sizes: the vocabulary size of each column of an id feature; None for others.
     """
 
     def __init__(self, feature: Feature, sizes: Sequence[int] | None = None):
@@ -42,7 +42,7 @@ class FeatureSummary:
 
         Args:
             values: of all records, one after another.
-            splits: where each record's begin, and the last one's end.
+            splits: (records + 1,), where each record's values begin and the last's end.
         """
         lengths = np.diff(splits)
         there = lengths > 0
@@ -95,23 +95,23 @@ class FeatureSummary:
 
     @property
     def mean(self) -> np.ndarray:
-        """Per column, of the finite values."""
+        """The mean of the finite values, per column."""
         per_column = self.values // len(self.zeros)
         return self._sum / np.maximum(per_column - self.not_finite, 1)
 
     @property
     def constant(self) -> np.ndarray:
-        """Per column: whether all its finite values are equal."""
+        """Whether all finite values are equal, per column."""
         return self.min == self.max
 
     def different(self) -> list[int | None]:
-        """Per column: how many different ids it has; None means too many."""
+        """The number of different ids, per column; None means too many."""
         if self._seen is not None:
             return [int(seen.sum()) for seen in self._seen]
         return [None if known is None else len(known) for known in self._different]
 
     def as_json(self, names: Sequence[str] | None) -> dict[str, Any]:
-        """All of it, with the columns' names if they have some."""
+        """The summary as a dict, with the columns' names if they have some."""
         summary = {
             "dtype": self.feature.dtype,
             "length": self.feature.length,

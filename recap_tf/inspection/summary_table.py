@@ -1,4 +1,4 @@
-"""A split's summary as text."""
+"""A split's summary as a table for people."""
 
 import numpy as np
 

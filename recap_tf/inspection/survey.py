@@ -30,7 +30,7 @@ class SplitSummary:
     """One data set of a folder.
 
     Args:
-        files: its record files.
+        files: paths of its record files.
         records: how many records were read.
         labels: label -> positives.
         features: feature -> its summary.
@@ -46,6 +46,7 @@ class SplitSummary:
     whole: bool = True
 
     def as_json(self, columns: Columns | None) -> dict[str, Any]:
+        """The summary as a dict, with the names of dense features' columns."""
         return {
             "files": len(self.files),
             "records": self.records,
@@ -62,7 +63,7 @@ class SplitSummary:
 
 
 def find_splits(target: str) -> dict[str, list[str]]:
-    """Split (the files' prefix) -> record files of a folder or glob.
+    """Finds the record files of a folder or glob, by split: the files' prefix.
 
     A folder without record files of its own stands for those below it.
 
@@ -101,8 +102,8 @@ def summarize(
     """Reads the records of a split, in constant memory.
 
     Args:
-        split: its name, for the progress bar.
-        paths: its files.
+        split: what the progress bar calls it.
+        paths: the record files, gzipped or not.
         schema: what the records should hold.
         labels: which features must be 0 or 1; None takes those that are.
         columns: names and vocabulary sizes of the dense features' columns.
@@ -151,12 +152,12 @@ def summarize(
     if not records and not faults:
         faults["empty"] = f"{split}: its {len(paths)} files hold no record"
     positives = {name: int(summaries[name].ones.sum()) for name in labels}
-    found = [*faults.values()]
-    return SplitSummary(list(paths), records, positives, summaries, found, whole)
+    lines = list(faults.values())
+    return SplitSummary(list(paths), records, positives, summaries, lines, whole)
 
 
 def column_names(columns: Columns | None, feature: str) -> list[str] | None:
-    """Names of a dense feature's columns, if they are known."""
+    """The names of a dense feature's columns, if they are known."""
     if columns is None or feature not in ("continuous", "binary", "discrete"):
         return None
     return [column.name for column in getattr(columns, feature)]

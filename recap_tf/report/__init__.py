@@ -2,7 +2,6 @@
 
 Read in this order; no module imports one below it:
 
-    report_settings     how much of the data is looked at
     markup, drawing     HTML elements; charts as inline SVG
     row_sample          some rows of a stream, drawn at random
     report_rows         an evaluation's numbers as flat rows
@@ -12,4 +11,6 @@ Read in this order; no module imports one below it:
     *_section           each part of the page
     page_file           the page as a file
     report_writer       what is computed for the page, and its parts
+
+How much of the data is looked at stands in `evaluation.report_settings`.
 """

@@ -8,7 +8,7 @@ _POINTS = 250
 
 
 @dataclasses.dataclass(frozen=True)
-class Scored:
+class TaskScores:
     """Labels, weights and predicted probabilities of one task, (examples,) each.
 
     Examples without weight, or whose prediction is no number, are left out.
@@ -34,7 +34,7 @@ class Scored:
 
     @property
     def rate(self) -> float:
-        """Weighted share of positives."""
+        """The weighted share of positives; NaN without examples."""
         if not len(self.labels):
             return float("nan")
         return float(np.average(self.labels, weights=self.weights))
@@ -48,39 +48,39 @@ class Curve:
     y: np.ndarray
 
     def at(self, x: float) -> float:
-        """Height of the line over `x`, for a line that rises from left to right."""
+        """The height of the line over `x`, for a line that rises from left to right."""
         return float(np.interp(x, self.x, self.y))
 
 
-def roc(scored: Scored) -> Curve | None:
-    """(share of negatives, share of positives) scored at least as high as each score.
+def roc(scored: TaskScores) -> Curve | None:
+    """The points (share of negatives, of positives) scored at least as high.
 
     None if a class is missing.
     """
     if not scored.has_both_classes:
         return None
-    positives, negatives = _found(scored)
+    positives, negatives = _weights_above(scored)
     x = np.append(0.0, negatives / negatives[-1])
     y = np.append(0.0, positives / positives[-1])
     return _thinned(Curve(x, y))
 
 
-def precision_recall(scored: Scored) -> Curve | None:
-    """(recall, precision) of the examples scored at least as high as each score.
+def precision_recall(scored: TaskScores) -> Curve | None:
+    """The points (recall, precision) of the examples scored at least as high.
 
     None without positives or negatives.
     """
     if not scored.has_both_classes:
         return None
-    positives, negatives = _found(scored)
-    found = positives > 0
-    recall = positives[found] / positives[-1]
-    precision = positives[found] / (positives + negatives)[found]
+    positives, negatives = _weights_above(scored)
+    some = positives > 0
+    recall = positives[some] / positives[-1]
+    precision = positives[some] / (positives + negatives)[some]
     return _thinned(Curve(recall, precision))
 
 
-def _found(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of positives, of negatives, at or above each score, highest first."""
+def _weights_above(scored: TaskScores) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of positives and negatives at or above each score, highest first."""
     order = np.argsort(-scored.predictions, kind="stable")
     labels, weights = scored.labels[order], scored.weights[order]
     scores = scored.predictions[order]
@@ -91,7 +91,7 @@ def _found(scored: Scored) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _thinned(curve: Curve) -> Curve:
-    """A curve of at most some hundred points, evenly spread along the line."""
+    """The curve with at most some hundred points, evenly spread along the line."""
     if len(curve.x) <= _POINTS:
         return curve
     length = np.cumsum(np.hypot(np.diff(curve.x), np.diff(curve.y)))
@@ -108,7 +108,7 @@ class Reliability:
     Args:
         predicted: weighted mean prediction.
         observed: weighted share of positives.
-        low, high: its 95 % interval.
+        low, high: the 95 % interval of that share.
         examples: how many examples there are.
     """
 
@@ -119,8 +119,8 @@ class Reliability:
     examples: np.ndarray
 
 
-def reliability(scored: Scored, bins: int = 10) -> Reliability | None:
-    """Predicted against observed rates in bins of equal weight; None if empty.
+def reliability(scored: TaskScores, bins: int = 10) -> Reliability | None:
+    """Compares predicted and observed rates in bins of equal weight; None if empty.
 
         observed = sum w y / sum w
         standard error = sqrt(sum w^2 (y - observed)^2) / sum w
@@ -164,7 +164,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Histogram:
+class ScoreHistogram:
     """Shares of positives and of negatives by predicted log odds.
 
     Args:
@@ -178,8 +178,8 @@ class Histogram:
     negatives: np.ndarray
 
 
-def histogram(scored: Scored, bins: int = 40) -> Histogram | None:
-    """How the scores of positives and negatives are spread; None if empty."""
+def histogram(scored: TaskScores, bins: int = 40) -> ScoreHistogram | None:
+    """Counts how the scores of both classes are spread; None if empty."""
     if not len(scored.labels):
         return None
     odds = log_odds(scored.predictions)
@@ -193,10 +193,10 @@ def histogram(scored: Scored, bins: int = 40) -> Histogram | None:
         counts, _ = np.histogram(odds[chosen], edges, weights=weights)
         return counts / max(weights.sum(), 1e-300)
 
-    return Histogram(edges, shares(scored.labels), shares(~scored.labels))
+    return ScoreHistogram(edges, shares(scored.labels), shares(~scored.labels))
 
 
 def log_odds(probabilities: np.ndarray) -> np.ndarray:
-    """log(p / (1 - p)), with p kept away from 0 and 1."""
+    """The logits log(p / (1 - p)), with p kept away from 0 and 1."""
     p = np.clip(probabilities, 1e-9, 1 - 1e-7)
     return np.log(p) - np.log1p(-p)

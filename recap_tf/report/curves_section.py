@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from recap_tf.report.curves import (
-    Scored,
+    TaskScores,
     histogram,
     precision_recall,
     reliability,
@@ -30,17 +30,17 @@ _LINEAR_SPAN = 30
 def task_curves(
     measured: ReportRow,
     name: str,
-    scored: Mapping[str, Scored],
+    scored: Mapping[str, TaskScores],
     color: str,
 ) -> Markup:
-    """The four charts of one task on one set.
+    """Draws the four charts of one task on one set.
 
     Args:
-        measured: its metrics, of the whole set.
-        name: the task's, for people.
+        measured: the task's metrics, of the whole set.
+        name: what people call the task.
         scored: stage -> its labels and predictions, the final one last. Earlier
             stages, before calibration, show in the reliability chart.
-        color: the task's.
+        color: the task's, as in all charts of the page.
     """
     final = list(scored.values())[-1]
     charts = [
@@ -54,12 +54,12 @@ def task_curves(
         "article",
         element("h4", dot(color), name),
         element("p", missing, class_="warning") if missing else None,
-        element("div", [one for one in charts if one], class_="charts"),
+        element("div", [drawn for drawn in charts if drawn], class_="charts"),
         class_="task",
     )
 
 
-def _missing_class(scored: Scored) -> str | None:
+def _missing_class(scored: TaskScores) -> str | None:
     if scored.has_both_classes:
         return None
     lacks = "examples" if not len(scored.labels) else "negatives"
@@ -121,7 +121,7 @@ def _precision_chart(measured, name, scored, color) -> Markup | None:
 
 
 def _reliability_chart(name, scored, color) -> Markup | None:
-    bins = {stage: reliability(one) for stage, one in scored.items()}
+    bins = {stage: reliability(scores) for stage, scores in scored.items()}
     final = list(bins.values())[-1]
     if final is None:
         return None
@@ -137,18 +137,18 @@ def _reliability_chart(name, scored, color) -> Markup | None:
         low, high = place(np.array([floor, rates.max(initial=1e-9)]))
         high += 0.06 * (high - low)
         drawn.plot([low, high], [low, high], color=MUTED, lw=0.9, ls=(0, (4, 3)))
-        for (stage, one), line in zip(
+        for (stage, of_stage), line in zip(
             reversed(bins.items()), ("-", ":", "--"), strict=False
         ):
-            x, y = place(one.predicted), place(one.observed)
-            last = one is final
+            x, y = place(of_stage.predicted), place(of_stage.observed)
+            last = of_stage is final
             if last:
-                bars = np.stack([y - place(one.low), place(one.high) - y])
+                bars = np.stack([y - place(of_stage.low), place(of_stage.high) - y])
                 drawn.errorbar(
                     x, y, np.maximum(bars, 0), fmt="none", ecolor=color, elinewidth=1.2
                 )
             # A rate of 0 has no place on a logarithmic axis: a bar without a dot.
-            there = one.observed > (0 if logarithmic else -1)
+            there = of_stage.observed > (0 if logarithmic else -1)
             drawn.plot(
                 x[there],
                 y[there],
@@ -185,17 +185,17 @@ def _rate_ticks(axis, low: float, high: float, logarithmic: bool) -> None:
 
 
 def _histogram_chart(name, scored, color) -> Markup | None:
-    found = histogram(scored)
-    if found is None:
+    shares = histogram(scored)
+    if shares is None:
         return None
     with axes(_WIDTH, _HEIGHT) as drawn:
-        edges = found.edges
-        drawn.stairs(found.negatives, edges, fill=True, color="#b6c0ca", alpha=0.75)
-        drawn.stairs(found.negatives, edges, color="#7c8894", label="negatives")
-        drawn.stairs(found.positives, edges, fill=True, color=color, alpha=0.3)
-        drawn.stairs(found.positives, edges, color=color, lw=1.6, label="positives")
+        edges = shares.edges
+        drawn.stairs(shares.negatives, edges, fill=True, color="#b6c0ca", alpha=0.75)
+        drawn.stairs(shares.negatives, edges, color="#7c8894", label="negatives")
+        drawn.stairs(shares.positives, edges, fill=True, color=color, alpha=0.3)
+        drawn.stairs(shares.positives, edges, color=color, lw=1.6, label="positives")
         drawn.set_xlim(edges[0], edges[-1])
-        top = max(found.negatives.max(), found.positives.max())
+        top = max(shares.negatives.max(), shares.positives.max())
         drawn.set_ylim(0, 1.25 * top)
         show_probabilities(drawn.xaxis, edges[0], edges[-1], log_odds=True)
         drawn.yaxis.set_major_formatter(lambda y, _: percent(y))

@@ -28,7 +28,7 @@ def data_section(
     names: Mapping[str, str],
     colors: Mapping[str, str],
 ) -> Markup:
-    """Label rates of all sets side by side, and each set folded.
+    """Shows label rates of all sets side by side, and each set folded.
 
     Args:
         summaries: set -> what its records hold.
@@ -54,7 +54,7 @@ def data_section(
 
 
 def _rate(summary: SplitSummary, task: str) -> tuple[float, float]:
-    """Share of positives among the records, and its binomial standard error."""
+    """The share of positives among the records, and its binomial standard error."""
     if not summary.records:
         return np.nan, np.nan
     rate = summary.labels[task] / summary.records
@@ -153,7 +153,7 @@ def _set(name, summary, columns, open_) -> Markup:
 
 
 def _names(columns: Columns | None, summary: FeatureSummary) -> list[str] | None:
-    """Names of the columns, or their numbers; None if there is nothing to tell."""
+    """The names of the columns, or their numbers; None if there is nothing to tell."""
     if summary.feature.dtype == "bytes_list" or not summary.values:
         return None
     names = column_names(columns, summary.feature.name)
@@ -194,7 +194,7 @@ def _feature_row(summary: FeatureSummary) -> list[Markup]:
 
 
 def _missing(columns: Columns | None, feature: str) -> list[float] | None:
-    """Share of the training rows that had no value, by column, as converted."""
+    """The share of the training rows that had no value, by column, as converted."""
     if columns is None or feature not in ("continuous", "discrete"):
         return None
     return [c.missing / max(columns.rows, 1) for c in getattr(columns, feature)]

@@ -18,9 +18,9 @@ def survey(
     """Summarizes what a data set reads of its first records.
 
     Args:
-        name: of the set, for the progress bar.
-        records: the set.
-        tasks: its labels.
+        name: the set's name, for the progress bar.
+        records: how the set is read; preprocessing is left out.
+        tasks: the labels, which must be 0 or 1.
         columns: names of the dense features' columns.
         most_records: how many records are read at most.
     """

@@ -83,11 +83,11 @@ def axes(width: float, height: float) -> Iterator[Axes]:
 
 
 def chart(drawn: Axes, title: str, says: str, note: Markup | str | None = None):
-    """The finished chart: an SVG that says in words what it shows, and its caption.
+    """Finishes a chart: an SVG that says in words what it shows, and its caption.
 
     Args:
         drawn: axes from `axes`.
-        title: of the chart, shown above it.
+        title: what stands above the chart.
         says: what is to be seen, for those who do not see it and those who wonder
             how to read it.
         note: one line below the chart.
@@ -118,7 +118,7 @@ def _svg(figure: Figure) -> str:
 
 
 def label(text: str, longest: int = 28) -> str:
-    """`text` for an axis: what SVG can hold, shortened in the middle."""
+    """The text for an axis: what SVG can hold, shortened in the middle."""
     text = plain(text)
     if len(text) <= longest:
         return text
@@ -135,7 +135,7 @@ def percent(share: float) -> str:
 
 
 def show_probabilities(axis, low: float, high: float, *, log_odds: bool) -> None:
-    """Ticks at round probabilities on an axis of log odds, or of logarithms."""
+    """Puts ticks at round probabilities on an axis of log odds, or of logarithms."""
     rounds = [10.0**-k for k in range(9, 0, -1)]
     if log_odds:
         rounds += [0.3, 0.5, 0.7, 0.9, 0.99, 0.999]

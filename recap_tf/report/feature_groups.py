@@ -21,8 +21,8 @@ class FeatureGroup:
     """Parts of the input that are permuted together.
 
     Args:
-        name: for people.
-        kind: what it consists of, for people.
+        name: what people call the group.
+        kind: what it consists of, in a few words.
         columns: feature -> its columns that belong to the group; None for all.
     """
 
@@ -32,7 +32,7 @@ class FeatureGroup:
 
 
 def whole_features(features: Mapping[str, np.ndarray]) -> list[FeatureGroup]:
-    """One group for each feature."""
+    """Makes one group of each feature."""
     return [FeatureGroup(name, _kind(x), {name: None}) for name, x in features.items()]
 
 
@@ -42,7 +42,7 @@ def column_groups(
     columns: Columns | None,
     most_columns: int,
 ) -> list[FeatureGroup]:
-    """Groups within the features `continuous`, `binary` and `discrete`.
+    """Makes groups within the features `continuous`, `binary` and `discrete`.
 
     Where columns.json names them, the columns made from one column of the table (its
     number, the mark where it is missing, its id) are one group, for no one could
@@ -52,18 +52,18 @@ def column_groups(
     Args:
         features: (examples, width) each, as the model takes them.
         records: where they come from, for their place in the records.
-        columns: what columns.json says.
-        most_columns: see above.
+        columns: what columns.json says; None without one.
+        most_columns: groups of a feature of which not every column is one; at least 1.
     """
     named: dict[str, dict[str, list[int]]] = {}
     unnamed: list[FeatureGroup] = []
-    for feature, kept in _places(features, records).items():
-        names = _names(feature, columns, kept)
+    for feature, places in _places(features, records).items():
+        names = _names(feature, columns, places)
         if names is not None and len(names) <= most_columns:
             for index, name in enumerate(names):
                 named.setdefault(name, {}).setdefault(feature, []).append(index)
-        elif len(kept) > 1:
-            unnamed += _runs(feature, kept, names, most_columns)
+        elif len(places) > 1:
+            unnamed += _runs(feature, places, names, most_columns)
     groups = [
         FeatureGroup(name, ", ".join(parts), parts) for name, parts in named.items()
     ]
@@ -79,7 +79,7 @@ def _kind(values: np.ndarray) -> str:
 def _places(
     features: Mapping[str, np.ndarray], records: Records
 ) -> dict[str, np.ndarray]:
-    """Dense feature -> column in the records of each of its columns."""
+    """The column in the records of each column of the dense features."""
     raw = raw_feature_specs(records)
     places = {
         name: tf.range(raw[name].shape[1])[tf.newaxis]
@@ -93,28 +93,30 @@ def _places(
     return {name: place.numpy()[0] for name, place in places.items()}
 
 
-def _names(feature: str, columns: Columns | None, kept: np.ndarray) -> list[str] | None:
+def _names(
+    feature: str, columns: Columns | None, places: np.ndarray
+) -> list[str] | None:
     if columns is None:
         return None
     entries = getattr(columns, feature)
-    if len(kept) and kept.max() >= len(entries):
+    if len(places) and places.max() >= len(entries):
         return None
     # A mark of missing values belongs to the column it is of.
     attribute = "column" if feature == "binary" else "name"
-    return [getattr(entries[place], attribute) for place in kept]
+    return [getattr(entries[place], attribute) for place in places]
 
 
 def _runs(
-    feature: str, kept: np.ndarray, names: list[str] | None, most_columns: int
+    feature: str, places: np.ndarray, names: list[str] | None, most_columns: int
 ) -> Iterator[FeatureGroup]:
-    count = len(kept) if len(kept) <= most_columns else min(_RUNS, most_columns)
-    for run in np.array_split(np.arange(len(kept)), count):
+    count = len(places) if len(places) <= most_columns else min(_RUNS, most_columns)
+    for run in np.array_split(np.arange(len(places)), count):
         first, last = run[0], run[-1]
         if names is not None:
             name = f"{names[first]} … {names[last]}"
         elif first == last:
-            name = f"{feature}[{kept[first]}]"
+            name = f"{feature}[{places[first]}]"
         else:
-            name = f"{feature}[{kept[first]} to {kept[last]}]"
+            name = f"{feature}[{places[first]} to {places[last]}]"
         kind = f"{len(run)} columns" if len(run) > 1 else feature
         yield FeatureGroup(name, kind, {feature: run.tolist()})

@@ -12,7 +12,7 @@ from recap_tf.report.feature_groups import FeatureGroup
 from recap_tf.report.row_sample import Columns, as_tensors
 
 Predict = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
-"""Features -> (batch, tasks) scores."""
+"""Computes scores (batch, tasks) from features."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Importance:
     Args:
         group: what was permuted.
         drops: (tasks,); NaN where a task lacks a class.
-        errors: their standard errors, (tasks,).
+        errors: standard errors of the drops, (tasks,).
     """
 
     group: FeatureGroup
@@ -51,12 +51,12 @@ class PermutationImportance:
     so what they say about each other stays.
 
     Args:
-        predict: what the model does.
+        predict: the model, whose scores are only compared with each other.
         features: the examples, as `RowSample` gives them.
-        labels, weights: (examples, tasks).
-        repeats: permutations of each group.
-        batch_size: examples per call of the model.
-        seed: of the permutations.
+        labels, weights: (examples, tasks); labels above 0 are positives.
+        repeats: permutations of each group, at least 1.
+        batch_size: examples per call of `predict`.
+        seed: of the permutations; the same seed gives the same drops.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class PermutationImportance:
         self._ranked = self._placements(features)
 
     def measure(self, groups: Sequence[FeatureGroup]) -> Iterator[Importance]:
-        """The importance of each group, with a progress bar on stderr."""
+        """Measures the importance of each group, with a progress bar on stderr."""
         seconds = 0.5 if sys.stderr.isatty() else 10.0
         for group in tqdm.tqdm(
             groups, "permute", unit="group", mininterval=seconds, leave=False
@@ -91,11 +91,11 @@ class PermutationImportance:
         for _ in range(self._repeats):
             lost += self._ranked - self._placements(self._permuted(group))
         lost /= self._repeats
-        found = [
+        by_task = [
             _drop(lost[:, task], self._positive[:, task], self._weights[:, task])
             for task in range(lost.shape[1])
         ]
-        drops, errors = np.array(found).T
+        drops, errors = np.array(by_task).T
         return Importance(group, drops, errors)
 
     def _permuted(self, group: FeatureGroup) -> Columns:
@@ -111,7 +111,7 @@ class PermutationImportance:
         return changed
 
     def _placements(self, features: Columns) -> np.ndarray:
-        """V of every example and task."""
+        """The V of every example and task, (examples, tasks)."""
         scores = []
         for start in range(0, len(self._positive), self._batch_size):
             end = start + self._batch_size
@@ -130,7 +130,7 @@ class PermutationImportance:
 def placements(
     scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Weighted share of the other class that each example is ranked right of.
+    """The weighted share of the other class that each example is ranked right of.
 
     Ties count half. The weighted mean over either class is the AUROC. NaN for all if
     a class is missing or a score is no number.
@@ -142,32 +142,35 @@ def placements(
     if not np.isfinite(scores[there]).all():
         return np.full(len(scores), np.nan)
     right = np.empty(len(scores))
-    for own in (True, False):
-        others = there & (positive != own)
+    for of_positives in (True, False):
+        members = positive == of_positives
+        others = there & ~members
         order = np.argsort(scores[others])
         ordered = scores[others][order]
         below = np.append(0.0, np.cumsum(weights[others][order], dtype=np.float64))
         if below[-1] == 0:
             return np.full(len(scores), np.nan)
-        mine = scores[positive == own]
-        share = below[np.searchsorted(ordered, mine, "left")]
-        share = (share + below[np.searchsorted(ordered, mine, "right")]) / 2 / below[-1]
-        right[positive == own] = share if own else 1 - share
+        strictly, with_ties = (
+            below[np.searchsorted(ordered, scores[members], side)]
+            for side in ("left", "right")
+        )
+        share = (strictly + with_ties) / 2 / below[-1]
+        right[members] = share if of_positives else 1 - share
     return right
 
 
 def _drop(
     lost: np.ndarray, positive: np.ndarray, weights: np.ndarray
 ) -> tuple[float, float]:
-    """Weighted mean of `lost` over the positives, and its standard error."""
+    """The weighted mean of `lost` over the positives, and its standard error."""
     variance = 0.0
-    for own in (True, False):
-        mine = (positive == own) & (weights > 0)
-        values, w = lost[mine], weights[mine].astype(np.float64)
+    for of_positives in (True, False):
+        members = (positive == of_positives) & (weights > 0)
+        values, w = lost[members], weights[members].astype(np.float64)
         if len(values) < 2 or np.isnan(values).any():
             return np.nan, np.nan
         mean = np.average(values, weights=w)
         variance += np.sum((w * (values - mean)) ** 2) / w.sum() ** 2
-        if own:
+        if of_positives:
             drop = mean
     return float(drop), float(np.sqrt(variance))

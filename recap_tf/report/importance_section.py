@@ -18,11 +18,11 @@ def importance_section(
     names: Mapping[str, str],
     colors: Mapping[str, str],
 ) -> Markup:
-    """Bars by task of the most important parts, and tables of all.
+    """Draws bars by task of the most important parts, and tables of all.
 
     Args:
-        whole: of whole features.
-        columns: of columns within them; may be empty.
+        whole: the importance of whole features.
+        columns: that of columns within them; may be empty.
         names: task -> its name for people, in the order of the drops.
         colors: task -> its colour.
     """
@@ -31,8 +31,8 @@ def importance_section(
         _bars(shown, i, name, colors[task])
         for i, (task, name) in enumerate(names.items())
     ]
-    charts = [one for one in charts if one]
-    unseen = [one.group.name for one in [*whole, *columns] if one.none_at_all]
+    charts = [drawn for drawn in charts if drawn]
+    unseen = [part.group.name for part in [*whole, *columns] if part.none_at_all]
     note = None
     if unseen:
         listed = ", ".join(unseen[:20]) + (", …" if len(unseen) > 20 else "")
@@ -63,14 +63,14 @@ def _count(measured: Sequence[Importance]) -> Markup:
 def _bars(
     measured: Sequence[Importance], task: int, name: str, color: str
 ) -> Markup | None:
-    known = [one for one in measured if not np.isnan(one.drops[task])]
-    top = sorted(known, key=lambda one: -one.drops[task])[:_BARS]
+    known = [part for part in measured if not np.isnan(part.drops[task])]
+    top = sorted(known, key=lambda part: -part.drops[task])[:_BARS]
     if not top:
         return None
     with axes(4.6, 0.7 + 0.23 * len(top)) as drawn:
         places = np.arange(len(top))
-        drops = np.array([one.drops[task] for one in top])
-        errors = np.array([one.errors[task] for one in top])
+        drops = np.array([part.drops[task] for part in top])
+        errors = np.array([part.errors[task] for part in top])
         drawn.barh(
             places,
             drops,
@@ -81,15 +81,15 @@ def _bars(
             error_kw={"ecolor": INK, "elinewidth": 1.0},
         )
         drawn.axvline(0, color=INK, lw=0.8)
-        drawn.set_yticks(places, [label(one.group.name, 30) for one in top])
+        drawn.set_yticks(places, [label(part.group.name, 30) for part in top])
         drawn.tick_params(axis="y", labelcolor=INK, length=0)
         drawn.set_ylim(len(top) - 0.4, -0.6)
         drawn.grid(axis="y", visible=False)
         drawn.xaxis.get_major_locator().set_params(nbins=5)
         drawn.set_xlabel("drop in AUROC")
         said = "; ".join(
-            f"{one.group.name} {one.drops[task]:.4f} ± {one.errors[task]:.4f}"
-            for one in top
+            f"{part.group.name} {part.drops[task]:.4f} ± {part.errors[task]:.4f}"
+            for part in top
         )
         says = (
             f"Drop in AUROC of {name} when a part of the input is permuted, with 95 % "
@@ -99,34 +99,34 @@ def _bars(
 
 
 def _table(measured: Sequence[Importance], names: Mapping[str, str]) -> Markup:
-    order = sorted(measured, key=lambda one: -_mean(one))
+    order = sorted(measured, key=lambda part: -_mean(part))
     largest = max(
-        (np.nanmax(one.drops) for one in order if not np.isnan(one.drops).all()),
+        (np.nanmax(part.drops) for part in order if not np.isnan(part.drops).all()),
         default=0.0,
     )
     rows = [
         [
-            text_cell(one.group.name, head=True),
-            text_cell(one.group.kind, class_="hint"),
+            text_cell(part.group.name, head=True),
+            text_cell(part.group.kind, class_="hint"),
             *(
                 number_cell(
-                    one.drops[i],
-                    one.errors[i],
+                    part.drops[i],
+                    part.errors[i],
                     _FORM,
-                    style=_shade(one.drops[i], largest),
-                    data_group=one.group.name,
+                    style=_shade(part.drops[i], largest),
+                    data_group=part.group.name,
                     data_task=task,
                 )
                 for i, task in enumerate(names)
             ),
         ]
-        for one in order
+        for part in order
     ]
     return table(["permuted", "", *names.values()], rows)
 
 
-def _mean(one: Importance) -> float:
-    there = one.drops[~np.isnan(one.drops)]
+def _mean(part: Importance) -> float:
+    there = part.drops[~np.isnan(part.drops)]
     return float(there.mean()) if len(there) else -np.inf
 
 

@@ -19,7 +19,7 @@ Child = str | float | None | Iterable["Child"]
 
 
 def plain(text: object) -> str:
-    """`text` without what neither HTML nor SVG can hold."""
+    """The text without what neither HTML nor SVG can hold."""
     printable = str(text).encode("utf-8", "replace").decode("utf-8")
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", printable)
 
@@ -32,11 +32,11 @@ def escape(child: Child) -> Markup:
         return child
     if isinstance(child, str) or not isinstance(child, Iterable):
         return Markup(html.escape(plain(child), quote=True))
-    return Markup("".join(escape(one) for one in child))
+    return Markup("".join(escape(part) for part in child))
 
 
 def element(name: str, *children: Child, **attributes: object) -> Markup:
-    """An element; of attributes, `class_` is "class" and `data_set` is "data-set".
+    """Makes an element; of attributes, `class_` is "class", `data_set` "data-set".
 
     An attribute that is None or False is left out, one that is True has no value.
     """
@@ -53,14 +53,14 @@ def element(name: str, *children: Child, **attributes: object) -> Markup:
 
 
 def fold(summary: Child, *children: Child, open_: bool = False) -> Markup:
-    """A block that a click on its summary opens."""
+    """Makes a block that a click on its summary opens."""
     return element("details", element("summary", summary), *children, open=open_)
 
 
 def table(
     header: Sequence[Child], rows: Iterable[Sequence[Markup]], *, caption: Child = None
 ) -> Markup:
-    """A table. The cells of `rows` come from `text_cell` and `number_cell`.
+    """Makes a table. The cells of `rows` come from `text_cell` and `number_cell`.
 
     A column whose first cell is a number has its head on the right as well.
     """
@@ -88,12 +88,12 @@ def table(
 
 
 def breakable(child: Child) -> Markup:
-    """`child` that may go on in another line after each of its underscores."""
+    """The child, which may go on in another line after each of its underscores."""
     return Markup(escape(child).replace("_", "_<wbr>"))
 
 
 def text_cell(*children: Child, head: bool = False, **attributes: object) -> Markup:
-    """A cell of words; `head` for the one that the row is about."""
+    """Makes a cell of words; `head` for the cell that the row is about."""
     if head:
         shown = [breakable(c) if not isinstance(c, Markup) else c for c in children]
         return element("th", shown, scope="row", **attributes)
@@ -103,7 +103,7 @@ def text_cell(*children: Child, head: bool = False, **attributes: object) -> Mar
 def number_cell(
     value: float, error: float | None, form: str, **attributes: object
 ) -> Markup:
-    """A cell with a number and, unless it is None or NaN, its standard error.
+    """Makes a cell with a number and, unless that is None or NaN, its error.
 
     The unrounded number is its attribute `data-value`; NaN shows as "no value".
     """
@@ -120,7 +120,7 @@ def number_cell(
 
 
 def share_cell(share: float) -> Markup:
-    """A cell with a share in per cent and a bar of that length."""
+    """Makes a cell with a share in per cent and a bar of that length."""
     if is_missing(share):
         return number_cell(share, None, "")
     bar = element("span", class_="bar", style=f"width:{100 * share:.1f}%")
@@ -133,7 +133,7 @@ def is_missing(value: float | None) -> bool:
 
 
 def with_error(value: float | None, error: float | None, form: str) -> str:
-    """A number and its standard error in running text."""
+    """Writes a number and its standard error for running text."""
     if is_missing(value):
         return NO_VALUE
     if is_missing(error):

@@ -10,7 +10,7 @@ from recap_tf.report.report_rows import ReportRow, metric_form, set_groups
 def metrics_section(
     rows: Sequence[ReportRow], names: Mapping[str, str], colors: Mapping[str, str]
 ) -> Markup:
-    """A table for each set, of which only the first is open."""
+    """Makes a table for each set, of which only the first is open."""
     return element(
         "div",
         [

@@ -15,7 +15,7 @@ _PARTS = (
 
 
 def architecture(model: RankingModel) -> str:
-    """The model in a few words."""
+    """Describes the model in a few words."""
     towers = list(dict.fromkeys(type(t).__name__ for t in model.towers.values()))
     words = [model.sharing]
     if model.backbone is not None:
@@ -25,7 +25,7 @@ def architecture(model: RankingModel) -> str:
 
 
 def model_section(model: RankingModel, settings: Mapping[str, str]) -> Markup:
-    """Weights by part, and the settings as folded text."""
+    """Shows the weights by part, and the settings as folded text."""
     parts = {
         name.replace("_", " "): [layer]
         for name in _PARTS

@@ -35,10 +35,10 @@ def check_ours(path: str) -> None:
 
 
 def html_page(title: str, head: Markup, parts: Mapping[str, Markup]) -> str:
-    """A whole document that needs no other file.
+    """Makes a whole document that needs no other file.
 
     Args:
-        title: of the window.
+        title: what the window is called.
         head: what stands above the links to the parts.
         parts: heading -> what stands below it.
     """

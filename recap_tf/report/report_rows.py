@@ -31,7 +31,7 @@ class ReportRow:
 
 
 def report_rows(report: Report) -> list[ReportRow]:
-    """All of `report`: set by set, in it task by task, the whole set before slices."""
+    """Lists all of `report`: by set, in it by task, the whole set before slices."""
     return [
         ReportRow(name, part, task, tasks[task])
         for name, parts in report.items()
@@ -41,14 +41,14 @@ def report_rows(report: Report) -> list[ReportRow]:
 
 
 def metric_form(name: str) -> str:
-    """How the values of a metric are written."""
+    """The format that the values of a metric are written in."""
     # Rates of rare engagements are far below a table's fifth decimal.
     small = name in ("ctr", "pctr")
     return "{:.3g}" if small else metric_choice.find(name, "The report").form
 
 
 def set_groups(rows: Sequence[ReportRow]) -> dict[str, list[ReportRow]]:
-    """Title -> rows to show together: set by set, but sets of one task in one group."""
+    """Groups rows by title: set by set, but all sets of a single task together."""
     tasks: dict[str, set[str]] = {}
     for row in rows:
         tasks.setdefault(row.set_name, set()).add(row.task)

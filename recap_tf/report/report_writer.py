@@ -29,7 +29,7 @@ from recap_tf.report import (
     summary_section,
     training_section,
 )
-from recap_tf.report.curves import Scored
+from recap_tf.report.curves import TaskScores
 from recap_tf.report.curves_section import task_curves
 from recap_tf.report.data_statistics import survey
 from recap_tf.report.drawing import task_colors
@@ -56,10 +56,10 @@ class ReportWriter:
 
     Args:
         folder: where the page goes, as `index.html`.
-        ranker: what is evaluated.
+        ranker: its validation sets, and its training data for statistics.
         model: with the checkpoint's weights.
-        checkpoint: its folder.
-        settings: how much is looked at.
+        checkpoint: the checkpoint's folder, for its logs and settings.
+        settings: how much of the data is looked at.
 
     Raises:
         UserError: the folder cannot be written to, or holds another index.html.
@@ -74,7 +74,7 @@ class ReportWriter:
         checkpoint: str,
         settings: ReportSettings,
     ):
-        self._sets = {one.name: one for one in ranker.validation_sets}
+        self._sets = {named.name: named for named in ranker.validation_sets}
         if not self._sets:
             raise UserError("--report: recap.ranker.validation_sets is empty.")
         chosen = settings.importance_set
@@ -205,20 +205,22 @@ class ReportWriter:
         return element("div", drawn)
 
     def _task_curves(self, row: ReportRow, name_set: bool) -> Markup:
-        kept = self._scores[row.set_name].rows()
-        if not kept:
+        rows = self._scores[row.set_name].rows()
+        if not rows:
             return element("p", f"{row.set_name} holds no examples.", class_="warning")
         task = self._model.tasks.index(row.task)
         title = self._names[row.task] + (f" on {row.set_name}" if name_set else "")
 
         ratio = self._model.calibration_ratios[row.task]
-        trained = kept["probabilities"][:, task]
+        trained = rows["probabilities"][:, task]
         stages = {"as trained": trained}
         if ratio != 1.0:
             stages["sampling undone"] = sampling.calibrate(trained, ratio)
-        stages["calibrated"] = kept["calibrated_probabilities"][:, task]
+        stages["calibrated"] = rows["calibrated_probabilities"][:, task]
         scored = {
-            stage: Scored(kept["labels"][:, task], kept["weights"][:, task], predicted)
+            stage: TaskScores(
+                rows["labels"][:, task], rows["weights"][:, task], predicted
+            )
             for stage, predicted in without_repeats(stages).items()
         }
         return task_curves(row, title, scored, self._colors[row.task])
@@ -235,15 +237,15 @@ class ReportWriter:
         )
 
     def _importance(self) -> Markup:
-        kept, settings = self._inputs.rows(), self._settings
-        if not kept:
+        rows, settings = self._inputs.rows(), self._settings
+        if not rows:
             nothing = f"{self._importance_set} holds no examples."
             if not settings.importance_examples:
                 nothing = "Left out: recap.report.importance_examples = 0."
             return element("p", nothing, class_="hint")
         features = {
             key.removeprefix("feature "): values
-            for key, values in kept.items()
+            for key, values in rows.items()
             if key.startswith("feature ")
         }
 
@@ -253,8 +255,8 @@ class ReportWriter:
         permutation = PermutationImportance(
             logits,
             features,
-            kept["labels"],
-            kept["weights"],
+            rows["labels"],
+            rows["weights"],
             repeats=settings.importance_repeats,
             batch_size=_BATCH_SIZE,
             seed=settings.seed,
@@ -262,7 +264,10 @@ class ReportWriter:
         whole = list(permutation.measure(whole_features(features)))
         # The columns of a feature without any effect have none either.
         used = {
-            name for one in whole if not one.none_at_all for name in one.group.columns
+            name
+            for part in whole
+            if not part.none_at_all
+            for name in part.group.columns
         }
         groups = column_groups(
             {name: values for name, values in features.items() if name in used},
@@ -275,7 +280,7 @@ class ReportWriter:
             "div",
             element(
                 "p",
-                f"Drop in AUROC on {len(kept['labels']):,} examples of ",
+                f"Drop in AUROC on {len(rows['labels']):,} examples of ",
                 element("b", self._importance_set),
                 ", drawn at random, when a part of the input is permuted among them: "
                 f"mean of {settings.importance_repeats} permutations ± standard error. "
@@ -293,11 +298,11 @@ class ReportWriter:
         sets = {title: training} | self._sets
         summaries: dict[str, SplitSummary] = {}
         left_out: dict[str, str] = {}
-        for name, one in sets.items():
+        for name, named in sets.items():
             try:
                 summaries[name] = survey(
                     name,
-                    one.records,
+                    named.records,
                     self._model.tasks,
                     self._columns,
                     self._settings.statistics_examples,
@@ -322,10 +327,10 @@ class ReportWriter:
 
 
 def without_repeats(stages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The stages without those that the next one leaves as they are."""
-    kept: dict[str, np.ndarray] = {}
+    """The stages without those that the next stage leaves as they are."""
+    chosen: dict[str, np.ndarray] = {}
     for stage, values in reversed(stages.items()):
-        following = next(reversed(kept.values()), None)
+        following = next(reversed(chosen.values()), None)
         if following is None or not np.allclose(values, following, 1e-5, 0, True):
-            kept[stage] = values
-    return dict(reversed(kept.items()))
+            chosen[stage] = values
+    return dict(reversed(chosen.items()))

@@ -16,8 +16,8 @@ class RowSample:
     `size` rows are held at a time.
 
     Args:
-        size: rows that stay; 0 for none.
-        seed: of the keys.
+        size: how many rows stay; 0 for none.
+        seed: of the keys; the same seed draws the same rows of the same stream.
     """
 
     def __init__(self, size: int, seed: int = 0):
@@ -26,7 +26,7 @@ class RowSample:
         self._random = np.random.default_rng(seed)
         self._threshold = np.inf
         self._keys = np.empty(0)
-        self._kept: list[Columns] = []
+        self._parts: list[Columns] = []
 
     def add(self, columns: Mapping[str, tf.Tensor | tf.SparseTensor]) -> None:
         """Adds a batch: name -> (batch, ...)."""
@@ -38,27 +38,27 @@ class RowSample:
         if not len(chosen):
             return
         self._keys = np.concatenate([self._keys, keys[chosen]])
-        self._kept.append({name: _rows(v)[chosen] for name, v in columns.items()})
+        self._parts.append({name: _rows(v)[chosen] for name, v in columns.items()})
         if len(self._keys) >= 2 * self.size:
             self._shrink()
 
     def rows(self) -> Columns:
         """The sample so far, in the order of the stream; empty if nothing came."""
-        if self._kept:
+        if self._parts:
             self._shrink()
-        return self._kept[0] if self._kept else {}
+        return self._parts[0] if self._parts else {}
 
     def _shrink(self) -> None:
         columns = {
-            name: np.concatenate([part[name] for part in self._kept])
-            for name in self._kept[0]
+            name: np.concatenate([part[name] for part in self._parts])
+            for name in self._parts[0]
         }
         if len(self._keys) > self.size:
             chosen = np.sort(np.argpartition(self._keys, self.size - 1)[: self.size])
             self._keys = self._keys[chosen]
             self._threshold = self._keys.max()
             columns = {name: values[chosen] for name, values in columns.items()}
-        self._kept = [columns]
+        self._parts = [columns]
 
 
 def _rows(values: tf.Tensor | tf.SparseTensor) -> np.ndarray:

@@ -35,7 +35,7 @@ def summary_section(
     colors: Mapping[str, str],
     first_set: str,
 ) -> Markup:
-    """A table of the first set, and dots with whiskers for all sets."""
+    """Shows a table of the first set, and dots with whiskers for all sets."""
     whole = [row for row in rows if row.of_everything]
     first = [row for row in whole if row.set_name == first_set]
     metrics = {
@@ -72,7 +72,7 @@ def summary_section(
             cells,
             caption=["On ", element("b", first_set), ", value ± standard error"],
         ),
-        element("div", [one for one in charts if one], class_="charts wide"),
+        element("div", [drawn for drawn in charts if drawn], class_="charts wide"),
     )
 
 
@@ -96,14 +96,14 @@ def _dots(
         if neutral is not None:
             drawn.axvline(neutral, color=MUTED, lw=0.9, ls=(0, (4, 3)))
         for row in there:
-            found, first = row.metric(metric), row.set_name == first_set
+            measured, first = row.metric(metric), row.set_name == first_set
             color = colors.get(row.task, INK)
             drawn.errorbar(
-                found.value,
+                measured.value,
                 tasks.index(row.task) + (0 if first else 0.25),
                 xerr=None
-                if is_missing(found.standard_error)
-                else 1.96 * found.standard_error,
+                if is_missing(measured.standard_error)
+                else 1.96 * measured.standard_error,
                 fmt="o",
                 ms=6 if first else 3.5,
                 color=color if first else MUTED,

@@ -33,8 +33,8 @@ def read_runs(save_dir: str) -> Runs:
         return {}
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
     names = sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    found = {name: _read_run(posixpath.join(folder, name)) for name in names}
-    return {name: curves for name, curves in found.items() if curves}
+    runs = {name: _read_run(posixpath.join(folder, name)) for name in names}
+    return {name: curves for name, curves in runs.items() if curves}
 
 
 def _read_run(path: str) -> dict[str, Curve]:

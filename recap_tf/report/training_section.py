@@ -22,13 +22,13 @@ def training_section(
     step: int,
     first_set: str | None,
 ) -> Markup:
-    """All curves of the run; tasks as small multiples.
+    """Draws all curves of the run; tasks as small multiples.
 
     Args:
         runs: see `read_runs`.
         names: task -> its name for people.
         colors: task -> its colour.
-        step: of the checkpoint that the page is about.
+        step: how many updates the checkpoint of the page has had.
         first_set: the validation set whose line has the task's colour.
     """
     train = runs.get("train", {})
@@ -63,13 +63,13 @@ def training_section(
         }
     return element(
         "div",
-        element("div", [one for one in whole if one], class_="charts"),
-        [_small_multiples(title, found) for title, found in by_metric.items()],
+        element("div", [drawn for drawn in whole if drawn], class_="charts"),
+        [_small_multiples(title, charts) for title, charts in by_metric.items()],
     )
 
 
 def _small_multiples(title: str, charts: Mapping[str, Markup | None]) -> Markup | None:
-    there = [one for one in charts.values() if one]
+    there = [drawn for drawn in charts.values() if drawn]
     if not there:
         return None
     return fold(
@@ -109,9 +109,9 @@ def _rates_chart(train, names, colors, step) -> Markup | None:
 
 
 def _without_copies(curves: Mapping[str, Curve]) -> dict[str, Curve]:
-    """Curves that are all equal drawn as one."""
+    """The curves, or the first alone if they are all equal."""
     values = list(curves.values())
-    same = [np.array_equal(values[0].y, one.y) for one in values]
+    same = [np.array_equal(values[0].y, curve.y) for curve in values]
     if len(values) > 1 and all(same):
         return {next(iter(curves)): values[0]}
     return dict(curves)
@@ -126,7 +126,7 @@ def _chart(
     what: str = "",
     from_zero: bool = False,
 ) -> Markup | None:
-    """Lines over steps, a dashed upright where the checkpoint is."""
+    """Draws lines over steps, and a dashed upright where the checkpoint is."""
     curves = {name: curve for name, curve in curves.items() if curve is not None}
     if not curves:
         return None

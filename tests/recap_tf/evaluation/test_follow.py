@@ -264,15 +264,15 @@ def test_flags_that_do_not_go_together(config, tmp_path):
 KILLED = """
 import os, signal, sys
 import recap_tf.evaluate
-from recap_tf import evaluation
-evaluate_set = evaluation.Evaluator.evaluate_set
+from recap_tf.evaluation.evaluator import Evaluator
+evaluate_set = Evaluator.evaluate_set
 calls, last, name = [], int(sys.argv[1]), sys.argv[2]
 def counted(self, named):
     calls.append(named.name)
     if len(calls) == last:
         os.kill(os.getpid(), signal.Signals[name])
     return evaluate_set(self, named)
-evaluation.Evaluator.evaluate_set = counted
+Evaluator.evaluate_set = counted
 sys.argv[1:] = sys.argv[3:]
 sys.exit(recap_tf.evaluate.run_command(recap_tf.evaluate.main))
 """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recap_tf.report.curves import (
-    Scored,
+    TaskScores,
     histogram,
     precision_recall,
     reliability,
@@ -12,9 +12,9 @@ from recap_tf.report.curves import (
 )
 
 
-def _scored(labels, predictions, weights=None) -> Scored:
+def _scored(labels, predictions, weights=None) -> TaskScores:
     weights = np.ones(len(labels)) if weights is None else np.array(weights)
-    return Scored(np.array(labels), weights, np.array(predictions))
+    return TaskScores(np.array(labels), weights, np.array(predictions))
 
 
 def test_roc_steps_up_for_a_positive_and_right_for_a_negative():

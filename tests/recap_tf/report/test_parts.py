@@ -14,7 +14,7 @@ from recap_tf.data.schema import Feature, Schema
 from recap_tf.evaluation.evaluation_report import Measured
 from recap_tf.inspection.survey import summarize
 from recap_tf.report import report_rows, report_writer
-from recap_tf.report.curves import Scored
+from recap_tf.report.curves import TaskScores
 from recap_tf.report.curves_section import task_curves
 from recap_tf.report.drawing import axes, chart, label, percent
 from recap_tf.report.markup import Markup, element, number_cell, share_cell, with_error
@@ -84,7 +84,7 @@ def test_rows_are_the_report_flattened():
 
 @pytest.mark.parametrize("predictions", [np.full(4, np.nan), np.full(4, 0.5)])
 def test_curves_of_nothing_worth_drawing_do_not_fail(predictions):
-    scored = Scored(np.array([0, 0, 0, 1]), np.ones(4), predictions)
+    scored = TaskScores(np.array([0, 0, 0, 1]), np.ones(4), predictions)
     made = task_curves(_row("v", "x"), "x", {"calibrated": scored}, "#000000")
     assert ("no ROC" in made) == bool(np.isnan(predictions).all())
 
@@ -93,7 +93,7 @@ def test_before_and_after_calibration_are_told_apart():
     rng = np.random.default_rng(0)
     labels, p = rng.random(400) < 0.2, rng.uniform(0.1, 0.3, 400)
     stages = {"as trained": p * 3, "calibrated": p}
-    scored = {k: Scored(labels, np.ones(400), v) for k, v in stages.items()}
+    scored = {k: TaskScores(labels, np.ones(400), v) for k, v in stages.items()}
     made = task_curves(_row("v", "x"), "x", scored, "#000000")
     assert "as trained" in made and "calibrated" in made
     only = task_curves(
