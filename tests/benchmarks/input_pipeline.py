@@ -13,6 +13,7 @@ import time
 import tensorflow as tf
 
 from recap_tf import settings
+from recap_tf.core.arguments import add_config
 from recap_tf.core.config import gin_config
 from recap_tf.data.record_batches import Mode, read_batches
 from recap_tf.training.building import build_model
@@ -20,7 +21,7 @@ from recap_tf.training.building import build_model
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    gin_config.add_arguments(parser)
+    add_config(parser)
     parser.add_argument("--steps", type=int, default=20, help="steps per turn")
     parser.add_argument("--turns", type=int, default=7, help="turns of each side")
     arguments = parser.parse_args()

@@ -18,6 +18,8 @@ from recap_tf.core.command import UserError
 from recap_tf.data.record_writer import serialize_examples
 from recap_tf.data.schema import Feature, write_schema
 from recap_tf.report import page_file
+from recap_tf.report.report_writer import ReportWriter
+from recap_tf.training import trained
 
 ROWS = 1200
 # All that HTML, SVG and matplotlib's formulas could stumble over.
@@ -247,14 +249,14 @@ def test_an_error_while_the_page_is_made_is_one_line_too(run, tmp_path, monkeypa
     def fail(self, report):
         raise tf.errors.InvalidArgumentError(None, None, "ValueError: age is missing")
 
-    monkeypatch.setattr(evaluate.ReportWriter, "write", fail)
+    monkeypatch.setattr(ReportWriter, "write", fail)
     with pytest.raises(UserError, match=r"^age is missing$"):
         evaluate.main([*run[0], "--report", str(tmp_path)])
 
 
 def test_where_the_json_goes_is_checked_first(run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(evaluate.trained, "load_trained", pytest.fail)
+    monkeypatch.setattr(trained, "load_trained", pytest.fail)
     with pytest.raises(UserError, match=r"--json = '.*/file' cannot be written to"):
         evaluate.main([*run[0], "--json", str(tmp_path / "file" / "metrics.json")])
 

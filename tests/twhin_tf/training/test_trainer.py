@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from recap_tf.core.arguments import add_checkpoint, add_config
 from recap_tf.core.command import UserError
 from recap_tf.core.config import gin_config
 from recap_tf.core.training import checkpoints
@@ -110,7 +111,8 @@ def assert_same(first: pathlib.Path, second: pathlib.Path):
 
 def trained_model(folder, run="run"):
     parser = argparse.ArgumentParser()
-    trained.add_arguments(parser)
+    add_config(parser)
+    add_checkpoint(parser, best=False)
     given = [*arguments(folder, run), "--checkpoint", str(folder / run)]
     return trained.load_trained(parser.parse_args(given))
 

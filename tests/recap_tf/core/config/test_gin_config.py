@@ -9,6 +9,7 @@ from typing import Any, Literal
 import gin
 import pytest
 
+from recap_tf.core.arguments import add_config
 from recap_tf.core.command import UserError, run_command
 from recap_tf.core.config import gin_config
 from recap_tf.data import schema
@@ -272,7 +273,7 @@ def test_an_override_of_two_lines_is_one_wrong_value(load):
 
 def test_the_flags_of_a_command():
     parser = argparse.ArgumentParser()
-    gin_config.add_arguments(parser)
+    add_config(parser)
     args = parser.parse_args(["--config", "a.gin", "--set", "A.b=1", "--set", "A.c=-2"])
     assert (args.config, args.overrides) == ("a.gin", ["A.b=1", "A.c=-2"])
     assert parser.parse_args(["--config", "a.gin"]).overrides == []
