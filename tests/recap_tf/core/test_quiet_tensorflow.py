@@ -17,8 +17,10 @@ class config:
 """
 
 
-def imported(folder, script: str) -> subprocess.CompletedProcess:
-    (folder / "tensorflow.py").write_text(CHATTER)
+def imported(
+    folder, script: str, tensorflow: str = CHATTER
+) -> subprocess.CompletedProcess:
+    (folder / "tensorflow.py").write_text(tensorflow)
     path = os.pathsep.join([str(folder), os.getcwd()])
     return subprocess.run(
         [sys.executable, "-c", script],
@@ -59,11 +61,10 @@ assert os.environ["TF_USE_LEGACY_KERAS"] == "1"
 
 
 def test_a_failure_is_seen(tmp_path):
-    (tmp_path / "tensorflow.py").write_text("")
-    script = "import recap_tf\nimport tensorflow.no_such_module"
-    ended = imported(tmp_path, script)
+    failing = CHATTER + "raise ImportError('libcuda.so is missing')\n"
+    ended = imported(tmp_path, "import recap_tf, tensorflow", failing)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].startswith("ModuleNotFoundError")
+    assert ended.stderr.splitlines()[-1] == "ImportError: libcuda.so is missing"
 
 
 def test_tensorflow_may_be_there_already(tmp_path):
