@@ -18,7 +18,7 @@ from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.exporting.saved_model import export_model
 from recap_tf.exporting.variant_comparison import as_json, compare, format_comparison
 from recap_tf.exporting.variants import VARIANTS, make_variant
-from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.scorer import Scorer
 from recap_tf.settings import ExportSettings, Ranker
 from recap_tf.training import trained
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"  {task}: {weight:g}")
 
 
-def _compared(name: str, ranker: Ranker, model: RankingModel, variant) -> dict:
+def _compared(name: str, ranker: Ranker, model: Scorer, variant) -> dict:
     """Measures and prints what `variant` changes; what to store of it."""
     described = {"name": name, "trained_in": ranker.precision, "changes": None}
     if not ranker.validation_sets:

@@ -30,6 +30,7 @@ from recap_tf.evaluation.evaluator import Evaluator
 from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.exporting.saved_model import check_settings, export_model
 from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.scorer import Scorer, with_calibrators
 from recap_tf.settings import Ranker
 from recap_tf.training.made_sets import make_synthetic_data, reached_lines
 from recap_tf.training.trainer import Outcome, Trainer
@@ -83,9 +84,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if train.calibrate and not has_calibrators(outcome.checkpoint):
             say(f"{outcome.checkpoint} has no calibrators: use recap_tf.calibrate.")
         return
+    scorer = trainer.model
     if calibrate is not None:
         with explained(data, ranker.tasks):
-            outcome = _calibrated(outcome, trainer.model, ranker, calibrate, evaluate)
+            outcome, scorer = _calibrated(
+                outcome, trainer.model, ranker, calibrate, evaluate
+            )
     step = checkpoints.step_of(outcome.checkpoint)
     path = posixpath.join(train.save_dir, "evaluation.json")
     files.write_text(path, json.dumps(as_json(step, outcome.report), indent=1) + "\n")
@@ -94,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(*reached_lines(manifest, outcome.report), sep="\n")
     if export.folder is not None:
         version = export_model(
-            trainer.model, ranker.train_data, export.folder, step, None, export
+            scorer, ranker.train_data, export.folder, step, None, export
         )
         print(f"Exported to {version}")
 
@@ -105,8 +109,8 @@ def _calibrated(
     ranker: Ranker,
     calibrate: CalibrateSettings,
     evaluate: EvaluateSettings,
-) -> Outcome:
-    """Gives `model` and the checkpoint post-hoc calibrators; the outcome with them."""
+) -> tuple[Outcome, Scorer]:
+    """Gives the checkpoint post-hoc calibrators; outcome and model with them."""
     sets = ranker.validation_sets
     try:
         calibrators, comparisons = fit_calibrators(
@@ -119,10 +123,10 @@ def _calibrated(
         ) from error
     write_calibrators(outcome.checkpoint, calibrators, comparisons)
     print(f"Calibrators, before -> after:\n{format_comparisons(comparisons)}")
-    model.calibrators = calibrators
+    scorer = with_calibrators(model, calibrators)
     # Anew: the trainer's evaluator has the model without them in its graph.
-    report = Evaluator(model, sets, evaluate).evaluate()
-    return dataclasses.replace(outcome, report=report)
+    report = Evaluator(scorer, sets, evaluate).evaluate()
+    return dataclasses.replace(outcome, report=report), scorer
 
 
 if __name__ == "__main__":

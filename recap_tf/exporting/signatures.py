@@ -2,11 +2,9 @@
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 from tensorflow.core.protobuf import saved_model_pb2
 
 from recap_tf.core.command import UserError
@@ -19,8 +17,8 @@ from recap_tf.exporting.inputs import (
     with_padding,
     without_padding,
 )
-from recap_tf.model.calibrators import Calibrators
 from recap_tf.model.score import weighted_score
+from recap_tf.model.scorer import Scorer
 from recap_tf.settings import ExportSettings
 
 TASK_WEIGHTS = "task_weights"
@@ -39,22 +37,6 @@ OF_EXAMPLES = {
     "regress": _constants.REGRESS_INPUTS,
 }
 """Signature -> its input of serialized examples."""
-
-
-class Scorer(Protocol):
-    """What is exported: a `RankingModel`, or something made of one.
-
-    Call: features after preprocessing -> what a `RankingModel` gives.
-    """
-
-    tasks: list[str]
-    calibration_ratios: Mapping[str, float]
-    score_weights: Mapping[str, float]
-    calibrators: Calibrators | None
-    large_embeddings: keras.layers.Layer | None
-    variables: Sequence[tf.Variable]
-
-    def __call__(self, inputs, training=None) -> Outputs: ...
 
 
 class ServedRanker:

@@ -12,8 +12,8 @@ from recap_tf.evaluation.evaluation_batches import EvaluationInput
 from recap_tf.evaluation.measurements import Measurements
 from recap_tf.evaluation.slices import EVERYTHING
 from recap_tf.evaluation.validation_sets import EvaluateSettings, ValidationSet
-from recap_tf.exporting.signatures import Scorer
 from recap_tf.metrics.metric_choice import SCORE
+from recap_tf.model.scorer import Scorer
 
 _METRIC = "auroc"
 
