@@ -263,5 +263,5 @@ def _auc(negatives: Sequence[NegativeScores]) -> tf.Tensor:
     Masked negatives count as any other: a figure to watch, not to report.
     """
     first = negatives[0]
-    above = tf.stop_gradient(first.own) > tf.stop_gradient(first.scores[:, 0])
+    above = tf.stop_gradient(first.edges) > tf.stop_gradient(first.scores[:, 0])
     return tf.reduce_mean(tf.cast(above, tf.float32))
