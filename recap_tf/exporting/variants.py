@@ -25,7 +25,7 @@ _MOST_BYTES = 1 << 30
 
 
 def make_variant(variant: Variant, ranker: Ranker, model: Scorer) -> Scorer:
-    """`model`, trained, as `variant`: see `in_bfloat16` and `FrozenRanker`."""
+    """Makes another form of a trained model: see `in_bfloat16` and `FrozenRanker`."""
     if variant == "bfloat16":
         return in_bfloat16(ranker, model)
     return FrozenRanker(model, record_batches.feature_specs(ranker.train_data))
@@ -98,7 +98,7 @@ class FrozenRanker:
 
 
 def _folded(function):
-    """`function`, without variables, as one that grappler has gone over."""
+    """Has grappler go over a function without variables."""
     graph_def = _optimized(function, _without_rsqrt(function.graph.as_graph_def()))
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]

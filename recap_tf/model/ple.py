@@ -210,7 +210,7 @@ class PLE(PerTaskBackbone):
         return x
 
     def gate_weights(self, inputs) -> list[list[tf.Tensor]]:
-        """`CGC.gate_weights` of every level."""
+        """The `CGC.gate_weights` of every level."""
         weights, x = [], inputs
         for level in self.levels:
             weights.append(level.gate_weights(x))

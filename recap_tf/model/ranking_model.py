@@ -26,7 +26,7 @@ BACKBONE = "backbone"
 
 @gin.register
 class RankingModel(keras.Model):
-    """Preprocessor, optional shared backbone, one tower and logit per task.
+    """The ranker: preprocessor, optional backbone, one tower and logit per task.
 
         inputs  = concat(preprocessor(continuous, binary), large_embeddings(...),
                          small_embeddings(discrete), layer_norm(user_embedding),

@@ -147,8 +147,12 @@ class SoftmaxLoss(EdgeLoss):
 
 @tf.custom_gradient
 def _cross_entropy(scores: tf.Tensor, labels: tf.Tensor):
-    """Cross entropy: -log softmax(scores) at the labels; (batch, n), (batch,) ->
-    (batch,)."""
+    """Cross entropy, -log softmax(scores) at the labels: (batch,).
+
+    Args:
+        scores: (batch, n).
+        labels: (batch,) integers below n.
+    """
     # TensorFlow's, when it has to be deterministic, adds up a gather's gradient row by
     # row, which takes longer than the matrix products around it.
     log_sum = tf.reduce_logsumexp(scores, axis=1)
@@ -171,7 +175,7 @@ def _counted(negatives: NegativeScores) -> tf.Tensor:
 def _weighted_softplus(
     scores: tf.Tensor, keep: tf.Tensor | None, weights: tf.Tensor
 ) -> tf.Tensor:
-    """Sum over all of weight * log(1 + e^score) where `keep`.
+    """The sum over all of weight * log(1 + e^score) where `keep`.
 
     Args:
         scores: (batch, n).

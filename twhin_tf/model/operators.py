@@ -256,7 +256,7 @@ class RelationOperators(keras.layers.Layer):
         return self._pick(relation, [kind([vectors, relation]) for kind in self.kinds])
 
     def adjoint(self, vectors, relation):
-        """See `Operator.adjoint`."""
+        """The adjoint of each edge's operator; see `Operator.adjoint`."""
         turned, offsets = zip(
             *(kind.adjoint(vectors, relation) for kind in self.kinds), strict=True
         )
