@@ -16,7 +16,7 @@ from recap_tf.core.arguments import add_checkpoint, add_config, check_config
 from recap_tf.core.command import run_command
 
 if TYPE_CHECKING:
-    from recap_tf.model.ranking_model import RankingModel
+    from recap_tf.model.scorer import Scorer
     from recap_tf.settings import Ranker
 
 
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"  {task}: {weight:g}")
 
 
-def _compared(name: str, ranker: "Ranker", model: "RankingModel", variant) -> dict:
+def _compared(name: str, ranker: "Ranker", model: "Scorer", variant) -> dict:
     """Measures and prints what `variant` changes; returns what to store of it."""
     from recap_tf.data.explained_errors import explained
     from recap_tf.evaluation.validation_sets import EvaluateSettings

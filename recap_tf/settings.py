@@ -37,6 +37,7 @@ from recap_tf.model import (  # noqa: F401
 )
 
 # isort: split
+from recap_tf.core.checks import check_range
 from recap_tf.core.optimizers.grouped import GroupedOptimizer
 from recap_tf.core.training.strategy import StrategyName
 from recap_tf.data.record_batches import Records
@@ -70,7 +71,7 @@ class Ranker:
         validation_sets: evaluated during and after training.
         model: makes the model; see `recap_tf.model.ranking_model.create_ranking_model`.
         optimizer: makes the optimizer from the model's `parameter_groups()`.
-        loss: of all tasks.
+        loss: of all tasks, with how they are weighed and balanced.
         score_weights: task -> what its calibrated probability counts for in the final
             score; 0 where not listed, none at all for no score.
         precision: what matrix products compute in. Weights are float32 in both.
@@ -122,8 +123,8 @@ class TrainSettings:
         batch_size: examples per batch over all replicas.
         steps: updates, counted from the first start.
         gradient_accumulation: batches whose mean gradient makes one update.
-        clip_norm: upper limit of the norm of an update's gradient, over all weights of
-            the model together; none for no limit.
+        clip_norm: upper limit, above 0, of the norm of an update's gradient, over all
+            weights of the model together; none for no limit.
         initial_checkpoint_dir: start from these weights, at step 0 (warm start).
         checkpoint_every: steps between checkpoints; one more is made at the end.
         checkpoints_to_keep: the newest so many stay; none for all.
@@ -164,17 +165,18 @@ class TrainSettings:
     deterministic: bool = False
 
     def __post_init__(self):
-        for name in ("batch_size", "steps", "gradient_accumulation"):
-            _check_at_least_one("recap.train", name, getattr(self, name))
-        for name in ("checkpoint_every", "log_every"):
-            _check_at_least_one("recap.train", name, getattr(self, name))
-        for name in ("evaluate_every", "checkpoints_to_keep"):
-            if getattr(self, name) is not None:
-                _check_at_least_one("recap.train", name, getattr(self, name))
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(
-                f"recap.train.clip_norm must be more than 0. Received: {self.clip_norm}"
-            )
+        for name, none in (
+            ("batch_size", None),
+            ("steps", None),
+            ("gradient_accumulation", None),
+            ("checkpoint_every", None),
+            ("log_every", None),
+            ("evaluate_every", "the end of training only"),
+            ("checkpoints_to_keep", "all"),
+        ):
+            setting = f"recap.train.{name}"
+            check_range(setting, getattr(self, name), at_least=1, none=none)
+        check_range("recap.train.clip_norm", self.clip_norm, above=0, none="no limit")
         if self.early_stopping is not None and self.evaluate_every is None:
             raise ValueError(
                 "recap.train.early_stopping needs recap.train.evaluate_every."
@@ -220,10 +222,4 @@ class ExportSettings:
     def __post_init__(self):
         for name, sizes in self.warmup_sizes.items():
             for size in sizes:
-                setting = f"warmup_sizes[{name!r}]"
-                _check_at_least_one("recap.export", setting, size)
-
-
-def _check_at_least_one(owner: str, name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{owner}.{name} must be at least 1. Received: {value}")
+                check_range(f"recap.export.warmup_sizes[{name!r}]", size, at_least=1)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recap_tf.evaluation.calibrator_fitting import CalibrateSettings
     from recap_tf.evaluation.validation_sets import EvaluateSettings
     from recap_tf.model.ranking_model import RankingModel
+    from recap_tf.model.scorer import Scorer
     from recap_tf.settings import Ranker
 
 
@@ -81,9 +82,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if train.calibrate and not has_calibrators(outcome.checkpoint):
             say(f"{outcome.checkpoint} has no calibrators: use recap_tf.calibrate.")
         return
+    scorer = trainer.model
     if calibrate is not None:
         with explained(data, ranker.tasks):
-            outcome = _calibrated(outcome, trainer.model, ranker, calibrate, evaluate)
+            outcome, scorer = _calibrated(
+                outcome, trainer.model, ranker, calibrate, evaluate
+            )
     step = checkpoints.step_of(outcome.checkpoint)
     path = posixpath.join(train.save_dir, "evaluation.json")
     files.write_text(path, json.dumps(as_json(step, outcome.report), indent=1) + "\n")
@@ -92,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(*reached_lines(manifest, outcome.report), sep="\n")
     if export.folder is not None:
         version = export_model(
-            trainer.model, ranker.train_data, export.folder, step, None, export
+            scorer, ranker.train_data, export.folder, step, None, export
         )
         print(f"Exported to {version}")
 
@@ -103,14 +107,15 @@ def _calibrated(
     ranker: "Ranker",
     calibrate: "CalibrateSettings",
     evaluate: "EvaluateSettings",
-) -> "RunOutcome":
-    """Gives `model` and the checkpoint post-hoc calibrators; the outcome with them."""
+) -> tuple["RunOutcome", "Scorer"]:
+    """Gives the checkpoint post-hoc calibrators; outcome and model with them."""
     from recap_tf.evaluation.calibration_report import format_comparisons
     from recap_tf.evaluation.calibrator_fitting import (
         fit_calibrators,
         write_calibrators,
     )
     from recap_tf.evaluation.evaluator import Evaluator
+    from recap_tf.model.scorer import with_calibrators
 
     sets = ranker.validation_sets
     try:
@@ -124,10 +129,10 @@ def _calibrated(
         ) from error
     write_calibrators(outcome.checkpoint, calibrators, comparisons)
     print(f"Calibrators, before -> after:\n{format_comparisons(comparisons)}")
-    model.calibrators = calibrators
+    scorer = with_calibrators(model, calibrators)
     # Anew: the trainer's evaluator has the model without them in its graph.
-    report = Evaluator(model, sets, evaluate).evaluate()
-    return dataclasses.replace(outcome, report=report)
+    report = Evaluator(scorer, sets, evaluate).evaluate()
+    return dataclasses.replace(outcome, report=report), scorer
 
 
 def _parser() -> argparse.ArgumentParser:

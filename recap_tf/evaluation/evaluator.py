@@ -12,7 +12,7 @@ from recap_tf.evaluation.evaluation_report import Report, SetReport
 from recap_tf.evaluation.measurements import Measurements
 from recap_tf.evaluation.traced_specs import TracedSpecs
 from recap_tf.evaluation.validation_sets import EvaluateSettings, ValidationSet
-from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.scorer import Scorer
 
 Observe = Callable[[str, EvaluationBatch, Mapping[str, tf.Tensor]], None]
 """Watches each batch as it passes: the set's name, the batch, the model's outputs."""
@@ -37,7 +37,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: RankingModel,
+        model: Scorer,
         sets: Sequence[ValidationSet],
         settings: EvaluateSettings,
         specs: TracedSpecs | None = None,

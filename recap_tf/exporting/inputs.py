@@ -13,7 +13,7 @@ Ranges = Sequence[tuple[int, int]]
 
 
 def padded_specs(specs: Mapping[str, FeatureSpec]) -> dict[str, tf.TensorSpec]:
-    """The specs of dense tensors alone, of the features' `specs`.
+    """The specs of a request's dense tensors, of the features' `specs`.
 
     A feature of variable length becomes (batch, any), filled up with whatever, and
     "<name>_length", (batch,), how many values count. A request of TF Serving holds no
@@ -43,10 +43,10 @@ def padded_specs(specs: Mapping[str, FeatureSpec]) -> dict[str, tf.TensorSpec]:
 def without_padding(
     features: Mapping[str, tf.Tensor], specs: Mapping[str, FeatureSpec]
 ) -> dict[str, tf.Tensor | tf.SparseTensor]:
-    """The features of `specs`, of tensors as `padded_specs` says."""
-    found = {}
+    """The features of `specs`, from tensors as `padded_specs` says."""
+    whole = {}
     for name, spec in specs.items():
-        found[name] = values = features[name]
+        whole[name] = values = features[name]
         if not isinstance(spec, tf.SparseTensorSpec):
             continue
         lengths, columns = features[_length(name)], tf.shape(values, tf.int64)[1]
@@ -56,23 +56,23 @@ def without_padding(
         )
         with tf.control_dependencies([check]):
             real = tf.sequence_mask(lengths, columns)
-        found[name] = tf.SparseTensor(
+        whole[name] = tf.SparseTensor(
             tf.where(real), tf.boolean_mask(values, real), tf.shape(values, tf.int64)
         )
-    return found
+    return whole
 
 
 def with_padding(
     features: Mapping[str, tf.Tensor | tf.SparseTensor],
 ) -> dict[str, tf.Tensor]:
     """The inverse of `without_padding`; what fills up is zeros or empty strings."""
-    found = {}
+    padded = {}
     for name, value in features.items():
         if isinstance(value, tf.SparseTensor):
-            found[_length(name)] = tf.RaggedTensor.from_sparse(value).row_lengths()
+            padded[_length(name)] = tf.RaggedTensor.from_sparse(value).row_lengths()
             value = tf.sparse.to_dense(value)
-        found[name] = value
-    return found
+        padded[name] = value
+    return padded
 
 
 class RankInputs:
@@ -144,18 +144,18 @@ class RankInputs:
         return specs
 
     def repeated(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """A row of all features for each candidate, of tensors as `specs` says."""
+        """A row of all features for each candidate, from tensors as `specs` says."""
         candidates = tf.shape(inputs[self._counted])[0]
         first = tf.zeros([candidates], tf.int32)
-        found = {}
+        features = {}
         for name in self._features:
-            found[name] = inputs[name]
+            features[name] = inputs[name]
             if name in self._whole:
-                found[name] = tf.gather(inputs[name], first)
+                features[name] = tf.gather(inputs[name], first)
             elif name in self._segments:
                 viewer = tf.gather(inputs[f"{name}_viewer"], first)
-                found[name] = self._joined(name, viewer, inputs[name])
-        return found
+                features[name] = self._joined(name, viewer, inputs[name])
+        return features
 
     def _joined(self, name: str, viewer: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
         taken = {True: 0, False: 0}
@@ -168,21 +168,24 @@ class RankInputs:
         return tf.concat(parts, axis=1)
 
     def split(self, features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The inputs of a request for rows of all features; the viewer's are those of
-        the first row."""
-        found = {}
+        """The inputs of a request for rows of all features.
+
+        The viewer's are those of the first row.
+        """
+        inputs = {}
         for name, rows in features.items():
             if name in self._whole:
-                found[name] = rows[:1]
+                inputs[name] = rows[:1]
             elif name not in self._segments:
-                found[name] = rows
+                inputs[name] = rows
             else:
+                runs = self._segments[name]
                 viewers = np.concatenate(
-                    [np.full(width, mine) for mine, width in self._segments[name]]
+                    [np.full(width, is_viewers) for is_viewers, width in runs]
                 )
-                found[f"{name}_viewer"] = rows[:1, viewers]
-                found[name] = rows[:, ~viewers]
-        return found
+                inputs[f"{name}_viewer"] = rows[:1, viewers]
+                inputs[name] = rows[:, ~viewers]
+        return inputs
 
 
 def _segments(
@@ -191,23 +194,23 @@ def _segments(
     """All columns in their order, as (whether they are the viewer's, how many)."""
     if spec.shape.rank != 2 or spec.shape[1] is None:
         raise UserError(f"{setting} must be a feature of fixed length.")
-    columns, at, found = spec.shape[1], 0, []
+    columns, at, segments = spec.shape[1], 0, []
     for first, end in ranges:
         if not at <= first < end <= columns:
             raise UserError(
                 f"{setting} must be ascending ranges (first, end) of its {columns} "
                 f"columns that do not overlap. Received: {list(ranges)}"
             )
-        found += [(False, first - at)] * (first > at) + [(True, end - first)]
+        segments += [(False, first - at)] * (first > at) + [(True, end - first)]
         at = end
-    found += [(False, columns - at)] * (at < columns)
-    if {viewers for viewers, _ in found} != {True, False}:
+    segments += [(False, columns - at)] * (at < columns)
+    if {viewers for viewers, _ in segments} != {True, False}:
         raise UserError(
             f"{setting} must be some of its {columns} columns, not "
             f"{'all; use recap.export.viewer_features' if ranges else 'none'}. "
             f"Received: {list(ranges)}"
         )
-    return found
+    return segments
 
 
 def _check_known(setting: str, name: str, specs: Mapping[str, tf.TensorSpec]) -> None:

@@ -1,9 +1,8 @@
 """A trained model as a SavedModel that any TensorFlow process loads and scores with."""
 
-import contextlib
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -14,7 +13,6 @@ from recap_tf.core.model_versions import next_version
 from recap_tf.data.record_batches import Records
 from recap_tf.data.schema import VARIABLE
 from recap_tf.exporting.signatures import (
-    Scorer,
     ServedRanker,
     name_methods,
     rank_inputs,
@@ -25,6 +23,7 @@ from recap_tf.exporting.warmup_requests import (
     check_sizes,
     write_warmup_requests,
 )
+from recap_tf.model.scorer import CalibratedRanker, Scorer
 from recap_tf.settings import ExportSettings, Ranker
 
 TASKS_FILE = "ranker.json"
@@ -94,10 +93,10 @@ def export_model(
     Several tasks without score weights have no `regress`.
 
     Args:
-        model: with its trained weights and its calibrators.
+        model: with its trained weights, and with calibrators if it is to have some.
         records: what the model was trained on; says what the features look like, and
             has the rows of the warm-up requests.
-        folder: of all versions.
+        folder: where all versions are.
         step: of the weights, for the record.
         version: its number; none for one more than the highest there.
         settings: of the requests.
@@ -110,12 +109,14 @@ def export_model(
     path = posixpath.join(folder, str(number))
     if tf.io.gfile.exists(path):
         raise UserError(f"{path} exists; versions are never overwritten.")
-    ranker = ServedRanker(model, records, settings)
+    scorer, variables_of_calibrators = _calibrators_as_variables(model)
+    ranker = ServedRanker(scorer, records, settings)
     signatures = ranker.signatures()
     check_sizes(settings.warmup_sizes, signatures)
     served = tf.Module()
     # The variables alone: with the Keras model, its classes' names would be saved too.
     served.variables_of_model = model.variables
+    served.variables_of_calibrators = variables_of_calibrators
     if model.large_embeddings is not None:
         served.vocabularies = model.large_embeddings.lookup_tables
     described = {
@@ -132,8 +133,7 @@ def export_model(
         "variant": variant,
     }
     with files.new_folder(path) as aside:
-        with _calibrators_as_variables(model) as served.variables_of_calibrators:
-            tf.saved_model.save(served, aside, signatures)
+        tf.saved_model.save(served, aside, signatures)
         name_methods(aside)
         extra = posixpath.join(aside, "assets.extra", TASKS_FILE)
         files.write_text(extra, json.dumps(described, indent=1) + "\n")
@@ -148,22 +148,16 @@ def export_model(
     return path
 
 
-@contextlib.contextmanager
-def _calibrators_as_variables(model: Scorer) -> Iterator[list[tf.Variable]]:
-    """Gives the model's calibrators variables meanwhile, and gives these."""
-    constant = model.calibrators
-    if constant is None or not model.variables:  # A frozen one has them inside.
-        yield []
-        return
-    model.calibrators, variables = constant.for_serving()
-    try:
-        yield variables
-    finally:
-        model.calibrators = constant
+def _calibrators_as_variables(model: Scorer) -> tuple[Scorer, list[tf.Variable]]:
+    """The model with its calibrators' numbers in variables, and these."""
+    if not isinstance(model, CalibratedRanker):  # A frozen one has them inside.
+        return model, []
+    calibrators, variables = model.calibrators.for_serving()
+    return CalibratedRanker(model.model, calibrators), variables
 
 
 def check_settings(settings: ExportSettings, ranker: Ranker) -> None:
-    """Says before a training, not after it, that its model cannot be exported so.
+    """Says before a training, not after it, that its model could not be exported.
 
     Raises:
         UserError: see `export_model`.

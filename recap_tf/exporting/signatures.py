@@ -2,11 +2,9 @@
 
 import posixpath
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 from tensorflow.core.protobuf import saved_model_pb2
 
 from recap_tf.core.command import UserError
@@ -19,8 +17,8 @@ from recap_tf.exporting.inputs import (
     with_padding,
     without_padding,
 )
-from recap_tf.model.calibrators import Calibrators
 from recap_tf.model.score import weighted_score
+from recap_tf.model.scorer import Scorer
 from recap_tf.settings import ExportSettings
 
 TASK_WEIGHTS = "task_weights"
@@ -41,29 +39,13 @@ OF_EXAMPLES = {
 """Signature -> its input of serialized examples."""
 
 
-class Scorer(Protocol):
-    """What is exported: a `RankingModel`, or something made of one.
-
-    Call: features after preprocessing -> what a `RankingModel` gives.
-    """
-
-    tasks: list[str]
-    calibration_ratios: Mapping[str, float]
-    score_weights: Mapping[str, float]
-    calibrators: Calibrators | None
-    large_embeddings: keras.layers.Layer | None
-    variables: Sequence[tf.Variable]
-
-    def __call__(self, inputs, training=None) -> Outputs: ...
-
-
 class ServedRanker:
     """The graph functions of an export; `export_model` says what they take and give.
 
     It is no tf.Module: what it holds, Keras classes above all, is not to be saved.
 
     Args:
-        model: what scores.
+        model: scores features after preprocessing.
         records: what the model was trained on; says what the features look like.
         settings: which inputs of `rank` are the viewer's.
 
@@ -85,7 +67,7 @@ class ServedRanker:
         self._score = tf.function(self._of_features, input_signature=[self.raw_specs])
 
     def signatures(self) -> dict[str, Callable[..., Outputs]]:
-        """Signature -> tf.function."""
+        """The signatures of the export: name -> tf.function."""
         tasks = len(self._model.tasks)
         examples = tf.TensorSpec([None], tf.string, "examples")
         inputs = tf.TensorSpec([None], tf.string, "inputs")
@@ -114,20 +96,20 @@ class ServedRanker:
         For `rank` they are candidates of one viewer, the first one's. Score weights
         are the model's own.
         """
-        weights = self._own_weights()
+        weights = self._score_weights()
         if signature in OF_EXAMPLES:
-            found = {OF_EXAMPLES[signature]: examples}
+            inputs = {OF_EXAMPLES[signature]: examples}
         else:
-            found = with_padding(self._parsed(tf.constant(examples)))
-            found = {name: value.numpy() for name, value in found.items()}
+            padded = with_padding(self._parsed(tf.constant(examples)))
+            inputs = {name: value.numpy() for name, value in padded.items()}
         if signature == "rank":
-            found = self._rank_inputs.split(found)
+            inputs = self._rank_inputs.split(inputs)
             if weights is None:
                 weights = np.ones([1, len(self._model.tasks)], np.float32)
-            found[TASK_WEIGHTS] = weights
+            inputs[TASK_WEIGHTS] = weights
         elif signature.startswith("score"):
-            found[TASK_WEIGHTS] = np.repeat(weights, len(examples), axis=0)
-        return found
+            inputs[TASK_WEIGHTS] = np.repeat(weights, len(examples), axis=0)
+        return inputs
 
     def _parsed(self, examples):
         parsed = tf.io.parse_example(examples, self._parsing_spec)
@@ -159,13 +141,13 @@ class ServedRanker:
                 "order": tf.argsort(score, direction="DESCENDING"),
             }
 
-        weights = self._own_weights()
+        weights = self._score_weights()
         if weights is None:
             return rank
         # A default of the function becomes one of the signature.
-        own = tf.constant(weights)
+        default = tf.constant(weights)
 
-        def rank_with_default(inputs, task_weights=own):
+        def rank_with_default(inputs, task_weights=default):
             return rank(inputs, task_weights)
 
         return rank_with_default
@@ -182,7 +164,7 @@ class ServedRanker:
         return {"outputs": outputs["calibrated_probabilities"][:, 0]}
 
     def _tasks(self) -> Outputs:
-        model, weights = self._model, self._own_weights()
+        model, weights = self._model, self._score_weights()
         ratios = [model.calibration_ratios[task] for task in model.tasks]
         outputs = {
             "tasks": tf.constant(model.tasks),
@@ -192,8 +174,8 @@ class ServedRanker:
             outputs["score_weights"] = tf.constant(weights[0])
         return outputs
 
-    def _own_weights(self) -> np.ndarray | None:
-        """(1, tasks), of the model; none without any."""
+    def _score_weights(self) -> np.ndarray | None:
+        """The model's score weights, (1, tasks); None if it has none."""
         model = self._model
         if not model.score_weights:
             return None
@@ -203,7 +185,7 @@ class ServedRanker:
 def signature_names(
     tasks: Sequence[str], score_weights: Mapping[str, float]
 ) -> list[str]:
-    """The signatures of an export; some need a score."""
+    """The names of an export's signatures; some need a score."""
     names = ["serving_default", "serve_examples", "rank", "classify", "tasks"]
     if score_weights:
         names += ["score", "score_examples"]
@@ -219,13 +201,13 @@ def rank_inputs(records: Records, settings: ExportSettings) -> RankInputs:
         UserError: see `ServedRanker`.
     """
     specs = padded_specs(record_batches.raw_feature_specs(records))
-    found = RankInputs(specs, settings.viewer_features, settings.viewer_columns)
-    if TASK_WEIGHTS in found.specs:
+    inputs = RankInputs(specs, settings.viewer_features, settings.viewer_columns)
+    if TASK_WEIGHTS in inputs.specs:
         raise UserError(
             f"A feature must not be called {TASK_WEIGHTS!r} in Records.features: the "
             "served model takes score weights under that name."
         )
-    return found
+    return inputs
 
 
 def _reweighted(outputs: Outputs, task_weights: tf.Tensor) -> Outputs:

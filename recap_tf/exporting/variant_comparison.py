@@ -12,8 +12,8 @@ from recap_tf.evaluation.evaluation_batches import EvaluationInput
 from recap_tf.evaluation.measurements import Measurements
 from recap_tf.evaluation.slices import EVERYTHING
 from recap_tf.evaluation.validation_sets import EvaluateSettings, ValidationSet
-from recap_tf.exporting.signatures import Scorer
 from recap_tf.metrics.metric_choice import SCORE
+from recap_tf.model.scorer import Scorer
 
 _METRIC = "auroc"
 
@@ -37,7 +37,7 @@ class Change:
     spread: float
 
 
-Comparison = dict[str, dict[str, Change]]
+Changes = dict[str, dict[str, Change]]
 """Validation set -> task, or `SCORE` -> change."""
 
 
@@ -46,18 +46,18 @@ def compare(
     variant: Scorer,
     sets: Sequence[ValidationSet],
     settings: EvaluateSettings,
-) -> Comparison:
+) -> Changes:
     """Scores the validation sets with both.
 
     Args:
         trained: the model as it was trained.
         variant: another form of it.
-        sets: what to score.
+        sets: the validation sets; each reports its own tasks.
         settings: how the sets are read; slices and metrics are not looked at.
     """
     settings = dataclasses.replace(settings, which_metrics=(_METRIC,), slices=())
     sides = [_Side(model) for model in (trained, variant)]
-    found = {}
+    changes = {}
     for named in sets:
         for side in sides:
             side.measurements.reset()
@@ -74,11 +74,11 @@ def compare(
             for side in sides
         ]
         columns = [*trained.tasks, SCORE]
-        found[named.name] = {
+        changes[named.name] = {
             task: Change(before, aurocs[1][task], *differences.of(columns.index(task)))
             for task, before in aurocs[0].items()
         }
-    return found
+    return changes
 
 
 class _Side:
@@ -92,7 +92,7 @@ class _Side:
         self.predict = tf.function(self._predict, reduce_retracing=True)
 
     def _predict(self, batch) -> tf.Tensor:
-        """(batch, tasks), and a column for the score if there is one."""
+        """Predictions, (batch, tasks), and a column for the score if there is one."""
         outputs = self._model(batch.features, training=False)
         self.measurements.update(outputs, batch.labels, batch.weights, batch.slices)
         columns = [outputs["calibrated_probabilities"]]
@@ -118,7 +118,7 @@ class _Differences:
         self._largest = np.maximum(self._largest, change.max(axis=0))
 
     def of(self, column: int) -> tuple[float, float, float]:
-        """Mean change, largest change, standard deviation before."""
+        """The mean change, the largest one, the standard deviation before."""
         mean = self._sums[column] / self._count
         variance = self._squares[column] / self._count - mean**2
         return (
@@ -128,35 +128,35 @@ class _Differences:
         )
 
 
-def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison as plain dicts; null for an AUROC that there is not."""
+def as_json(changes: Changes) -> dict[str, Any]:
+    """The changes as plain dicts; null for an AUROC that there is not."""
 
-    def value(one: float) -> float | None:
-        return one if np.isfinite(one) else None
+    def finite(value: float) -> float | None:
+        return value if np.isfinite(value) else None
 
     return {
         name: {
-            task: {key: value(one) for key, one in dataclasses.asdict(change).items()}
+            task: {key: finite(v) for key, v in dataclasses.asdict(change).items()}
             for task, change in tasks.items()
         }
-        for name, tasks in comparison.items()
+        for name, tasks in changes.items()
     }
 
 
-def format_comparison(comparison: Mapping[str, Mapping[str, Change]]) -> str:
-    """The comparison as a table; changes as shares of the predictions' spread."""
+def format_comparison(changes: Mapping[str, Mapping[str, Change]]) -> str:
+    """The changes as a table, as shares of the predictions' spread."""
     rows = [["set", "task", "auroc", "change", "mean |change|", "largest"]]
-    for name, tasks in comparison.items():
-        for task, one in tasks.items():
-            spread = one.spread or np.nan
+    for name, tasks in changes.items():
+        for task, change in tasks.items():
+            spread = change.spread or np.nan
             rows.append(
                 [
                     name,
                     task.rsplit(".", 1)[-1],
-                    f"{one.auroc_before:.4f}",
-                    f"{one.auroc - one.auroc_before:+.5f}",
-                    f"{one.mean_change / spread:.1e}",
-                    f"{one.largest_change / spread:.1e}",
+                    f"{change.auroc_before:.4f}",
+                    f"{change.auroc - change.auroc_before:+.5f}",
+                    f"{change.mean_change / spread:.1e}",
+                    f"{change.largest_change / spread:.1e}",
                 ]
             )
     return aligned(rows, left=2)

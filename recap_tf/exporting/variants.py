@@ -13,7 +13,8 @@ from tensorflow.python.grappler import tf_optimizer
 
 from recap_tf.core.command import UserError
 from recap_tf.data import record_batches
-from recap_tf.model.ranking_model import FeatureSpec, RankingModel
+from recap_tf.model.ranking_model import FeatureSpec
+from recap_tf.model.scorer import Scorer, with_calibrators
 from recap_tf.settings import Ranker
 from recap_tf.training.building import build_model
 
@@ -23,16 +24,14 @@ _MOST_BYTES = 1 << 30
 """Of constants: a SavedModel's graph, a protobuf, must stay below 2 GiB."""
 
 
-def make_variant(
-    variant: Variant, ranker: Ranker, model: RankingModel
-) -> "RankingModel | FrozenRanker":
-    """`model`, trained, as `variant`: see `in_bfloat16` and `FrozenRanker`."""
+def make_variant(variant: Variant, ranker: Ranker, model: Scorer) -> Scorer:
+    """Makes another form of a trained model: see `in_bfloat16` and `FrozenRanker`."""
     if variant == "bfloat16":
         return in_bfloat16(ranker, model)
     return FrozenRanker(model, record_batches.feature_specs(ranker.train_data))
 
 
-def in_bfloat16(ranker: Ranker, model: RankingModel) -> RankingModel:
+def in_bfloat16(ranker: Ranker, model: Scorer) -> Scorer:
     """A copy of `model` that computes matrix products in bfloat16.
 
     It computes what recap.ranker.precision = "bfloat16" does. There, weights are
@@ -42,13 +41,12 @@ def in_bfloat16(ranker: Ranker, model: RankingModel) -> RankingModel:
     """
     before = keras.mixed_precision.global_policy()
     try:
-        made = build_model(ranker, policy="bfloat16")
+        rounded = build_model(ranker, policy="bfloat16")
     finally:
         keras.mixed_precision.set_global_policy(before)
-    for own, trained in zip(made.variables, model.variables, strict=True):
-        own.assign(tf.cast(trained, own.dtype))
-    made.calibrators = model.calibrators
-    return made
+    for weight, trained in zip(rounded.variables, model.variables, strict=True):
+        weight.assign(tf.cast(trained, weight.dtype))
+    return with_calibrators(rounded, model.calibrators)
 
 
 class FrozenRanker:
@@ -60,14 +58,14 @@ class FrozenRanker:
     Call: as `RankingModel`, features after preprocessing.
 
     Args:
-        model: with its weights and calibrators.
-        specs: of the features, see `input.feature_specs`.
+        model: with its trained weights, and with calibrators if it has some.
+        specs: feature -> its (batch, ...) spec, see `record_batches.feature_specs`.
 
     Raises:
         UserError: its weights are too large for a graph, or it has large tables.
     """
 
-    def __init__(self, model: RankingModel, specs: Mapping[str, FeatureSpec]):
+    def __init__(self, model: Scorer, specs: Mapping[str, FeatureSpec]):
         if model.large_embeddings is not None:
             raise UserError(
                 "--variant frozen cannot hold RankingModel.large_embeddings: a graph's "
@@ -100,7 +98,7 @@ class FrozenRanker:
 
 
 def _folded(function):
-    """`function`, without variables, as one that grappler has gone over."""
+    """Has grappler go over a function without variables."""
     graph_def = _optimized(function, _without_rsqrt(function.graph.as_graph_def()))
     inputs = [tensor.name for tensor in function.inputs]
     outputs = [tensor.name for tensor in function.outputs]
@@ -116,8 +114,8 @@ def _folded(function):
     return tf.function(
         imported,
         input_signature=[
-            tf.TensorSpec(one.shape, one.dtype, f"input_{i}")
-            for i, one in enumerate(function.inputs)
+            tf.TensorSpec(tensor.shape, tensor.dtype, f"input_{i}")
+            for i, tensor in enumerate(function.inputs)
         ],
         autograph=False,
     )

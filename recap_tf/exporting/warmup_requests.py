@@ -52,7 +52,7 @@ def write_warmup_requests(
     """Writes a PredictionLog for each size of each signature.
 
     Args:
-        path: the file.
+        path: of the TFRecord; what is there is replaced.
         model_name: as the requests name it; servers look at the signature alone.
         sizes: signature -> rows of each request; see `check_sizes`.
         records: its first records are the rows, over and over if they are too few.
@@ -61,11 +61,11 @@ def write_warmup_requests(
     Raises:
         ValueError: there are no records.
     """
-    most = max(size for of_one in sizes.values() for size in of_one)
+    most = max(rows for requests in sizes.values() for rows in requests)
     examples = _first_records(records, most)
     with files.replacing(path) as aside, tf.io.TFRecordWriter(aside) as writer:
-        for signature, of_one in sizes.items():
-            for size in of_one:
+        for signature, requests in sizes.items():
+            for size in requests:
                 rows = np.resize(examples, size)
                 log = prediction_log(model_name, signature, rows, request)
                 writer.write(log.SerializeToString())
@@ -77,7 +77,12 @@ def prediction_log(
     examples: np.ndarray,
     request: Callable[[str, np.ndarray], Mapping[str, np.ndarray]],
 ) -> prediction_log_pb2.PredictionLog:
-    """A request that scores `examples`, (rows,) serialized; see the function above."""
+    """A recorded request that scores examples.
+
+    Args:
+        model_name, signature, request: see `write_warmup_requests`.
+        examples: (rows,) serialized.
+    """
     log = prediction_log_pb2.PredictionLog()
     if signature in ("classify", "regress"):
         wanted = getattr(log, f"{signature}_log").request
@@ -93,23 +98,23 @@ def prediction_log(
 
 def _input(examples: np.ndarray) -> input_pb2.Input:
     given = input_pb2.Input()
-    for one in examples:
-        given.example_list.examples.add().MergeFromString(one)
+    for example in examples:
+        given.example_list.examples.add().MergeFromString(example)
     return given
 
 
 def _first_records(records: Records, count: int) -> np.ndarray:
-    found: list[bytes] = []
+    first: list[bytes] = []
     for path in records.paths():
         opened = record_files.open_records(path, record_files.compression(path))
-        found += opened.take(count - len(found)).as_numpy_iterator()
-        if len(found) == count:
+        first += opened.take(count - len(first)).as_numpy_iterator()
+        if len(first) == count:
             break
-    if not found:
+    if not first:
         raise UserError(
             "recap.export.warmup_sizes needs a record of the training data, which has "
             f"none. Received: {records.paths()}"
         )
-    rows = np.empty(len(found), object)
-    rows[:] = found
+    rows = np.empty(len(first), object)
+    rows[:] = first
     return rows

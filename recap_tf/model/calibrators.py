@@ -20,10 +20,20 @@ _SMALLEST_DESCENT = 1e-14
 
 @dataclasses.dataclass(frozen=True)
 class PlattMap:
-    """sigmoid(slope * score + offset): (batch,) -> (batch,) float32.
+    """Platt scaling, sigmoid(slope * score + offset): (batch,) -> (batch,) float32.
 
     Platt 1999, "Probabilistic outputs for support vector machines"; on log odds, so
     that slope 1 and offset 0 change nothing.
+
+    Args:
+        slope: finite, at least 0.
+        offset: finite.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.calibrators import PlattMap
+    >>> steeper = PlattMap(slope=2.0, offset=0.0)
+    >>> [round(float(p), 3) for p in steeper(tf.constant([0.0, 1.0]))]
+    [0.5, 0.881]
     """
 
     slope: float
@@ -39,7 +49,7 @@ class PlattMap:
 
     @property
     def numbers(self) -> tuple:
-        """What `apply` takes."""
+        """The numbers that `apply` takes after the scores."""
         return self.slope, self.offset
 
     @staticmethod
@@ -62,6 +72,12 @@ class IsotonicMap:
     Args:
         scores: of the knots, rising strictly also in float32.
         probabilities: of the knots, not falling, in [0, 1].
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.calibrators import IsotonicMap
+    >>> line = IsotonicMap(scores=(0.0, 2.0), probabilities=(0.25, 0.75))
+    >>> line(tf.constant([-9.0, 1.0, 9.0])).numpy().tolist()
+    [0.25, 0.5, 0.75]
     """
 
     scores: tuple[float, ...]
@@ -84,7 +100,7 @@ class IsotonicMap:
 
     @property
     def numbers(self) -> tuple:
-        """What `apply` takes."""
+        """The numbers that `apply` takes after the scores."""
         return self.scores, self.probabilities
 
     @staticmethod
@@ -100,7 +116,7 @@ class IsotonicMap:
         return tf.where(tf.math.is_nan(scores), scores, value)
 
     def __call__(self, scores: tf.Tensor) -> tf.Tensor:
-        numbers = [tf.constant(one, tf.float32) for one in self.numbers]
+        numbers = [tf.constant(values, tf.float32) for values in self.numbers]
         return self.apply(scores, *numbers)
 
     def __str__(self) -> str:
@@ -109,7 +125,7 @@ class IsotonicMap:
 
 
 CalibrationMap = PlattMap | IsotonicMap
-_MAPS = {one.method: one for one in (PlattMap, IsotonicMap)}
+_MAPS = {kind.method: kind for kind in (PlattMap, IsotonicMap)}
 
 
 def fit_platt(
@@ -151,18 +167,20 @@ def fit_platt(
 
 
 def _newton(x: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """(slope, offset) of least mean cross-entropy; Lin, Lin and Weng 2007, with its
-    halved steps."""
+    """The (slope, offset) of least mean cross-entropy.
+
+    Lin, Lin and Weng 2007, with its halved steps.
+    """
 
     def loss(parameters):
         z = parameters[0] * x + parameters[1]
         return shares @ (np.logaddexp(0, z) - targets * z)
 
     rate = shares @ targets
-    found = np.array([0.0, np.log(rate / (1 - rate))])
-    value = loss(found)
+    best = np.array([0.0, np.log(rate / (1 - rate))])
+    value = loss(best)
     for _ in range(_NEWTON_STEPS):
-        p = 0.5 * (1 + np.tanh((found[0] * x + found[1]) / 2))
+        p = 0.5 * (1 + np.tanh((best[0] * x + best[1]) / 2))
         error, curve = shares * (p - targets), shares * p * (1 - p)
         gradient = np.array([error @ x, error.sum()])
         cross = curve @ x
@@ -172,12 +190,12 @@ def _newton(x: np.ndarray, targets: np.ndarray, shares: np.ndarray) -> np.ndarra
         if descent < _SMALLEST_DESCENT:
             break
         size = 1.0
-        while (lower := loss(found - size * step)) > value - 1e-4 * size * descent:
+        while (lower := loss(best - size * step)) > value - 1e-4 * size * descent:
             size /= 2
             if size < 1e-10:
-                return found
-        found, value = found - size * step, lower
-    return found
+                return best
+        best, value = best - size * step, lower
+    return best
 
 
 def fit_isotonic(
@@ -217,12 +235,12 @@ def fit_isotonic(
 
 def _weighted(*columns: np.ndarray) -> list[np.ndarray]:
     """The columns in float64, without the rows whose weight, the last, is 0."""
-    kept = np.asarray(columns[-1]) > 0
-    return [np.asarray(column, np.float64)[kept] for column in columns]
+    counted = np.asarray(columns[-1]) > 0
+    return [np.asarray(column, np.float64)[counted] for column in columns]
 
 
 def _class_weights(labels, weights) -> tuple[float, float, float]:
-    """Weight of all positives, of all negatives, of the average positive."""
+    """The weight of all positives, of all negatives, of the average positive."""
     positive = weights[labels > 0]
     negative = weights[labels <= 0].sum()
     if not (len(positive) and negative > 0):
@@ -250,11 +268,11 @@ class ServedMap:
         self._of = of
         self.variables = [
             tf.Variable(
-                tf.constant(one, tf.float32),
-                shape=tf.TensorShape([None] * np.ndim(one)),
+                tf.constant(values, tf.float32),
+                shape=tf.TensorShape([None] * np.ndim(values)),
                 trainable=False,
             )
-            for one in of.numbers
+            for values in of.numbers
         ]
 
     def __call__(self, scores: tf.Tensor) -> tf.Tensor:
@@ -265,7 +283,8 @@ class ServedMap:
 class Calibrators:
     """The maps of a model's tasks.
 
-    Call: scores, probabilities, both (batch, tasks) float32 -> (batch, tasks) float32.
+    Call: tasks, scores, probabilities, the last two (batch, tasks) float32 ->
+    (batch, tasks) float32.
 
     Args:
         maps: task -> its map; a task without one keeps its probability.
@@ -285,23 +304,28 @@ class Calibrators:
         return tf.stack(columns, axis=1)
 
     def for_serving(self) -> tuple["Calibrators", list[tf.Variable]]:
-        """The same with its numbers in variables, and these; see `ServedMap`."""
-        maps = {task: ServedMap(one) for task, one in self.maps.items()}
-        held = [one for task in sorted(maps) for one in maps[task].variables]
-        return Calibrators(maps, self.fitted_on), held
+        """These calibrators with their numbers in variables; see `ServedMap`.
+
+        Returns:
+            the calibrators, and the variables in the order of the tasks' names.
+        """
+        maps = {task: ServedMap(of) for task, of in self.maps.items()}
+        variables = [v for task in sorted(maps) for v in maps[task].variables]
+        return Calibrators(maps, self.fitted_on), variables
 
     def __str__(self) -> str:
         kinds = {
-            (one.method, self.fitted_on[task]): None for task, one in self.maps.items()
+            (map_.method, self.fitted_on[task]): None
+            for task, map_ in self.maps.items()
         }
         return ", ".join(f"{method} fitted on {name}" for method, name in kinds)
 
     def as_json(self) -> dict[str, Any]:
-        """What `from_json` reads back."""
+        """The calibrators as plain values, which `from_json` reads back."""
         return {
-            task: {"method": one.method, "fitted_on": self.fitted_on[task]}
-            | dataclasses.asdict(one)
-            for task, one in self.maps.items()
+            task: {"method": map_.method, "fitted_on": self.fitted_on[task]}
+            | dataclasses.asdict(map_)
+            for task, map_ in self.maps.items()
         }
 
     @classmethod

@@ -5,6 +5,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
+from recap_tf.core.checks import check_range
 from recap_tf.model.layers import (
     LayerOrFactory,
     layer_config,
@@ -14,7 +15,7 @@ from recap_tf.model.layers import (
 
 
 class _Cross(tfrs.layers.dcn.Cross):
-    """One cross layer whose matrix product computes in the layer's compute type."""
+    """A cross layer whose matrix product computes in the layer's compute type."""
 
     @property
     def dtype(self):
@@ -39,15 +40,23 @@ class DCN(keras.layers.Layer):
     the last of these parts that is there.
 
     Args:
-        poly_degree: cross layers.
+        poly_degree: how many cross layers, at least 1.
         projection_dim: rank of every W, for wide inputs; below F / 2 it saves work.
             None for full matrices.
         mlp: the deep network, or a factory; none for crosses alone.
         use_parallel: the MLP sees the input, beside the crosses; else it sees what
             the crosses made of it.
         output_mlp: the last network, or a factory; none for no such network.
-        diag_scale: added to the diagonal of every W; steadies low-rank crosses.
-        initializer: how the cross layers' kernels start.
+        diag_scale: added to the diagonal of every W, at least 0; steadies low-rank
+            crosses.
+        initializer: how the cross layers' kernels start: a Keras initializer's name.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.dcn import DCN
+    >>> from recap_tf.model.mlp import MLP
+    >>> dcn = DCN(poly_degree=2, mlp=MLP([16, 8]), use_parallel=True)
+    >>> dcn(tf.ones([3, 4])).shape  # The crosses' 4 columns beside the MLP's 8.
+    TensorShape([3, 12])
     """
 
     def __init__(
@@ -62,19 +71,11 @@ class DCN(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if poly_degree < 1:
-            raise ValueError(
-                f"DCN.poly_degree must be at least 1. Received: {poly_degree}"
-            )
-        if projection_dim is not None and projection_dim < 1:
-            raise ValueError(
-                "DCN.projection_dim must be at least 1, or None for full matrices. "
-                f"Received: {projection_dim}"
-            )
-        if diag_scale < 0:
-            raise ValueError(
-                f"DCN.diag_scale must not be negative. Received: {diag_scale}"
-            )
+        check_range("DCN.poly_degree", poly_degree, at_least=1)
+        check_range(
+            "DCN.projection_dim", projection_dim, at_least=1, none="full matrices"
+        )
+        check_range("DCN.diag_scale", diag_scale, at_least=0)
         if use_parallel and mlp is None:
             raise ValueError(
                 "DCN.use_parallel puts DCN.mlp beside the crosses, so it needs one. "

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
+from recap_tf.core.checks import check_range
 from recap_tf.model.fields import Fields, as_fields
 from recap_tf.model.layers import (
     LayerOrFactory,
@@ -35,15 +36,22 @@ class DLRM(keras.layers.Layer):
     Call: name -> (batch, width), or (batch, F) -> (batch, O), O the width of `top_mlp`.
 
     Args:
-        embedding_dim: width of the vectors.
+        embedding_dim: width of the vectors, at least 1.
         top_mlp: the last network, or a factory.
         bottom_mlp: makes d, or a factory of it; given if and only if there are dense
             parts. It must end in dense_vectors * embedding_dim units.
-        dense_vectors: vectors that d is cut into; the paper has 1.
+        dense_vectors: how many vectors d is cut into, at least 1; the paper has 1.
         self_interaction: also each vector's dot product with itself.
 
     Raises:
         ValueError: when built on an input from which no pair can be formed.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.dlrm import DLRM
+    >>> from recap_tf.model.mlp import MLP
+    >>> dlrm = DLRM(embedding_dim=8, bottom_mlp=MLP([8]), top_mlp=MLP([16, 1]))
+    >>> dlrm({"dense": tf.ones([3, 5]), "author": tf.ones([3, 8])}).shape
+    TensorShape([3, 1])
     """
 
     takes_fields = True
@@ -58,12 +66,8 @@ class DLRM(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        for name, value in (
-            ("embedding_dim", embedding_dim),
-            ("dense_vectors", dense_vectors),
-        ):
-            if value < 1:
-                raise ValueError(f"DLRM.{name} must be at least 1. Received: {value}")
+        check_range("DLRM.embedding_dim", embedding_dim, at_least=1)
+        check_range("DLRM.dense_vectors", dense_vectors, at_least=1)
         self.embedding_dim = embedding_dim
         self.dense_vectors = dense_vectors
         self.self_interaction = self_interaction

@@ -1,16 +1,20 @@
-"""Dropout whose random state is a weight, so that a resumed run draws what an
-uninterrupted one would."""
+"""Dropout whose random state is a weight.
+
+A resumed run draws what an uninterrupted one would have drawn.
+"""
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+
+from recap_tf.core.checks import check_range
 
 _APART = 1 << 32
 
 
 @keras.saving.register_keras_serializable(package="recap_tf")
 class Dropout(keras.layers.Layer):
-    """In training, zeroes each input with probability `rate` and scales the others.
+    """Zeroes inputs at random in training, and scales the others.
 
         output = inputs * keep / (1 - rate),  keep ~ Bernoulli(1 - rate)
 
@@ -19,12 +23,17 @@ class Dropout(keras.layers.Layer):
 
     Args:
         rate: share of zeroed inputs, in [0, 1).
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.dropout import Dropout
+    >>> dropped = Dropout(0.5)(tf.ones([100, 100]), training=True)
+    >>> sorted(set(dropped.numpy().ravel().tolist()))
+    [0.0, 2.0]
     """
 
     def __init__(self, rate: float, **kwargs):
         super().__init__(**kwargs)
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f"Dropout.rate must be in [0, 1). Received: {rate}")
+        check_range("Dropout.rate", rate, at_least=0, below=1)
         self.rate = rate
 
     def build(self, shape):

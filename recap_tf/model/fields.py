@@ -17,6 +17,12 @@ class Fields:
     Args:
         parts: name -> part. All but `DENSE` and `SHARED` are embeddings of one thing
             each: a user's vector, one id column's.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.fields import Fields
+    >>> fields = Fields({"dense": tf.ones([3, 5]), "author": tf.ones([3, 8])})
+    >>> fields.flat.shape, list(fields.embeddings)
+    (TensorShape([3, 13]), ['author'])
     """
 
     def __init__(self, parts: Mapping[str, tf.Tensor]):
@@ -48,7 +54,7 @@ class Fields:
 
 
 def as_fields(inputs: Mapping[str, tf.Tensor] | tf.Tensor) -> Fields:
-    """What a layer that takes fields was called with; one flat tensor is dense."""
+    """The parts that a layer was called with; one flat tensor is dense."""
     return Fields(inputs if isinstance(inputs, Mapping) else {DENSE: inputs})
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import gin
 import tf_keras as keras
 
+from recap_tf.core.checks import check_choice
 from recap_tf.core.embeddings.embedding_tables import EmbeddingTables
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.model.small_embeddings import STORED_EMBEDDINGS
@@ -19,11 +20,19 @@ class LargeEmbeddings(EmbeddingTables):
     "large/<feature>" or what `replaces` says.
 
     Args:
-        tables: their specs; see `TableSpec`.
+        tables: what each holds; see `TableSpec`.
         replaces: feature -> the stored vector that its looked-up one stands in for:
             "user_embedding", "user_eng_embedding" or "author_embedding". It takes that
             one's place and layer norm, and the features must not hold it too.
         replica_batch_size: examples per batch and replica; TPUs need to know.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.embeddings.table_spec import TableSpec
+    >>> from recap_tf.model.large_embeddings import LargeEmbeddings
+    >>> post = TableSpec(name="post", rows=100, dim=8, features=["id"], hashed=True)
+    >>> vectors = LargeEmbeddings([post])({"id": tf.constant([[7], [7], [9]])})
+    >>> {name: vector.shape for name, vector in vectors.items()}
+    {'large/id': TensorShape([3, 8])}
     """
 
     def __init__(
@@ -53,11 +62,8 @@ class LargeEmbeddings(EmbeddingTables):
                     f"LargeEmbeddings.replaces names feature {feature!r}, which no "
                     f"table serves. Features of the tables: {served}."
                 )
-            if stored not in STORED_EMBEDDINGS:
-                raise ValueError(
-                    f"LargeEmbeddings.replaces[{feature!r}] must be one of "
-                    f"{list(STORED_EMBEDDINGS)}. Received: {stored!r}"
-                )
+            setting = f"LargeEmbeddings.replaces[{feature!r}]"
+            check_choice(setting, stored, STORED_EMBEDDINGS)
         self.replaces = dict(replaces)
 
     def call(self, inputs, training=None):

@@ -41,6 +41,12 @@ class MaskBlock(keras.layers.Layer):
         reduction_factor: those units as a multiple of M, rounded down. Exactly one of
             the two.
         input_layer_norm: normalize `net` first.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.mask_net import MaskBlock
+    >>> block = MaskBlock(output_size=8, reduction_factor=2.0)
+    >>> block([tf.ones([3, 5]), tf.ones([3, 4])]).shape
+    TensorShape([3, 8])
     """
 
     def __init__(
@@ -109,6 +115,12 @@ class MaskNet(keras.layers.Layer):
         blocks: the `MaskBlock`s, or factories of them.
         mlp: the `MLP` after them, or a factory; none for no MLP.
         parallel: side by side; else stacked.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.mask_net import MaskBlock, MaskNet
+    >>> blocks = [MaskBlock(output_size=8, aggregation_size=16) for _ in range(3)]
+    >>> MaskNet(blocks)(tf.ones([2, 5])).shape  # Three blocks side by side.
+    TensorShape([2, 24])
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from recap_tf.model.normalization import BatchNorm
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class MLP(keras.layers.Layer):
-    """Dense layers: [dense, batch norm, ReLU, dropout] each, a bare dense last.
+    """Dense layers: (dense, batch norm, ReLU, dropout) each, a bare dense last.
 
     Kernels start Glorot uniform, biases 0. Call: (batch, F) -> (batch,
     layer_sizes[-1]); with `return_shared_layer` also the value after the second
@@ -22,11 +22,17 @@ class MLP(keras.layers.Layer):
     nothing in it reads the value.
 
     Args:
-        layer_sizes: units of each dense layer.
+        layer_sizes: units of each dense layer, at least 1.
         batch_norm: settings of a `BatchNorm` after every dense layer but the last;
             none leaves it out.
         dropout: share of units dropped in training after every ReLU, in [0, 1).
         final_layer_activation: apply a ReLU to the last layer too.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.mlp import MLP
+    >>> mlp = MLP([16, 1], batch_norm={"momentum": 0.9}, dropout=0.1)
+    >>> mlp(tf.ones([3, 5])).shape
+    TensorShape([3, 1])
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from recap_tf.model.layers import (
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class ExpertGate(keras.layers.Layer):
-    """Mixes experts by weights computed from a selector.
+    """A gate: mixes experts by weights computed from a selector.
 
         weights = softmax(W selector)
         output  = sum_i weights_i * expert_i
@@ -27,7 +27,13 @@ class ExpertGate(keras.layers.Layer):
     type. Call: [selector (batch, F), expert_1 (batch, U), ..., expert_n] -> (batch, U).
 
     Args:
-        experts: n.
+        experts: n, how many come in a call.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.mmoe import ExpertGate
+    >>> gate = ExpertGate(experts=2)
+    >>> gate([tf.ones([3, 4]), tf.zeros([3, 8]), tf.ones([3, 8])]).shape
+    TensorShape([3, 8])
     """
 
     def __init__(self, experts: int, **kwargs):
@@ -36,7 +42,7 @@ class ExpertGate(keras.layers.Layer):
         self.score = keras.layers.Dense(experts, use_bias=False)
 
     def weights_of(self, selector: tf.Tensor) -> tf.Tensor:
-        """(batch, F) -> (batch, n), each row adding up to 1."""
+        """The experts' weights: (batch, F) -> (batch, n), each row adding up to 1."""
         return tf.nn.softmax(tf.cast(self.score(selector), tf.float32))
 
     def call(self, inputs):
@@ -46,32 +52,19 @@ class ExpertGate(keras.layers.Layer):
         # A batched product over stacked experts is no faster, and experts of towers
         # of their own would have to be copied into the stack.
         return tf.add_n(
-            [share * one for share, one in zip(shares, experts, strict=True)]
+            [share * output for share, output in zip(shares, experts, strict=True)]
         )
 
     def get_config(self):
         return super().get_config() | {"experts": self.experts}
 
 
-def serve_tasks(layer: keras.layers.Layer, count: int) -> None:
-    """Tells `layer`, which has `num_tasks`, that it serves `count` tasks.
-
-    Raises:
-        ValueError: it was told another number before.
-    """
-    if layer.num_tasks not in (None, count):
-        raise ValueError(
-            f"{type(layer).__name__}.num_tasks must be {count}, the model's tasks; "
-            f"leave it out. Received: {layer.num_tasks}"
-        )
-    layer.num_tasks = count
-
-
-class PerTask(keras.layers.Layer):
+class PerTaskBackbone(keras.layers.Layer):
     """A backbone with an output for each task.
 
     Args:
-        num_tasks: may be set until the layer is built; `RankingModel` does.
+        num_tasks: how many; if none, the layer is good for `for_tasks` only, which
+            `RankingModel` calls.
     """
 
     takes_fields = True
@@ -79,6 +72,26 @@ class PerTask(keras.layers.Layer):
     def __init__(self, num_tasks: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.num_tasks = num_tasks
+
+    def for_tasks(self, count: int) -> "PerTaskBackbone":
+        """This layer, or one of the same parts, with outputs for `count` tasks.
+
+        Raises:
+            ValueError: the layer is for another number of tasks.
+        """
+        self._check_tasks(count)
+        return self if self.num_tasks == count else self._copy(num_tasks=count)
+
+    def _check_tasks(self, count: int) -> None:
+        if self.num_tasks not in (None, count):
+            raise ValueError(
+                f"{type(self).__name__}.num_tasks must be {count}, the model's tasks; "
+                f"leave it out. Received: {self.num_tasks}"
+            )
+
+    def _copy(self, **settings) -> "PerTaskBackbone":
+        """A layer of the same name and parts with other `settings`."""
+        raise NotImplementedError("A backbone for several tasks defines _copy().")
 
     def build(self, shapes):
         if self.num_tasks is None or self.num_tasks < 1:
@@ -93,8 +106,8 @@ class PerTask(keras.layers.Layer):
 
 
 def check_widths(setting: str, experts: Sequence[tf.Tensor]) -> None:
-    """Raises if `experts`, the outputs, cannot be mixed."""
-    widths = [one.shape[-1] for one in experts]
+    """Raises ValueError if `experts`, the outputs, cannot be mixed."""
+    widths = [output.shape[-1] for output in experts]
     if len(set(widths)) > 1:
         raise ValueError(
             f"{setting} must all end in the same number of units. Received: {widths}"
@@ -103,7 +116,7 @@ def check_widths(setting: str, experts: Sequence[tf.Tensor]) -> None:
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
-class MMoE(PerTask):
+class MMoE(PerTaskBackbone):
     """Experts that all tasks share, and a gate for each task.
 
         e_i      = expert_i(x)
@@ -116,7 +129,14 @@ class MMoE(PerTask):
     Args:
         experts: the networks, or factories of them; any architectures that end in the
             same number of units.
-        num_tasks: gates; see `PerTask`.
+        num_tasks: how many gates; see `PerTaskBackbone`.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.mlp import MLP
+    >>> from recap_tf.model.mmoe import MMoE
+    >>> mmoe = MMoE(experts=[MLP([8]), MLP([16, 8])], num_tasks=3)
+    >>> [output.shape for output in mmoe(tf.ones([2, 4]))]
+    [TensorShape([2, 8]), TensorShape([2, 8]), TensorShape([2, 8])]
     """
 
     def __init__(self, experts: Sequence[LayerOrFactory], **kwargs):
@@ -134,6 +154,9 @@ class MMoE(PerTask):
         outputs = [apply(expert, fields, training) for expert in self.experts]
         check_widths("MMoE.experts", outputs)
         return [gate([fields.flat, *outputs]) for gate in self.gates]
+
+    def _copy(self, **settings):
+        return type(self)(self.experts, **super().get_config() | settings)
 
     def gate_weights(self, inputs) -> list[tf.Tensor]:
         """How much each task takes of each expert: one (batch, experts) per task."""

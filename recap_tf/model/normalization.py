@@ -4,11 +4,13 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.checks import check_range
+
 
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class BatchNorm(keras.layers.Layer):
-    """Normalizes every feature over the batch.
+    """Batch normalization: every feature gets mean 0 and variance 1 over the batch.
 
         training:  y = (x - mean(x)) / sqrt(var(x) + epsilon)
         inference: y = (x - moving_mean) / sqrt(moving_variance + epsilon)
@@ -24,7 +26,16 @@ class BatchNorm(keras.layers.Layer):
         momentum: share of the old moving value kept at each batch, in [0, 1); torch's
             momentum is one minus this.
         affine: learn gamma and beta.
-        epsilon: added to the variance.
+        epsilon: added to the variance; above 0, or constant columns become NaN.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.normalization import BatchNorm
+    >>> norm = BatchNorm(momentum=0.0)
+    >>> normalized = norm(tf.constant([[1.0], [3.0]]), training=True)
+    >>> [round(float(value), 3) for value in normalized[:, 0]]
+    [-1.0, 1.0]
+    >>> norm.moving_variance.numpy().tolist()  # The unbiased one.
+    [2.0]
     """
 
     def __init__(
@@ -35,10 +46,7 @@ class BatchNorm(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not 0.0 <= momentum < 1.0:
-            raise ValueError(
-                f"BatchNorm.momentum must be in [0, 1). Received: {momentum}"
-            )
+        check_range("BatchNorm.momentum", momentum, at_least=0, below=1)
         self.momentum = momentum
         self.affine = affine
         self.epsilon = epsilon

@@ -1,10 +1,15 @@
-"""Position debias: the place a post was shown at, in training only."""
+"""Position debias: the place a post was shown at, neutral when serving."""
+
+from collections.abc import Iterable, Mapping
 
 import gin
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.checks import check_range
+from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.model.dropout import Dropout
+from recap_tf.model.small_embeddings import EmbeddingTable
 
 _MEMORY = 0.999  # of each step's counts of positions, at the next
 
@@ -39,11 +44,18 @@ class PositionDebias(keras.layers.Layer):
             from 0, the best place. None of them negative.
         feature: the feature that the model hands over; also an extra or an extracted
             one.
-        max_position: larger positions count as this one.
-        embedding_dim: width of the output.
+        max_position: larger positions count as this one; at least 1.
+        embedding_dim: width of the output, at least 1.
         drop_probability: share of training examples whose position is hidden, in
             [0, 1).
-        initializer: how the rows start.
+        initializer: how the rows start: a Keras initializer's name.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.position_debias import PositionDebias
+    >>> debias = PositionDebias(embedding_dim=8)
+    >>> served = debias(tf.constant([[0], [5]]), training=False)
+    >>> served.shape, bool(tf.reduce_all(served[0] == served[1]))  # Neutral.
+    (TensorShape([2, 8]), True)
     """
 
     def __init__(
@@ -62,15 +74,9 @@ class PositionDebias(keras.layers.Layer):
             ("max_position", max_position, 1),
             ("embedding_dim", embedding_dim, 1),
         ):
-            if value < least:
-                raise ValueError(
-                    f"PositionDebias.{name} must be at least {least}. Received: {value}"
-                )
-        if not 0.0 <= drop_probability < 1.0:
-            raise ValueError(
-                "PositionDebias.drop_probability must be in [0, 1). Received: "
-                f"{drop_probability}"
-            )
+            check_range(f"PositionDebias.{name}", value, at_least=least)
+        setting = "PositionDebias.drop_probability"
+        check_range(setting, drop_probability, at_least=0, below=1)
         self.position_feature_index = position_feature_index
         self.feature = feature
         self.max_position = max_position
@@ -125,7 +131,7 @@ class PositionDebias(keras.layers.Layer):
         return tf.where(known > 0, tf.gather(self.table, rows), unknown)
 
     def _rows(self, inputs) -> tf.Tensor:
-        """(batch,) the table's row of each example."""
+        """The table's row of each example, (batch,)."""
         positions = inputs
         if len(inputs.shape) == 2:
             positions = inputs[:, self.position_feature_index]
@@ -150,3 +156,32 @@ class PositionDebias(keras.layers.Layer):
             "drop_probability": self.drop_probability,
             "initializer": self.initializer,
         }
+
+
+def check_positions_are_hidden(
+    feature: str,
+    column: int,
+    large_tables: Mapping[str, TableSpec],
+    small_tables: Iterable[EmbeddingTable],
+) -> None:
+    """Raises ValueError if a table reads `column` of `feature`: the positions.
+
+    It would still see the position when that counts as unknown. Large tables read all
+    columns of a feature, small ones a column of `discrete`.
+    """
+    for name, table in large_tables.items():
+        if feature in table.features:
+            raise ValueError(
+                f"LargeEmbeddings' table {name!r} must not read feature {feature!r}: "
+                "it holds the position that PositionDebias takes, and that is unknown "
+                "when serving."
+            )
+    if feature != "discrete":
+        return
+    for table in small_tables:
+        if table.column == column:
+            raise ValueError(
+                f"SmallEmbeddings' table {table.name!r} must not read column {column} "
+                "of `discrete`: it is the position that PositionDebias takes, and "
+                "unknown when serving."
+            )

@@ -13,21 +13,22 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.checks import check_range
 from recap_tf.model.normalization import BatchNorm
 
 
 def log1p_abs(x: tf.Tensor) -> tf.Tensor:
-    """sign(x) * log(1 + |x|): a logarithm for values of both signs. NaN stays NaN."""
+    """A logarithm for values of both signs: sign(x) * log(1 + |x|). NaN stays NaN."""
     return tf.sign(x) * tf.math.log1p(tf.abs(x))
 
 
 def replace_non_finite(x: tf.Tensor, value: float = 0.0) -> tf.Tensor:
-    """`x` with NaN and +-infinity replaced by `value`."""
+    """Replaces NaN and +-infinity by `value`."""
     return tf.where(tf.math.is_finite(x), x, tf.constant(value, x.dtype))
 
 
 class Preprocessor(keras.layers.Layer):
-    """What the four have in common: finite input, and the binary columns appended."""
+    """A preprocessor's frame: makes its input finite, appends the binary columns."""
 
     def __init__(self, **kwargs):
         super().__init__(**({"dtype": "float32"} | kwargs))
@@ -40,19 +41,12 @@ class Preprocessor(keras.layers.Layer):
         return dense
 
     def transform(self, continuous: tf.Tensor, training: bool | None) -> tf.Tensor:
-        """(batch, C) finite -> (batch, C)."""
+        """Transforms continuous columns: (batch, C) finite -> (batch, C)."""
         raise NotImplementedError("A preprocessor defines transform().")
 
 
 def _clip(x: tf.Tensor, magnitude: float) -> tf.Tensor:
     return tf.clip_by_value(x, -magnitude, magnitude)
-
-
-def _check_clip_magnitude(name: str, magnitude: float) -> None:
-    if magnitude <= 0:
-        raise ValueError(
-            f"{name}.clip_magnitude must be positive. Received: {magnitude}"
-        )
 
 
 @gin.register
@@ -64,10 +58,16 @@ class DoubleNormLog(Preprocessor):
         output = layer_norm(concat(x, binary))
 
     Args:
-        clip_magnitude: bound of the normalized values.
+        clip_magnitude: bound of the normalized values, above 0.
         batch_norm: settings of the `BatchNorm`; none leaves it out.
         layer_norm_epsilon: added to the row's variance; None leaves the layer norm
             out. 0, as released, turns a row whose values are all equal into NaN.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.preprocessors import DoubleNormLog
+    >>> features = {"continuous": tf.ones([3, 5]), "binary": tf.ones([3, 2])}
+    >>> DoubleNormLog()(features).shape
+    TensorShape([3, 7])
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DoubleNormLog(Preprocessor):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_clip_magnitude("DoubleNormLog", clip_magnitude)
+        check_range("DoubleNormLog.clip_magnitude", clip_magnitude, above=0)
         self.clip_magnitude = clip_magnitude
         self.layer_norm_epsilon = layer_norm_epsilon
         self.batch_norm = self.layer_norm = None
@@ -110,7 +110,14 @@ class DoubleNormLog(Preprocessor):
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class Log1pAbs(Preprocessor):
-    """x = log1p_abs(continuous), nothing learned."""
+    """Logarithms, nothing learned: x = log1p_abs(continuous).
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.preprocessors import Log1pAbs
+    >>> (row,) = Log1pAbs()({"continuous": tf.constant([[0.0, -9.0, float("nan")]])})
+    >>> [round(float(value), 3) for value in row]
+    [0.0, -2.303, 0.0]
+    """
 
     def transform(self, continuous, training):
         return log1p_abs(continuous)
@@ -119,15 +126,24 @@ class Log1pAbs(Preprocessor):
 @gin.register
 @keras.saving.register_keras_serializable(package="recap_tf")
 class ClipLog1pAbs(Preprocessor):
-    """x = log1p_abs(clip(continuous, +-clip_magnitude)), nothing learned.
+    """Logarithms of clipped values, nothing learned.
+
+        x = log1p_abs(clip(continuous, +-clip_magnitude))
 
     Args:
-        clip_magnitude: bound of the raw values.
+        clip_magnitude: bound of the raw values, above 0.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.preprocessors import ClipLog1pAbs
+    >>> clipped = ClipLog1pAbs(clip_magnitude=9.0)
+    >>> (row,) = clipped({"continuous": tf.constant([[9.0, 1e6]])})
+    >>> [round(float(value), 3) for value in row]
+    [2.303, 2.303]
     """
 
     def __init__(self, clip_magnitude: float = 3e38, **kwargs):
         super().__init__(**kwargs)
-        _check_clip_magnitude("ClipLog1pAbs", clip_magnitude)
+        check_range("ClipLog1pAbs.clip_magnitude", clip_magnitude, above=0)
         self.clip_magnitude = clip_magnitude
 
     def transform(self, continuous, training):
@@ -149,8 +165,14 @@ class ZScoreLog(Preprocessor):
     Args:
         statistics: path of the `columns.json` that `recap_tf.convert` wrote.
         log_mean, log_std: the statistics themselves, (C,) each, instead of the file.
-        clip_magnitude: bound, in standard deviations.
+        clip_magnitude: bound, in standard deviations, above 0.
         batch_norm: settings of a `BatchNorm`; none leaves it out.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.preprocessors import ZScoreLog
+    >>> z_score = ZScoreLog(log_mean=[0.0], log_std=[2.0])
+    >>> round(float(z_score({"continuous": tf.constant([[9.0]])})[0, 0]), 3)
+    1.151
     """
 
     def __init__(
@@ -163,7 +185,7 @@ class ZScoreLog(Preprocessor):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check_clip_magnitude("ZScoreLog", clip_magnitude)
+        check_range("ZScoreLog.clip_magnitude", clip_magnitude, above=0)
         if (statistics is None) == (log_mean is None or log_std is None):
             raise ValueError(
                 "ZScoreLog needs either statistics, or log_mean and log_std. Received: "

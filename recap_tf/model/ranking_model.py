@@ -8,48 +8,25 @@ import tensorflow as tf
 import tf_keras as keras
 
 from recap_tf.data import sampling
+from recap_tf.data.record_batches import FeatureSpec
 from recap_tf.data.tasks import check_known, check_tasks, identifier
 from recap_tf.model import score
+from recap_tf.model.affine_map import AffineMap
 from recap_tf.model.calibrators import Calibrators
 from recap_tf.model.fields import DENSE, SHARED, Fields, apply
 from recap_tf.model.layers import LayerOrFactory, make_layer
-from recap_tf.model.mmoe import serve_tasks
+from recap_tf.model.mmoe import PerTaskBackbone
+from recap_tf.model.position_debias import check_positions_are_hidden
 from recap_tf.model.small_embeddings import STORED_EMBEDDINGS
 
-FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
 Sharing = Literal["share_none", "share_all", "share_partial"]
 BACKBONE = "backbone"
 """The group of all weights that are not a task's own."""
 
 
-@keras.saving.register_keras_serializable(package="recap_tf")
-class AffineMap(keras.layers.Layer):
-    """scale * x + bias, both learned, from the given starting values."""
-
-    def __init__(self, scale: float = 1.0, bias: float = 0.0, **kwargs):
-        super().__init__(**({"dtype": "float32"} | kwargs))
-        self.initial = {"scale": scale, "bias": bias}
-
-    def build(self, shape):
-        constant = keras.initializers.Constant
-        self.scale = self.add_weight(
-            "scale", (), initializer=constant(self.initial["scale"])
-        )
-        self.bias = self.add_weight(
-            "bias", (), initializer=constant(self.initial["bias"])
-        )
-        super().build(shape)
-
-    def call(self, inputs):
-        return self.scale * inputs + self.bias
-
-    def get_config(self):
-        return super().get_config() | self.initial
-
-
 @gin.register
 class RankingModel(keras.Model):
-    """Preprocessor, optional shared backbone, one tower and logit per task.
+    """The ranker: preprocessor, optional backbone, one tower and logit per task.
 
         inputs  = concat(preprocessor(continuous, binary), large_embeddings(...),
                          small_embeddings(discrete), layer_norm(user_embedding),
@@ -62,8 +39,8 @@ class RankingModel(keras.Model):
         calibrated_t = p_t * r_t / (1 - p_t + r_t * p_t)
         score   = sum_t score_weights_t * calibrated_t
 
-    Where `calibrators` has a map for the task, calibrated_t is what the map makes of
-    its log odds. They are not weights: set them before the model is called.
+    Called with `calibrators`, calibrated_t is what the task's map makes of its log
+    odds, if it has one; `recap_tf.model.scorer.CalibratedRanker` always calls so.
 
     A backbone may make one vector for all tasks or, as `MMoE` and `PLE` do, a list of
     one for each task. Backbones and towers see the concatenation or, if they ask for
@@ -79,7 +56,7 @@ class RankingModel(keras.Model):
     (batch, 1) each: gradients of one stay in its own tower.
 
     Args:
-        tasks: names, in the order of the outputs' columns.
+        tasks: names, each once, in the order of the outputs' columns.
         preprocessor: makes the layer for continuous and binary columns; none for data
             that has neither.
         tower: makes a task's tower; its output is (batch, 1).
@@ -98,6 +75,20 @@ class RankingModel(keras.Model):
         score_weights: task -> what its probability counts for in the final score, 0
             where not listed; none at all for no score.
         output_backbone: also return what the towers saw.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.mlp import MLP
+    >>> from recap_tf.model.preprocessors import Log1pAbs
+    >>> from recap_tf.model.ranking_model import RankingModel
+    >>> model = RankingModel(
+    ...     tasks=["like", "reply"],
+    ...     preprocessor=Log1pAbs(),
+    ...     backbone=MLP([16]),
+    ...     tower=lambda: MLP([8, 1]),
+    ... )
+    >>> outputs = model({"continuous": tf.ones([3, 5])})
+    >>> {name: tuple(tensor.shape) for name, tensor in outputs.items()}
+    {'logits': (3, 2), 'probabilities': (3, 2), 'calibrated_probabilities': (3, 2)}
     """
 
     def __init__(
@@ -144,7 +135,6 @@ class RankingModel(keras.Model):
             if score_weights
             else {}
         )
-        self.calibrators: Calibrators | None = None
         self.preprocessor = make_layer(preprocessor)
         self.large_embeddings = make_layer(large_embeddings)
         self.small_embeddings = make_layer(small_embeddings)
@@ -160,9 +150,10 @@ class RankingModel(keras.Model):
             )
             for name in STORED_EMBEDDINGS
         }
-        self.backbone = make_layer(backbone)
-        if hasattr(self.backbone, "num_tasks"):
-            serve_tasks(self.backbone, len(tasks))
+        backbone = make_layer(backbone)
+        if isinstance(backbone, PerTaskBackbone):
+            backbone = backbone.for_tasks(len(tasks))
+        self.backbone = backbone
         self.towers = {
             identifier(task): make_layer(towers.get(task, tower)) for task in tasks
         }
@@ -173,15 +164,26 @@ class RankingModel(keras.Model):
             if start is not None
         }
 
-    def call(self, inputs, training=None, return_task_logits=False):
+    @property
+    def calibrators(self) -> Calibrators | None:
+        """None: a model has no post-hoc calibrators, a `CalibratedRanker` has."""
+        return None
+
+    def call(
+        self,
+        inputs,
+        training=None,
+        return_task_logits: bool = False,
+        calibrators: Calibrators | None = None,
+    ):
         seen = self._towers_inputs(self._fields(inputs, training), training)
         task_logits = [
-            self._logit(task, one, training)
-            for task, one in zip(self.tasks, seen, strict=True)
+            self._logit(task, fields, training)
+            for task, fields in zip(self.tasks, seen, strict=True)
         ]
         logits = tf.concat(task_logits, axis=-1)
         probabilities = tf.sigmoid(logits)
-        calibrated = self._calibrated(logits, probabilities)
+        calibrated = self._calibrated(logits, probabilities, calibrators)
         outputs = {
             "logits": logits,
             "probabilities": probabilities,
@@ -196,19 +198,26 @@ class RankingModel(keras.Model):
             )
         if self.output_backbone:
             different = list(dict.fromkeys(seen))
-            flat = tf.concat([one.flat for one in different], axis=-1)
+            flat = tf.concat([fields.flat for fields in different], axis=-1)
             outputs["backbone"] = tf.cast(flat, tf.float32)
         return outputs
 
-    def _calibrated(self, logits: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    def _calibrated(
+        self,
+        logits: tf.Tensor,
+        probabilities: tf.Tensor,
+        calibrators: Calibrators | None,
+    ) -> tf.Tensor:
         calibrated = sampling.calibrate(probabilities, self._ratios())
-        if self.calibrators is None:
+        if calibrators is None:
             return calibrated
-        return self.calibrators(self.tasks, self.log_odds(logits), calibrated)
+        return calibrators(self.tasks, self.log_odds(logits), calibrated)
 
     def log_odds(self, logits: tf.Tensor) -> tf.Tensor:
-        """Of the probabilities calibrated for the sampling rates: what `calibrators`
-        take and are fitted on, (batch, tasks)."""
+        """The log odds of the probabilities calibrated for the sampling rates.
+
+        What calibrators take and are fitted on, (batch, tasks).
+        """
         return sampling.calibrated_log_odds(logits, self._ratios())
 
     def _ratios(self) -> tf.Tensor:
@@ -255,38 +264,24 @@ class RankingModel(keras.Model):
         return inputs[name]
 
     def check_positions_are_hidden(self, feature: str, column: int) -> None:
-        """Raises ValueError if a table reads `column` of `feature`: the positions.
-
-        It would still see the position when that counts as unknown. Large tables read
-        all columns of a feature.
-        """
-        for name, table in getattr(self.large_embeddings, "tables", {}).items():
-            if feature in table.features:
-                raise ValueError(
-                    f"LargeEmbeddings' table {name!r} must not read feature "
-                    f"{feature!r}: it holds the position that PositionDebias takes, "
-                    "and that is unknown when serving."
-                )
-        if feature != "discrete":
-            return
-        for table in getattr(self.small_embeddings, "tables", ()):
-            if table.column == column:
-                raise ValueError(
-                    f"SmallEmbeddings' table {table.name!r} must not read column "
-                    f"{column} of `discrete`: it is the position that PositionDebias "
-                    "takes, and unknown when serving."
-                )
+        """Raises ValueError if a table reads the positions; see `position_debias`."""
+        check_positions_are_hidden(
+            feature,
+            column,
+            getattr(self.large_embeddings, "tables", {}),
+            getattr(self.small_embeddings, "tables", ()),
+        )
 
     def _towers_inputs(self, fields: Fields, training) -> list[Fields]:
-        """What each task's tower sees; the same object where it is the same."""
+        """The input of each task's tower; the same object where it is the same."""
         if self.backbone is None:
             return [fields] * len(self.tasks)
         shared = apply(self.backbone, fields, training)
         per_task = shared if isinstance(shared, (list, tuple)) else [shared]
         if self.sharing == "share_partial":
-            seen = [fields.with_shared(one) for one in per_task]
+            seen = [fields.with_shared(vector) for vector in per_task]
         else:
-            seen = [Fields({SHARED: one}) for one in per_task]
+            seen = [Fields({SHARED: vector}) for vector in per_task]
         return seen if len(seen) > 1 else seen * len(self.tasks)
 
     def _logit(self, task: str, fields: Fields, training) -> tf.Tensor:
@@ -300,19 +295,26 @@ class RankingModel(keras.Model):
         return self.affine_maps[name](logit) if name in self.affine_maps else logit
 
     def parameter_groups(self) -> dict[str, list[tf.Variable]]:
-        """Task -> the trainable weights of its tower and affine map; "backbone" ->
-        all others but large tables, which have optimizers of their own."""
+        """The trainable weights by group.
+
+        Returns:
+            task -> those of its tower and affine map; "backbone" -> all others but
+            large tables, which have optimizers of their own.
+        """
         groups: dict[str, list[tf.Variable]] = {BACKBONE: []}
-        own = set()
+        elsewhere = set()
         for task in self.tasks:
             name = identifier(task)
             groups[task] = list(self.towers[name].trainable_weights)
             if name in self.affine_maps:
                 groups[task] += self.affine_maps[name].trainable_weights
-            own.update(weight.ref() for weight in groups[task])
+            elsewhere.update(weight.ref() for weight in groups[task])
         if self.large_embeddings is not None:
-            own.update(w.ref() for w in self.large_embeddings.trainable_weights)
-        groups[BACKBONE] = [w for w in self.trainable_weights if w.ref() not in own]
+            large = self.large_embeddings.trainable_weights
+            elsewhere.update(weight.ref() for weight in large)
+        groups[BACKBONE] = [
+            weight for weight in self.trainable_weights if weight.ref() not in elsewhere
+        ]
         return groups
 
 
@@ -327,20 +329,20 @@ def create_ranking_model(
 
     Args:
         model: `RankingModel` with its settings bound, as a config hands it over.
-        tasks: see `RankingModel`.
-        feature_specs: feature -> its (batch, ...) spec, see `input.feature_specs`.
-        calibration_ratios: see `RankingModel`.
-        score_weights: see `RankingModel`.
+        feature_specs: feature -> its (batch, ...) spec, see
+            `record_batches.feature_specs`.
+        tasks, calibration_ratios, score_weights: see `RankingModel`.
     """
-    made = model(
+    ranking_model = model(
         tasks=tasks, calibration_ratios=calibration_ratios, score_weights=score_weights
     )
     # One pass over a row of zeros makes the weights. Within a function, nothing of
     # it is computed.
-    tf.function(lambda features: made(features, training=False)).get_concrete_function(
+    scored = tf.function(lambda features: ranking_model(features, training=False))
+    scored.get_concrete_function(
         {
             name: type(spec)([1, *spec.shape[1:]], spec.dtype)
             for name, spec in feature_specs.items()
         }
     )
-    return made
+    return ranking_model

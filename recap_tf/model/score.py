@@ -21,11 +21,17 @@ def check_score_weights(
 
 
 def weighted_score(probabilities: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """sum_t weights_t * probabilities_t, (batch, tasks) -> (batch,) float32.
+    """The final score, sum_t weights_t * probabilities_t: (batch,) float32.
 
     Args:
         probabilities: (batch, tasks), calibrated.
         weights: (tasks,), or (batch, tasks) for each row its own, or (1, tasks).
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.score import weighted_score
+    >>> probabilities = tf.constant([[0.5, 0.25], [0.0, 1.0]])
+    >>> weighted_score(probabilities, tf.constant([1.0, -2.0])).numpy().tolist()
+    [0.0, -2.0]
     """
     # Broadcast only this way: many rows of weights do not make one post many.
     weights = tf.broadcast_to(weights, tf.shape(probabilities))

@@ -8,6 +8,8 @@ import gin
 import tensorflow as tf
 import tf_keras as keras
 
+from recap_tf.core.checks import check_range
+
 STORED_EMBEDDINGS = ("user_embedding", "user_eng_embedding", "author_embedding")
 """Vectors that arrive with the record, in the order the model concatenates them."""
 
@@ -17,9 +19,9 @@ class EmbeddingTable:
     """One table of learned vectors.
 
     Args:
-        name: of the table, in messages and checkpoints.
-        num_embeddings: rows.
-        embedding_dim: width.
+        name: in messages and checkpoints.
+        num_embeddings: how many rows, at least 1; ids are below it.
+        embedding_dim: numbers per row, at least 1.
         column: the column of `discrete` whose ids are looked up.
     """
 
@@ -30,11 +32,8 @@ class EmbeddingTable:
 
     def __post_init__(self):
         for field in ("num_embeddings", "embedding_dim"):
-            if getattr(self, field) < 1:
-                raise ValueError(
-                    f"{field} of embedding table {self.name!r} must be at least 1. "
-                    f"Received: {getattr(self, field)}"
-                )
+            setting = f"{field} of embedding table {self.name!r}"
+            check_range(setting, getattr(self, field), at_least=1)
 
 
 @gin.register
@@ -53,9 +52,15 @@ class SmallEmbeddings(keras.layers.Layer):
             for every column of `discrete`.
         embedding_dim: width of the tables of `columns`; a table of fewer rows gets
             its number of rows.
-        initializer: how the rows start.
+        initializer: how the rows start: a Keras initializer's name.
         l2: adds l2 * (sum of squares of the rows that an example looks up) to its
-            loss. Rows that are not looked up do not decay.
+            loss; at least 0. Rows that are not looked up do not decay.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.model.small_embeddings import SmallEmbeddings
+    >>> country = {"column": 1, "num_embeddings": 200, "embedding_dim": 4}
+    >>> SmallEmbeddings({"country": country})(tf.constant([[7, 0], [7, 199]])).shape
+    TensorShape([2, 4])
     """
 
     def __init__(
@@ -68,8 +73,7 @@ class SmallEmbeddings(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if l2 < 0:
-            raise ValueError(f"SmallEmbeddings.l2 cannot be negative. Received: {l2}")
+        check_range("SmallEmbeddings.l2", l2, at_least=0)
         if (tables is None) == (columns is None):
             raise ValueError(
                 "SmallEmbeddings needs exactly one of tables and columns. Received: "

@@ -40,7 +40,7 @@ def model_section(model: RankingModel, settings: Mapping[str, str]) -> Markup:
         if layers and weights:
             kinds = ", ".join(dict.fromkeys(type(layer).__name__ for layer in layers))
             rows.append(_row(name, kinds, len(layers), weights))
-    rows.append(_row("all", type(model).__name__, None, total))
+    rows.append(_row("all", RankingModel.__name__, None, total))
     return element(
         "div",
         table(["part", "class", "layers", "weights"], rows),

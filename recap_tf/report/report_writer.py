@@ -19,7 +19,7 @@ from recap_tf.evaluation.evaluation_report import Report
 from recap_tf.evaluation.report_settings import ReportSettings
 from recap_tf.evaluation.validation_sets import ValidationSet
 from recap_tf.inspection.survey import SplitSummary
-from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.scorer import Scorer
 from recap_tf.report import (
     data_section,
     importance_section,
@@ -70,7 +70,7 @@ class ReportWriter:
         self,
         folder: str,
         ranker: Ranker,
-        model: RankingModel,
+        model: Scorer,
         checkpoint: str,
         settings: ReportSettings,
     ):

@@ -9,13 +9,14 @@ from recap_tf.core.training import checkpoints
 from recap_tf.evaluation.best_checkpoint import best_evaluated, parse_watched
 from recap_tf.evaluation.calibrator_fitting import read_calibrators
 from recap_tf.model.ranking_model import RankingModel
+from recap_tf.model.scorer import Scorer, with_calibrators
 from recap_tf.settings import Ranker
 from recap_tf.training.building import build_model
 
 
 def load_trained(
     arguments: argparse.Namespace, *, calibrated: bool = True
-) -> tuple[Ranker, RankingModel, str]:
+) -> tuple[Ranker, Scorer, str]:
     """The ranker that the arguments describe, its trained model, and the checkpoint.
 
     Args:
@@ -30,7 +31,8 @@ def load_trained(
         path, _ = best_evaluated(save_dir_of(arguments.checkpoint, "--best"), watched)
     checkpoints.restore_model(path, model)
     if calibrated:
-        model.calibrators = read_calibrators(path, ranker.tasks)
+        calibrators = read_calibrators(path, ranker.tasks)
+        return ranker, with_calibrators(model, calibrators), path
     return ranker, model, path
 
 

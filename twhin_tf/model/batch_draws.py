@@ -25,7 +25,7 @@ def draw_places(
 
     Args:
         group: (batch,) integers below `groups`.
-        groups: how many.
+        groups: how many there are.
         count: places per group.
         seed: (2,) integers.
 
@@ -59,11 +59,14 @@ def draw_places(
 
 
 def _members_up_to(group: tf.Tensor, groups: int) -> tf.Tensor:
-    """(groups, batch or more) float32: members among the places up to each."""
+    """How many members a group has up to each place.
+
+    (groups, batch or more) float32.
+    """
     batch = group.shape[0]
     padded = tf.pad(group, [[0, -batch % _BLOCK]], constant_values=groups)
-    mine = tf.range(groups, dtype=group.dtype)[:, tf.newaxis] == padded
-    blocks = tf.reshape(tf.cast(mine, tf.float32), [-1, _BLOCK])
+    of_group = tf.range(groups, dtype=group.dtype)[:, tf.newaxis] == padded
+    blocks = tf.reshape(tf.cast(of_group, tf.float32), [-1, _BLOCK])
     # TensorFlow's cumulated sum of as many numbers takes ten times as long.
     within = tf.matmul(
         blocks, tf.constant(np.triu(np.ones([_BLOCK, _BLOCK])), tf.float32)

@@ -196,7 +196,7 @@ class EdgeObjective:
     def __call__(
         self, edges: tf.Tensor, seed: tf.Tensor, looked_up: LookedUp | None = None
     ) -> tf.Tensor:
-        """Loss and AUC within the batch, (2,).
+        """The loss of a batch and the AUC within it, (2,).
 
         Args:
             edges: (batch, 3) int32.
@@ -214,7 +214,7 @@ class EdgeObjective:
     def of_candidates(
         self, batch: EdgeBatch, drawn: Sequence[tuple[Side, Candidates]]
     ) -> tf.Tensor:
-        """What a call returns, for candidates that are given."""
+        """The loss and the AUC for candidates that are given, (2,)."""
         positives = self._model.scores(batch)
         negatives = [
             self._compare(batch, positives, side, candidates)
@@ -263,5 +263,5 @@ def _auc(negatives: Sequence[NegativeScores]) -> tf.Tensor:
     Masked negatives count as any other: a figure to watch, not to report.
     """
     first = negatives[0]
-    above = tf.stop_gradient(first.own) > tf.stop_gradient(first.scores[:, 0])
+    above = tf.stop_gradient(first.edges) > tf.stop_gradient(first.scores[:, 0])
     return tf.reduce_mean(tf.cast(above, tf.float32))

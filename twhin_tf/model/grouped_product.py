@@ -11,7 +11,9 @@ _MOST_GROUPS, _MOST_COLUMNS = 16, 512
 def grouped_product(
     vectors: tf.Tensor, matrices: tf.Tensor, group: tf.Tensor
 ) -> tf.Tensor:
-    """out[i, k] = vectors[i] . matrices[group[i], k].
+    """Products of vectors with their groups' matrices.
+
+        out[i, k] = vectors[i] . matrices[group[i], k]
 
     Args:
         vectors: (batch, dim).
@@ -34,12 +36,11 @@ def grouped_product(
         flat = tf.reshape(matrices, [groups * rows, dim])
         products = tf.matmul(vectors, flat, transpose_b=True)
         return pick(products, groups, group)
-    own = tf.gather(matrices, group)
-    return tf.linalg.matvec(own, vectors)
+    return tf.linalg.matvec(tf.gather(matrices, group), vectors)
 
 
 def pick(products: tf.Tensor, groups: int, group: tf.Tensor) -> tf.Tensor:
-    """(batch, groups * rows) -> (batch, rows): those of each row's own group."""
+    """Picks those of each row's group: (batch, groups * rows) -> (batch, rows)."""
     rows = products.shape[1] // groups
     group = tf.cast(group, tf.int32)
 
@@ -56,20 +57,23 @@ def pick(products: tf.Tensor, groups: int, group: tf.Tensor) -> tf.Tensor:
 
 
 def _repeated(vectors: tf.Tensor, times: int) -> tf.Tensor:
-    """(batch, n) -> (batch, times * n); faster than broadcasting and `tf.tile`."""
+    """Repeats rows side by side: (batch, n) -> (batch, times * n).
+
+    Faster than broadcasting and `tf.tile`.
+    """
     size = vectors.shape[1]
     side_by_side = tf.constant(np.tile(np.eye(size), times), tf.float32)
     return tf.matmul(vectors, side_by_side)
 
 
 def _own_columns(group: tf.Tensor, groups: int, size: int) -> tf.Tensor:
-    """(batch, groups * size): 1 in the `size` columns of each row's group, else 0."""
+    """A mask, (batch, groups * size): 1 in the `size` columns of each row's group."""
     spread = tf.constant(np.repeat(np.eye(groups), size, axis=1), tf.float32)
     return tf.matmul(tf.one_hot(group, groups), spread)
 
 
 def few_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-    """table[rows], (batch, dim), of a table with few rows that all have gradients."""
+    """Looks up a table of few rows, which then all have gradients: (batch, dim)."""
     size = table.shape[0]
     if size > _MOST_COLUMNS:
         return tf.gather(table, rows)
@@ -77,8 +81,8 @@ def few_rows(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def looked_up(whole):
         def gradient(upstream):
-            own = tf.one_hot(rows, size, dtype=upstream.dtype)
-            return tf.matmul(own, upstream, transpose_a=True)
+            chosen = tf.one_hot(rows, size, dtype=upstream.dtype)
+            return tf.matmul(chosen, upstream, transpose_a=True)
 
         return tf.gather(whole, rows), gradient
 

@@ -34,7 +34,7 @@ class LogQ:
     def of(
         self, side: Side, rows: tf.Tensor, edges_rows: tf.Tensor, group: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Those of candidates, (groups, n), and of the edges' own nodes, (batch,).
+        """Log-probabilities of candidates, (groups, n), and of edges' nodes, (batch,).
 
         Args:
             side: the one that candidates stand in for.

@@ -117,8 +117,10 @@ class Sampler(abc.ABC):
 
 
 def of_group(candidates: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
-    """What each edge's group has: (groups, n), (batch,) -> (batch, n), or (1, n) for
-    one group."""
+    """What each edge's group has: (groups, n), (batch,) -> (batch, n).
+
+    (1, n) for one group.
+    """
     return candidates if candidates.shape[0] == 1 else tf.gather(candidates, group)
 
 

@@ -112,7 +112,10 @@ class NodeTables(tf.Module):
         return [self._types[number] for number in sorted(numbers)]
 
     def optimizers(self) -> dict[str, tuple[Optimizer, list[tf.Variable]]]:
-        """ "table/<type>" -> (its optimizer, the table's shards), of trained types."""
+        """The optimizers of trained types' tables, as groups of a `GroupedOptimizer`.
+
+        "table/<type>" -> (its optimizer, the table's shards).
+        """
         return {
             f"table/{name}": (
                 self._specs[name].make_optimizer(),
@@ -126,7 +129,7 @@ class NodeTables(tf.Module):
         return sorted(set(self._type_of[side]))
 
     def group(self, relation: tf.Tensor, side: str) -> tf.Tensor:
-        """(batch,): the place in `type_numbers(side)` of each edge's type there."""
+        """The place in `type_numbers(side)` of each edge's type there, (batch,)."""
         numbers = self.type_numbers(side)
         places = [numbers.index(number) for number in self._type_of[side]]
         if len(numbers) == 1:

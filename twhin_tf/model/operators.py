@@ -14,7 +14,7 @@ from twhin_tf.model.grouped_product import few_rows, grouped_product
 
 
 class Operator(keras.layers.Layer, abc.ABC):
-    """One map of vectors per relation.
+    """An operator: one map of vectors per relation.
 
     Call: [vectors (batch, dim), relation (batch,) integers] -> (batch, dim).
 
@@ -49,7 +49,7 @@ class Operator(keras.layers.Layer, abc.ABC):
         return None
 
     def moduli(self, vectors: tf.Tensor) -> tf.Tensor:
-        """Sizes of what the operator takes for one number each."""
+        """Moduli of what counts as one number: (..., dim) -> (..., n)."""
         return tf.abs(vectors)
 
     def get_config(self):
@@ -59,7 +59,13 @@ class Operator(keras.layers.Layer, abc.ABC):
 @gin.register(denylist=["relations"])
 @keras.saving.register_keras_serializable(package="twhin_tf")
 class Identity(Operator):
-    """operator(lhs) = lhs: all relations are one."""
+    """The identity, operator(lhs) = lhs: all relations are one.
+
+    >>> import tensorflow as tf
+    >>> from twhin_tf.model.operators import Identity
+    >>> Identity(relations=3)([tf.constant([[1.0, 2.0]]), tf.constant([0])]).shape
+    TensorShape([1, 2])
+    """
 
     def call(self, inputs):
         return inputs[0]
@@ -71,9 +77,15 @@ class Identity(Operator):
 @gin.register(denylist=["relations"])
 @keras.saving.register_keras_serializable(package="twhin_tf")
 class Translation(Operator):
-    """operator(lhs) = lhs + translation[relation].
+    """A translation: operator(lhs) = lhs + translation[relation].
 
     TwHIN (arXiv:2202.05387, eq. 1). Translations start from 0.
+
+    >>> import tensorflow as tf
+    >>> from twhin_tf.model.operators import Translation
+    >>> vectors, relation = tf.constant([[1.0, 2.0]]), tf.constant([0])
+    >>> Translation(relations=3)([vectors, relation]).numpy().tolist()  # At first.
+    [[1.0, 2.0]]
     """
 
     def build(self, shapes):
@@ -87,8 +99,8 @@ class Translation(Operator):
         return vectors + few_rows(self.translations, relation)
 
     def adjoint(self, vectors, relation):
-        own = few_rows(self.translations, relation)
-        return vectors, tf.reduce_sum(own * vectors, axis=-1)
+        translations = few_rows(self.translations, relation)
+        return vectors, tf.reduce_sum(translations * vectors, axis=-1)
 
     def parameters(self, relation):
         return few_rows(self.translations, relation)
@@ -97,9 +109,15 @@ class Translation(Operator):
 @gin.register(denylist=["relations"])
 @keras.saving.register_keras_serializable(package="twhin_tf")
 class Diagonal(Operator):
-    """operator(lhs) = lhs * diagonal[relation]; with a dot product DistMult.
+    """A scaling: operator(lhs) = lhs * diagonal[relation]; with a dot product DistMult.
 
     Yang et al. 2015 (arXiv:1412.6575). Diagonals start from 1.
+
+    >>> import tensorflow as tf
+    >>> from twhin_tf.model.operators import Diagonal
+    >>> vectors, relation = tf.constant([[1.0, 2.0]]), tf.constant([0])
+    >>> Diagonal(relations=3)([vectors, relation]).numpy().tolist()  # At first.
+    [[1.0, 2.0]]
     """
 
     def build(self, shapes):
@@ -122,10 +140,19 @@ class Diagonal(Operator):
 @gin.register(denylist=["relations"])
 @keras.saving.register_keras_serializable(package="twhin_tf")
 class ComplexDiagonal(Operator):
-    """operator(lhs) = lhs * diagonal[relation] in complex numbers; ComplEx with a dot.
+    """A scaling in complex numbers; with a dot product ComplEx.
+
+        operator(lhs) = lhs * diagonal[relation]
 
     The first half of a vector holds real parts, the second imaginary parts. Trouillon
     et al. 2016 (arXiv:1606.06357). Diagonals start as rotations by random angles.
+
+    >>> import tensorflow as tf
+    >>> from twhin_tf.model.operators import ComplexDiagonal
+    >>> rotate = ComplexDiagonal(relations=3)
+    >>> rotated = rotate([tf.constant([[3.0, 4.0]]), tf.constant([0])])
+    >>> round(float(tf.norm(rotated)), 3)  # |3 + 4i|
+    5.0
     """
 
     def build(self, shapes):
@@ -158,9 +185,15 @@ class ComplexDiagonal(Operator):
 @gin.register(denylist=["relations"])
 @keras.saving.register_keras_serializable(package="twhin_tf")
 class Linear(Operator):
-    """operator(lhs) = matrix[relation] lhs; with a dot product RESCAL.
+    """A linear map: operator(lhs) = matrix[relation] lhs; with a dot product RESCAL.
 
     Nickel et al. 2011. Matrices start from the identity.
+
+    >>> import tensorflow as tf
+    >>> from twhin_tf.model.operators import Linear
+    >>> vectors, relation = tf.constant([[1.0, 2.0]]), tf.constant([0])
+    >>> Linear(relations=3)([vectors, relation]).numpy().tolist()  # At first.
+    [[1.0, 2.0]]
     """
 
     def build(self, shapes):
@@ -179,8 +212,8 @@ class Linear(Operator):
         return grouped_product(vectors, transposed, relation), None
 
     def parameters(self, relation):
-        own = tf.gather(self.matrices, relation)
-        return tf.reshape(own, [-1, own.shape[1] * own.shape[2]])
+        matrices = tf.gather(self.matrices, relation)
+        return tf.reshape(matrices, [-1, matrices.shape[1] * matrices.shape[2]])
 
 
 class RelationOperators(keras.layers.Layer):
@@ -189,7 +222,7 @@ class RelationOperators(keras.layers.Layer):
     Call: [vectors (batch, dim), relation (batch,)] -> (batch, dim).
 
     Args:
-        names: of the relations.
+        names: of the relations, in the order of their numbers.
         default: makes the operator of relations that `others` does not name.
         others: relation -> makes its operator.
     """
@@ -223,44 +256,46 @@ class RelationOperators(keras.layers.Layer):
         return self._pick(relation, [kind([vectors, relation]) for kind in self.kinds])
 
     def adjoint(self, vectors, relation):
-        """See `Operator.adjoint`."""
+        """The adjoint of each edge's operator; see `Operator.adjoint`."""
         turned, offsets = zip(
             *(kind.adjoint(vectors, relation) for kind in self.kinds), strict=True
         )
         offset = None
-        if any(one is not None for one in offsets):
+        if any(given is not None for given in offsets):
             zeros = tf.zeros(tf.shape(vectors)[:1])
-            offset = self._pick(relation, [zeros if o is None else o for o in offsets])
+            filled = [zeros if given is None else given for given in offsets]
+            offset = self._pick(relation, filled)
         return self._pick(relation, turned), offset
 
     def penalty(
         self, lhs: tf.Tensor, relation: tf.Tensor, rhs: tf.Tensor, power: int
     ) -> tf.Tensor:
-        """(batch,): sums of the sizes of an edge's numbers to `power`."""
-        found = []
+        """Sums of the sizes of an edge's numbers to `power`, (batch,)."""
+        by_kind = []
         for kind in self.kinds:
-            own = kind.parameters(relation)
+            parameters = kind.parameters(relation)
             # A matrix is no row of complex numbers, but of moduli of its own.
-            parts = [lhs, rhs] if own is None else [lhs, rhs, own]
+            parts = [lhs, rhs] if parameters is None else [lhs, rhs, parameters]
             sizes = [tf.reduce_sum(kind.moduli(p) ** power, axis=-1) for p in parts]
-            found.append(tf.add_n(sizes))
-        return self._pick(relation, found)
+            by_kind.append(tf.add_n(sizes))
+        return self._pick(relation, by_kind)
 
-    def _pick(self, relation, found):
-        if len(found) == 1:
-            return found[0]
+    def _pick(self, relation: tf.Tensor, by_kind: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Each edge's value among those of every kind."""
+        if len(by_kind) == 1:
+            return by_kind[0]
         kind = tf.gather(tf.constant(self._kind), relation)
-        picked = found[0]
-        for number, one in enumerate(found[1:], start=1):
-            mine = kind == number
-            if one.shape.rank == 2:
-                mine = mine[:, tf.newaxis]
-            picked = tf.where(mine, one, picked)
+        picked = by_kind[0]
+        for number, values in enumerate(by_kind[1:], start=1):
+            of_kind = kind == number
+            if values.shape.rank == 2:
+                of_kind = of_kind[:, tf.newaxis]
+            picked = tf.where(of_kind, values, picked)
         return picked
 
 
 def _times(first: tf.Tensor, second: tf.Tensor, sign: float) -> tf.Tensor:
-    """first * second, or first * conjugate(second) for sign -1."""
+    """The complex product first * second, or first * conjugate(second) for sign -1."""
     a, b = tf.split(first, 2, axis=-1)
     c, d = tf.split(second, 2, axis=-1)
     d = sign * d

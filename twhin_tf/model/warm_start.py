@@ -8,6 +8,7 @@ import gin
 import numpy as np
 import tensorflow as tf
 
+from recap_tf.core.checks import check_choice, check_range
 from twhin_tf.model.edge_batch import EdgeBatch
 from twhin_tf.model.node_tables import NodeTables
 
@@ -48,24 +49,17 @@ class WarmStart:
                 "WarmStart takes checkpoint and graph, or vectors. Received: "
                 f"{self.checkpoint!r}, {self.graph!r} and {self.vectors!r}"
             )
-        if self.new_rows not in get_args(NewRows):
-            raise ValueError(
-                'WarmStart.new_rows must be "default" or "neighbours". '
-                f"Received: {self.new_rows!r}"
-            )
-        if self.drift < 0:
-            raise ValueError(
-                f"WarmStart.drift cannot be negative. Received: {self.drift}"
-            )
+        check_choice("WarmStart.new_rows", self.new_rows, get_args(NewRows))
+        check_range("WarmStart.drift", self.drift, at_least=0)
 
 
 class Drift:
-    """What it costs to move away from old vectors.
+    """The cost of moving away from old vectors.
 
         strength * mean over edges of sum over both ends of |vector - old vector|^2
 
     Args:
-        strength: see above.
+        strength: at least 0.
         tables: whose vectors they are.
         old: type -> (rows, dim) old vectors; NaN for rows without one.
     """
@@ -86,11 +80,12 @@ class Drift:
         for side in ("lhs", "rhs"):
             group = self._tables.group(batch.relation, side)
             for place, number in enumerate(self._tables.type_numbers(side)):
-                mine = group == place
-                old = tf.gather(self._old[number], tf.where(mine, batch.rows[side], 0))
-                mine &= ~tf.math.is_nan(old[:, 0])
+                has_old = group == place
+                rows = tf.where(has_old, batch.rows[side], 0)
+                old = tf.gather(self._old[number], rows)
+                has_old &= ~tf.math.is_nan(old[:, 0])
                 # Not a product with 0: that of NaN is NaN.
                 away = batch.vectors[side] - old
-                away = tf.where(mine[:, tf.newaxis], away, 0.0)
+                away = tf.where(has_old[:, tf.newaxis], away, 0.0)
                 costs.append(tf.reduce_mean(tf.reduce_sum(away**2, axis=1)))
         return self._strength * tf.add_n(costs)

@@ -36,7 +36,7 @@ def find(name: str, where: str) -> Configurable:
 
 
 def resolve(binding: Binding) -> Binding:
-    """`binding` with gin's full selector.
+    """Gives `binding` gin's full selector.
 
     A class may say in `set_elsewhere`, parameter -> setting, where the values of
     parameters come from that it keeps from gin.

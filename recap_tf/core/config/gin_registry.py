@@ -56,7 +56,7 @@ def selectors() -> list[str]:
 
 
 def describe(selector: str) -> Configurable:
-    """What a full selector stands for."""
+    """Describes what a full selector stands for."""
     entry = gin.config._REGISTRY[selector]
     target = entry.wrapped
     makes = target if inspect.isclass(target) else _hints(target).get("return", Any)

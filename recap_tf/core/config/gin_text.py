@@ -21,7 +21,7 @@ _PROJECT = pathlib.Path(__file__).resolve().parents[3]
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """`@scope/name`, a factory, or with `evaluate` `@scope/name()`, what it makes."""
+    """A reference: `@scope/name`, a factory, or `@scope/name()`, what it makes."""
 
     scope: str
     name: str
@@ -37,7 +37,7 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Macro:
-    """`%name`: the value of the line `name = value`."""
+    """A macro, `%name`: the value of the line `name = value`."""
 
     name: str
 
@@ -51,7 +51,9 @@ class Unquoted(str):
 
 @dataclasses.dataclass(frozen=True)
 class Binding:
-    """`scope/selector.parameter = value`; a macro is (name, "gin.macro", "value").
+    """A line, `scope/selector.parameter = value`.
+
+    A macro is (name, "gin.macro", "value").
 
     Args:
         where: what a message starts with: "configs/a.gin:12" or "--set A.b=1".
@@ -73,7 +75,7 @@ class Binding:
 
 
 class GinText:
-    """What a file and its includes say.
+    """The statements of a file and its includes.
 
     `bindings` are in the order in which they override each other: those of the
     includes, then the file's own, wherever the include lines stand. `parts` has for
@@ -123,7 +125,7 @@ def read_override(text: str, folder: str) -> Binding:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What `value` holds inside its lists, tuples and dicts."""
+    """Yields what `value` holds inside its lists, tuples and dicts."""
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     if isinstance(value, (list, tuple)):
@@ -134,7 +136,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def replace_leaves(value: Any, change: Callable[[Any], Any]) -> Any:
-    """`value` with `change(leaf)` in place of each of its `leaves`."""
+    """Puts `change(leaf)` in place of each of the `leaves` of `value`."""
     if isinstance(value, dict):
         return {
             replace_leaves(k, change): replace_leaves(v, change)

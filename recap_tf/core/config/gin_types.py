@@ -1,4 +1,4 @@
-"""Does a value from a gin file fit the annotation of the parameter it is bound to?
+"""Checks values from a gin file against the annotations of their parameters.
 
 typeguard checks plain values. Added to its rules:
 
@@ -69,7 +69,7 @@ def check(binding: Binding, value: Any, through: str = "") -> None:
 
 
 def misfit(value: Any, annotation: Any) -> str | None:
-    """What is wrong with `value` for `annotation`, in typeguard's words; or None."""
+    """Says what is wrong with `value`, in typeguard's words; None if it fits."""
     lookups = typeguard.checker_lookup_functions
     lookups.insert(0, _gin_rules)
     try:
@@ -101,7 +101,7 @@ def _callables(annotation: Any) -> Iterator[tuple]:
 
 
 def spell(annotation: Any) -> str:
-    """`annotation` as a reader of messages would write it."""
+    """Writes `annotation` as a reader of messages would."""
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is type(None):
         return "None"

@@ -137,9 +137,10 @@ class EmbeddingTables(keras.layers.Layer):
         return {config.name: table for config, table in tables.items()}[name]
 
     def optimizers(self) -> dict[str, tuple[Optimizer, list[tf.Variable]]]:
-        """ "table/<name>" -> (its optimizer, [the table]), for a `GroupedOptimizer`.
+        """The tables' optimizers, as groups for a `GroupedOptimizer`.
 
-        Under a TPUStrategy one group that counts steps; the cores do the rest.
+        "table/<name>" -> (its optimizer, a list of the table alone). Under a
+        TPUStrategy one group that counts steps; the cores do the rest.
         """
         if self._tpu:
             return {"tables": (self.counter, self.embedding.trainable_weights)}
@@ -161,7 +162,7 @@ class EmbeddingTables(keras.layers.Layer):
         }
 
     def norms(self) -> dict[str, float]:
-        """Table -> the mean norm of its rows, of those that are to be logged."""
+        """The mean norms of the rows of tables that are to be logged, by table."""
         return {
             name: float(_mean_norm(self.variable(name)))
             for name, spec in self.tables.items()
@@ -174,7 +175,7 @@ class EmbeddingTables(keras.layers.Layer):
 
     @property
     def lookup_tables(self) -> list[tf.lookup.StaticHashTable]:
-        """What an export has to hold beside the weights."""
+        """The vocabularies, which an export has to hold beside the weights."""
         finders = self.finders.values()
         return [f.lookup for f in finders if isinstance(f, VocabularyRows)]
 
@@ -259,7 +260,7 @@ def _bag(feature: str, inputs: Mapping[str, Any], spec: TableSpec) -> tf.SparseT
 def _whole_batch(
     vectors: tf.Tensor, bag: tf.SparseTensor, batch: int | None
 ) -> tf.Tensor:
-    """Zeros for the empty bags at the end of a batch, which the lookup leaves out."""
+    """Adds zeros for empty bags at the end of a batch, which the lookup leaves out."""
     missing = tf.cast(bag.dense_shape[0], tf.int32) - tf.shape(vectors)[0]
     padded = tf.pad(vectors, [[0, missing], [0, 0]])
     padded.set_shape([batch, vectors.shape[-1]])

@@ -14,7 +14,7 @@ class HashedRows(RowFinder):
     >>> from recap_tf.core.embeddings.id_hashing import HashedRows
     >>> ids = tf.constant(["ann", "bob", "ann"])
     >>> HashedRows("user", rows=100)({"id": ids})["id"].numpy().tolist()
-    [0, 0, 0]
+    [97, 54, 97]
     """
 
     def call(self, ids: Ids):
@@ -25,7 +25,7 @@ class HashedRows(RowFinder):
 
 
 def fingerprints(ids: tf.Tensor) -> tf.Tensor:
-    """(n,) int64 or strings -> (n,) uint64, evenly spread.
+    """Fingerprints of ids, evenly spread: (n,) int64 or strings -> (n,) uint64.
 
     Integers never collide: the mix is a bijection. Of N strings, two have the same
     fingerprint with probability N^2 / 2^64.
@@ -45,7 +45,7 @@ def mix(bits: tf.Tensor) -> tf.Tensor:
 
 
 def remainder(bits: tf.Tensor, divisor: int) -> tf.Tensor:
-    """uint64 -> bits mod divisor, int64."""
+    """The remainder, bits mod divisor: uint64 -> int64."""
     return tf.cast(tf.math.floormod(bits, _uint64(divisor)), tf.int64)
 
 

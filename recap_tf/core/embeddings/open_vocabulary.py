@@ -27,7 +27,7 @@ _NEVER = tf.int64.max
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OpenVocabulary:
-    """Who gets the rows of a table, and who has to leave.
+    """Rules of a table without a list of its ids: who gets a row, and who has to leave.
 
     Sightings of ids without a row are counted in a count-min sketch (Cormode &
     Muthukrishnan 2005) with conservative update (Estan & Varghese 2002), and all counts
@@ -148,7 +148,7 @@ class OpenVocabularyRows(RowFinder):
         return tf.where(row < 0, tf.constant(self.rows, tf.int64), row)
 
     def _places(self, prints: tf.Tensor) -> tf.Tensor:
-        """(n,) -> (n, ways) the rows that an id may have."""
+        """The rows that an id may have: (n,) -> (n, ways)."""
         ways = self.settings.ways
         first = ways * remainder(tf.bitcast(prints, tf.uint64), self.sets)
         return first[:, tf.newaxis] + tf.range(ways, dtype=tf.int64)
@@ -201,7 +201,7 @@ class OpenVocabularyRows(RowFinder):
         return evicted
 
     def _one_per_set(self, prints, seen):
-        """Of the candidates for one set, the most seen."""
+        """The most seen of the candidates for each set."""
         order = tf.argsort(seen, direction="DESCENDING", stable=True)
         prints, seen = tf.gather(prints, order), tf.gather(seen, order)
         unique, which = tf.unique(self._places(prints)[:, 0])

@@ -1,5 +1,4 @@
-"""Tables and their optimizers' state: from a TPU's embedding cores to variables, and
-back.
+"""Moves tables and their state between a TPU's embedding cores and variables.
 
 What the cores hold comes and goes by checkpoints: TensorFlow offers no other way that
 is public. So it passes through files.
@@ -77,7 +76,7 @@ class TpuTransfer:
 
 
 def _state(plain: Any) -> dict[str, dict[str, tf.Variable]]:
-    """Table -> "parameters" and the names of its state -> variable."""
+    """Variables of tables: table -> "parameters" or the name of a state -> variable."""
     tables = _children(_children(plain)["_variables"])
     return {name: dict(_children(table)) for name, table in tables.items()}
 

@@ -57,7 +57,7 @@ def read_vocabulary(path: str, rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fingerprint(entities: np.ndarray, places: np.ndarray) -> str:
-    """SHA-256 of a vocabulary as `read_vocabulary` gives it, whatever its order."""
+    """The SHA-256 of a vocabulary as `read_vocabulary` gives it, whatever its order."""
     order = np.argsort(places)
     entities, places = entities[order], places[order].astype("<i8")
     digest = hashlib.sha256(places.tobytes())
@@ -72,7 +72,7 @@ def fingerprint(entities: np.ndarray, places: np.ndarray) -> str:
 
 
 class VocabularyRows(RowFinder):
-    """Rows from a vocabulary. Ids that it lacks share row `rows`, the last.
+    """Takes rows from a vocabulary. Ids that it lacks share row `rows`, the last.
 
     The vocabulary becomes part of an export. Its `fingerprint` stands in every
     checkpoint, as another one would give the rows to other ids.

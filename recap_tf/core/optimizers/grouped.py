@@ -80,6 +80,16 @@ class GroupedOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
     Args:
         groups: group name -> (its optimizer, its weights). The order is that of the
             optimizers in checkpoints.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.optimizers.grouped import Adam, GroupedOptimizer
+    >>> from recap_tf.core.optimizers.sparse_sgd import SparseSGD
+    >>> weight, table = tf.Variable([1.0]), tf.Variable(tf.ones([4, 2]))
+    >>> optimizer = GroupedOptimizer(
+    ...     {"backbone": (Adam(0.25), [weight]), "table": (SparseSGD(0.5), [table])}
+    ... )
+    >>> optimizer.learning_rates(step=0)
+    {'backbone': 0.25, 'table': 0.5}
     """
 
     def __init__(
@@ -174,7 +184,7 @@ def _check_rates(groups, learning_rates) -> None:
 
 
 def _with_schedule(optimizer: Optimizer) -> Optimizer:
-    """`optimizer`; a number for its learning rate becomes a schedule.
+    """Turns a number for the optimizer's learning rate into a schedule.
 
     Keras makes a variable of a number, and so a checkpoint would bring the old rate
     back into a run that was told another one.

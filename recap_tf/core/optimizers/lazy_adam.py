@@ -30,6 +30,14 @@ class LazyAdam(WholeTableByRows, Adam):
         learning_rate: a number or a schedule.
         beta_1, beta_2: decay of the first and second moment per update of a row.
         epsilon: added to the root of the corrected second moment.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.optimizers.lazy_adam import LazyAdam
+    >>> table = tf.Variable(tf.ones([4, 2]))
+    >>> slices = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([3]))
+    >>> _ = LazyAdam(learning_rate=0.5).apply_gradients([(slices, table)])
+    >>> [round(float(number), 3) for number in table[:, 0]]
+    [1.0, 1.0, 1.0, 0.5]
     """
 
     def __init__(

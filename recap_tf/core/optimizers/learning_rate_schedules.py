@@ -25,7 +25,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate(tf.cast(step, tf.float64))
 
     def rate(self, step: tf.Tensor) -> tf.Tensor:
-        """float64 steps -> float64 learning rates of the same shape."""
+        """The learning rates of steps, both float64 and of the same shape."""
         raise NotImplementedError("A schedule defines rate().")
 
     def get_config(self):

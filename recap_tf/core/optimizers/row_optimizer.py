@@ -24,7 +24,7 @@ class RowOptimizer:
     """Parameter that a config file does not set -> the setting it comes from."""
 
     def slot_starts(self) -> Mapping[str, float]:
-        """State kept per row: Keras's name of it -> the value it starts from."""
+        """The state kept per row: Keras's name of it -> the value it starts from."""
         raise NotImplementedError("A row optimizer defines slot_starts().")
 
     def as_tpu(self, learning_rate: float | Callable[[], tf.Tensor]):
@@ -36,11 +36,11 @@ class RowOptimizer:
         raise NotImplementedError("A row optimizer defines as_tpu().")
 
     def tpu_slots(self) -> Mapping[str, Sequence[str]]:
-        """State kept per row -> TPUs' names of it; of several, side by side."""
+        """TPUs' names of the state kept per row; of several, side by side."""
         return {name: [f"{name}s"] for name in self.slot_starts()}
 
     def tpu_offsets(self) -> Mapping[str, float]:
-        """TPUs' name of a state -> by how much it is above ours, where it is."""
+        """By how much a TPU's state is above ours: its name -> that, where it is."""
         return {}
 
     def _resource_apply_sparse_duplicate_indices(self, grad, handle, indices, **kwargs):
@@ -100,7 +100,7 @@ def subtract(var: tf.Variable, indices: tf.Tensor, change: tf.Tensor):
 
 
 def add_up(grad: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Gradients of rows, some of them several times -> of each row once, ascending.
+    """Adds up gradients of rows that come several times; each row once, ascending.
 
     As Keras does, but by sorting, at half the cost.
     """

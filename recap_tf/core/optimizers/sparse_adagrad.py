@@ -19,13 +19,21 @@ _on_tpu = tf.tpu.experimental.embedding
 @gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseAdagrad(RowOptimizer, keras.optimizers.legacy.Adagrad):
-    """Adagrad (Duchi et al. 2011).
+    """Adagrad of the rows of a batch (Duchi et al. 2011).
 
         a += g^2;  w -= lr * g / (sqrt(a) + 1e-7)
 
     Args:
         learning_rate: a number or a schedule.
-        initial_accumulator_value: what a starts from.
+        initial_accumulator_value: what a starts from, at least 0.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
+    >>> table = tf.Variable(tf.ones([4, 2]))
+    >>> slices = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([3]))
+    >>> _ = SparseAdagrad(learning_rate=0.5).apply_gradients([(slices, table)])
+    >>> [round(float(number), 3) for number in table[:, 0]]
+    [1.0, 1.0, 1.0, 0.523]
     """
 
     def __init__(
@@ -70,8 +78,16 @@ class RowWiseAdagrad(WholeTableByRows, keras.optimizers.legacy.Optimizer):
 
     Args:
         learning_rate: a number or a schedule.
-        initial_accumulator_value: what a starts from.
+        initial_accumulator_value: what a starts from, at least 0.
         epsilon: added to the root.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.optimizers.sparse_adagrad import RowWiseAdagrad
+    >>> table = tf.Variable(tf.ones([4, 2]))
+    >>> slices = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([3]))
+    >>> _ = RowWiseAdagrad(learning_rate=0.5).apply_gradients([(slices, table)])
+    >>> [round(float(number), 3) for number in table[:, 0]]
+    [1.0, 1.0, 1.0, 0.523]
     """
 
     _HAS_AGGREGATE_GRAD = True

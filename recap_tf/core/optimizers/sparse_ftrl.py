@@ -25,8 +25,16 @@ class SparseFTRL(WholeTableByRows, keras.optimizers.legacy.Optimizer):
     Args:
         learning_rate: a number or a schedule.
         learning_rate_power: at most 0; -0.5 is the paper's.
-        initial_accumulator_value: what a starts from.
-        l1, l2: strengths of the penalties.
+        initial_accumulator_value: what a starts from, at least 0.
+        l1, l2: strengths of the penalties, at least 0.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.optimizers.sparse_ftrl import SparseFTRL
+    >>> table = tf.Variable(tf.ones([4, 2]))
+    >>> slices = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([3]))
+    >>> _ = SparseFTRL(learning_rate=0.5).apply_gradients([(slices, table)])
+    >>> [round(float(number), 3) for number in table[:, 0]]
+    [1.0, 1.0, 1.0, 0.222]
     """
 
     _HAS_AGGREGATE_GRAD = True

@@ -13,10 +13,18 @@ _on_tpu = tf.tpu.experimental.embedding
 @gin.register(denylist=list(RowOptimizer.set_elsewhere))
 @keras.saving.register_keras_serializable(package="recap_tf")
 class SparseSGD(RowOptimizer, keras.optimizers.legacy.SGD):
-    """w -= lr * g.
+    """Gradient descent of the rows of a batch: w -= lr * g.
 
     Args:
         learning_rate: a number or a schedule.
+
+    >>> import tensorflow as tf
+    >>> from recap_tf.core.optimizers.sparse_sgd import SparseSGD
+    >>> table = tf.Variable(tf.ones([4, 2]))
+    >>> slices = tf.IndexedSlices(tf.ones([1, 2]), tf.constant([3]))
+    >>> _ = SparseSGD(learning_rate=0.5).apply_gradients([(slices, table)])
+    >>> [round(float(number), 3) for number in table[:, 0]]
+    [1.0, 1.0, 1.0, 0.5]
     """
 
     def __init__(self, learning_rate: float | Schedule = 0.01, name: str = "SparseSGD"):

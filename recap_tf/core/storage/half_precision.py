@@ -10,7 +10,7 @@ from recap_tf.core.storage.stochastic_rounding import round_randomly
 
 
 def read_rows(table: tf.Variable | ShardedVariable, rows: tf.Tensor) -> tf.Tensor:
-    """Rows of a table, (..., dim) float32; their gradient is float32 as well.
+    """Reads rows of a table, (..., dim) float32; their gradient is float32 as well.
 
     Args:
         table: (rows, dim) of any float type; it may be sharded.
@@ -58,7 +58,7 @@ class AsFloat32:
         return type(self._table)
 
     def sparse_read(self, indices: tf.Tensor, name: str | None = None) -> tf.Tensor:
-        """What `tf.gather` calls."""
+        """Reads rows; `tf.gather` calls it."""
         return tf.cast(tf.gather(self._table, indices, name=name), tf.float32)
 
     def scatter_update(self, slices: tf.IndexedSlices):

@@ -108,7 +108,7 @@ def read_shards(
     rows: tf.Tensor,
     read: Callable[[tf.Variable, tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
-    """Rows of a sharded table, (..., dim); each shard is asked for its own rows only.
+    """Reads rows of a sharded table, (..., dim); each shard is asked for its own only.
 
     `tf.gather` would give them in another order, and `tf.nn.embedding_lookup` does not
     know how to read tables of 16-bit numbers.

@@ -14,7 +14,7 @@ _LARGEST_HALF = 65504.0
 
 
 def round_randomly(values: tf.Tensor, dtype: tf.DType, seed: tf.Tensor) -> tf.Tensor:
-    """float32 -> `dtype`, up or down with a mean that is the value itself.
+    """Rounds float32 to `dtype`, up or down with a mean that is the value itself.
 
     Args:
         values: finite.

@@ -23,6 +23,7 @@ from recap_tf.evaluation.validation_sets import ValidationSet
 from recap_tf.model.mlp import MLP
 from recap_tf.model.preprocessors import Log1pAbs
 from recap_tf.model.ranking_model import RankingModel, create_ranking_model
+from recap_tf.model.scorer import CalibratedRanker
 from serving.models.saved_model import load_saved_model
 from serving.models.version_files import VersionFiles
 
@@ -133,8 +134,9 @@ def test_the_model_and_its_score_use_the_calibrators(folder):
     plain = model(x, training=False)
     calibrators, _ = _fit(folder, model, methods={"reply": None})
     assert set(calibrators.maps) == {"like"}
-    model.calibrators = calibrators
-    outputs = model(x, training=False)
+    scorer = CalibratedRanker(model, calibrators)
+    assert scorer.tasks == TASKS and model.calibrators is None
+    outputs = scorer(x, training=False)
     found = outputs["calibrated_probabilities"].numpy()
     expected = calibrators.maps["like"](plain["logits"][:, 0] + np.log(0.25)).numpy()
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5)

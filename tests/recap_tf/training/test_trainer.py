@@ -397,7 +397,9 @@ def test_pairs_within_a_user(data, tmp_path):
 
 
 def test_clip_norm_must_be_positive(data, tmp_path):
-    message = r"recap.train.clip_norm must be more than 0. Received: 0.0"
+    message = (
+        r"recap.train.clip_norm must be above 0, or None for no limit. Received: 0.0"
+    )
     with pytest.raises(ValueError, match=message):
         train.main(_arguments(data, tmp_path, clip_norm=0.0))
 

@@ -252,7 +252,7 @@ def test_cosine_is_scaled_and_between_directions():
     cosine = Cosine(scale=4.0)
     first, second = tf.constant([[3.0, 4.0]]), tf.constant([[30.0, 0.0]])
     np.testing.assert_allclose(cosine.pairs(first, second), [4 * 0.6], rtol=1e-6)
-    with pytest.raises(ValueError, match=r"Cosine.scale must be more than 0"):
+    with pytest.raises(ValueError, match=r"Cosine.scale must be above 0. Rec"):
         Cosine(scale=0.0)
 
 

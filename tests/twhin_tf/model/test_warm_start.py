@@ -260,7 +260,7 @@ def test_drift_is_from_the_vectors_of_each_end_s_own_type():
         ({"checkpoint": "a"}, "Received: 'a', None and None"),
         ({"vectors": "a", "graph": "b"}, "Received: None, 'b' and 'a'"),
         ({"vectors": "a", "new_rows": "x"}, "new_rows must be .*Received: 'x'"),
-        ({"vectors": "a", "drift": -1.0}, "drift cannot be negative. Received: -1.0"),
+        ({"vectors": "a", "drift": -1.0}, "drift must be at least 0. Received: -1.0"),
     ],
 )
 def test_warm_start_refuses(settings, message):
