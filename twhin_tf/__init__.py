@@ -34,11 +34,8 @@ __getattr__, __dir__, __all__ = lazy_face(
         "exporting.product_quantization": ["ProductQuantization", "quantize"],
         "graph.edge_batches": ["Edges", "read_edge_batches"],
         "graph.graph": ["Graph", "NodeType", "Relation", "read_graph"],
-        "model.all_nodes": ["AllNodes"],
         "model.comparators": ["Cosine", "Dot"],
-        "model.global_negatives": ["GlobalNegatives"],
         "model.graph_embeddings": ["GraphEmbeddings"],
-        "model.in_batch_negatives": ["InBatchNegatives", "SharedInBatchNegatives"],
         "model.losses": ["LogisticLoss", "SoftmaxLoss"],
         "model.node_tables": ["NodeTable", "NodeTables"],
         "model.operators": [

@@ -138,6 +138,13 @@ def fit_platt(
 
     Where the order of the scores is worse than chance the slope is 0, not negative.
 
+    >>> import numpy as np
+    >>> from recap_tf.model.calibrators import fit_platt
+    >>> scores = np.array([-2.0, -1.0, 1.0, 2.0])
+    >>> fit = fit_platt(scores, np.array([0, 1, 0, 1]), np.ones(4))
+    >>> round(float(fit.slope), 3)
+    0.202
+
     Args:
         scores, labels, weights: (examples,); labels 0 or 1, both with some weight.
         smooth_targets: as Platt does, aim a little below 1 and above 0,
@@ -213,6 +220,13 @@ def fit_isotonic(
     W the weight of the block; but no nearer to the next block than half way. Zadrozny
     and Elkan 2002, "Transforming classifier scores into accurate multiclass
     probability estimates".
+
+    >>> import numpy as np
+    >>> from recap_tf.model.calibrators import fit_isotonic
+    >>> scores, labels = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 1, 0, 1])
+    >>> fit = fit_isotonic(scores, labels, np.ones(4))
+    >>> fit.probabilities
+    (0.25, 0.5, 0.5, 0.75)
 
     Args:
         scores, labels, weights: (examples,); labels 0 or 1, both with some weight.

@@ -21,6 +21,9 @@ _RATIO = 25  # TwHIN (arXiv:2202.05387, section 4.3) reports 20 to 30.
 class ProductQuantization:
     """How vectors are cut into parts and each part is replaced by a centroid's number.
 
+    >>> ProductQuantization(bytes_per_vector=8).iterations
+    20
+
     Args:
         bytes_per_vector: parts of a vector, one byte each, at most the vector's width;
             None for the number that makes float32 vectors about 25 times smaller.

@@ -22,6 +22,10 @@ _FILES_AT_ONCE = 8
 class Edges:
     """The edges of a graph that are read, and the way they are read.
 
+    >>> from twhin_tf.graph.edge_batches import Edges
+    >>> Edges(split="test", limit=1000).inverse
+    True
+
     Args:
         split: name of the folder they are in: "train", "validation", "test".
         limit: read no more than so many edges, at least 1; None reads all.

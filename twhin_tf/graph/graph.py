@@ -26,6 +26,9 @@ INVERSE = "/inverse"
 class NodeType:
     """A kind of node, and the rows of its table.
 
+    >>> NodeType(name="user", rows=1000).vocabulary is None  # A user is its row.
+    True
+
     Args:
         name: such as "user".
         rows: of its embedding table, at least 1.
@@ -43,6 +46,10 @@ class NodeType:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Relation:
     """A kind of edge: the types of its two ends, and what it is the inverse of.
+
+    >>> follow = Relation(name="follow", lhs="user", rhs="user")
+    >>> [relation.name for relation in with_inverses([follow])]
+    ['follow', 'follow/inverse']
 
     Args:
         name: such as "follow".

@@ -48,6 +48,24 @@ class GraphEmbeddings(tf.Module):
 
         score(lhs, r, rhs) = comparator(operator_r(vector of lhs), vector of rhs)
 
+    >>> from recap_tf.core.optimizers.sparse_adagrad import SparseAdagrad
+    >>> from twhin_tf.graph.graph import Graph, NodeType, Relation
+    >>> graph = Graph(
+    ...     folder="g",
+    ...     types={"user": NodeType(name="user", rows=5)},
+    ...     relations=[Relation(name="follow", lhs="user", rhs="user")],
+    ...     splits={"train": 9},
+    ... )
+    >>> from twhin_tf.model.comparators import Dot
+    >>> from twhin_tf.model.node_tables import NodeTable, NodeTables
+    >>> from twhin_tf.model.operators import RelationOperators, Translation
+    >>> tables = NodeTables(graph, 4, NodeTable(), {})
+    >>> operators = RelationOperators(["follow"], Translation, {})
+    >>> model = GraphEmbeddings(tables, operators, Dot(), SparseAdagrad)
+    >>> users = tf.convert_to_tensor(model.tables["user"])
+    >>> model.score_all(model.transform(0, users[:2]), users).shape
+    TensorShape([2, 5])
+
     Args:
         node_tables: the vectors of all node types, (rows, dim) each.
         operators: of the relations; their weights are the relations' parameters.

@@ -25,6 +25,10 @@ Storage = Literal["float32", "float16", "bfloat16"]
 class NodeTable:
     """How the table of a node type starts and learns.
 
+    >>> from twhin_tf.model.node_tables import NodeTable
+    >>> NodeTable(storage="bfloat16").spec("user", rows=100, dim=8).rows
+    100
+
     Args:
         initializer: how rows start: a Keras initializer's name or config.
         optimizer: makes a `RowOptimizer`; see `TableSpec`.
@@ -57,6 +61,17 @@ class NodeTable:
 
 class NodeTables(tf.Module):
     """The tables of all node types of a graph.
+
+    >>> from twhin_tf.graph.graph import Graph, NodeType, Relation
+    >>> graph = Graph(
+    ...     folder="g",
+    ...     types={"user": NodeType(name="user", rows=5)},
+    ...     relations=[Relation(name="follow", lhs="user", rhs="user")],
+    ...     splits={"train": 9},
+    ... )
+    >>> tables = NodeTables(graph, 4, NodeTable(), {})
+    >>> tables.variables_of["user"].shape
+    TensorShape([5, 4])
 
     Args:
         graph: says which types and relations there are.

@@ -221,6 +221,13 @@ class RelationOperators(keras.layers.Layer):
 
     Call: [vectors (batch, dim), relation (batch,)] -> (batch, dim).
 
+    >>> import tensorflow as tf
+    >>> from twhin_tf.model.operators import Identity, RelationOperators, Translation
+    >>> operators = RelationOperators(["like", "same"], Translation, {"same": Identity})
+    >>> vectors, relation = tf.constant([[1.0, 2.0]] * 2), tf.constant([0, 1])
+    >>> operators([vectors, relation]).numpy().tolist()  # Translations start at 0.
+    [[1.0, 2.0], [1.0, 2.0]]
+
     Args:
         names: of the relations, in the order of their numbers.
         default: makes the operator of relations that `others` does not name.

@@ -35,6 +35,10 @@ class OpenVocabulary:
     arXiv:1512.00727): what was frequent long ago does not stay so, and the many rare
     ids do not add up.
 
+    >>> from recap_tf.core.embeddings.open_vocabulary import OpenVocabulary
+    >>> OpenVocabulary(admit_after=3).evict
+    'least_recent'
+
     Args:
         admit_after: sightings after which an id gets a row of its own. Until then it
             has the shared row, which all others without one have too. The sketch may

@@ -33,6 +33,11 @@ class TableSpec:
     `open_vocabulary` says how they become rows. The latter two add one row at the
     table's end, for all ids that have none of their own.
 
+    >>> from recap_tf.core.embeddings.table_spec import TableSpec
+    >>> spec = TableSpec(name="users", rows=1000, dim=16, features=["user_id"])
+    >>> spec.combiner, spec.optimizer.__name__
+    ('sum', 'SparseAdagrad')
+
     Args:
         name: in messages, logs and checkpoints.
         rows: how many rows ids have, at least 1.
