@@ -106,7 +106,7 @@ def test_matrix_products_are_bfloat16_where_asked(projection_dim):
     [
         ({"poly_degree": 0}, "DCN.poly_degree must be at least 1. Received: 0"),
         ({"projection_dim": 0}, "DCN.projection_dim must be at least 1"),
-        ({"diag_scale": -1.0}, "DCN.diag_scale must not be negative. Received: -1"),
+        ({"diag_scale": -1.0}, "DCN.diag_scale must be at least 0. Received: -1"),
         ({"use_parallel": True}, "DCN.use_parallel puts DCN.mlp beside"),
     ],
 )

@@ -338,7 +338,7 @@ def test_l2_of_small_tables_is_of_the_rows_looked_up():
     model({"continuous": tf.ones([2, 1]), "discrete": discrete}, training=True)
     assert len(model.losses) == 1
     assert SmallEmbeddings.from_config(layer.get_config()).l2 == 0.5
-    with pytest.raises(ValueError, match=r"SmallEmbeddings.l2 cannot be negative"):
+    with pytest.raises(ValueError, match=r"SmallEmbeddings.l2 must be at least 0. Rec"):
         SmallEmbeddings(tables=tables, l2=-1.0)
 
 

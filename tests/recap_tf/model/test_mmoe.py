@@ -180,3 +180,34 @@ def test_usable_alone_saved_and_loaded(tmp_path, make):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for mine, theirs in zip(model(x), loaded(x), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MMoE([MLP([5])], name="mixture"),
+        lambda: CGC([lambda: MLP([5])], [MLP([5])], name="mixture"),
+        lambda: PLE(
+            [CGC([lambda: MLP([5])], [MLP([5])]), CGC([lambda: MLP([5])], [MLP([5])])],
+            name="mixture",
+        ),
+    ],
+    ids=["MMoE", "CGC", "PLE"],
+)
+def test_a_backbone_for_tasks_is_another_layer_of_the_same_name(make):
+    layer = make()
+    two, three = layer.for_tasks(2), layer.for_tasks(3)
+    assert layer.num_tasks is None and not layer.built
+    assert [len(backbone(_x())) for backbone in (two, three)] == [2, 3]
+    assert two.name == three.name == "mixture"
+    assert two.for_tasks(2) is two
+    with pytest.raises(ValueError, match=r"num_tasks must be 3, .* Received: 2"):
+        two.for_tasks(3)
+
+
+def test_only_levels_below_another_have_a_shared_gate():
+    levels = [CGC([lambda: MLP([5])], [lambda: MLP([5])]) for _ in range(3)]
+    stacked = PLE(levels, num_tasks=2).levels
+    assert [level.shared_gate for level in stacked] == [True, True, False]
+    assert [level.name for level in stacked] == [level.name for level in levels]
+    assert not any(level.shared_gate or level.num_tasks for level in levels)
