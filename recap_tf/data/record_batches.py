@@ -44,7 +44,7 @@ class Records:
         sampling_rates: task -> (share of its positives, share of its negatives) that
             this data set kept; (1, 1) where not listed.
         weigh_by_sampling_rates: in training, weight every example by how many it
-            stands for. If not, the model is calibrated for the rates instead.
+            stands for. If not, the model's predictions have the rates undone instead.
             Evaluation always weights.
         preprocess: steps of `recap_tf.data.preprocess_steps`.
         masked_mantissa_bits: feature -> how many low bits of it to zero.
@@ -327,10 +327,10 @@ def feature_specs(records: Records) -> dict[str, FeatureSpec]:
     }
 
 
-def calibration_ratios(records: Records, tasks: Sequence[str]) -> dict[str, float]:
-    """Task -> r by which a model trained on `records` is calibrated.
+def sampling_ratios(records: Records, tasks: Sequence[str]) -> dict[str, float]:
+    """Task -> the r of `sampling.undo_sampling` for a model trained on `records`.
 
     1 where the examples are weighted: they already stand for the original traffic.
     """
     rates = {} if records.weigh_by_sampling_rates else records.sampling_rates
-    return sampling.calibration_ratios(tasks, rates)
+    return sampling.sampling_ratios(tasks, rates)

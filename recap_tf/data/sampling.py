@@ -39,13 +39,13 @@ def sampling_weights(
     return labels / pairs[:, 0] + (1.0 - labels) / pairs[:, 1]
 
 
-def calibration_ratios(tasks: Sequence[str], rates: SamplingRates) -> dict[str, float]:
-    """Task -> negatives kept / positives kept, the r of `calibrate`."""
+def sampling_ratios(tasks: Sequence[str], rates: SamplingRates) -> dict[str, float]:
+    """Task -> share of negatives / share of positives, the r of `undo_sampling`."""
     pairs = {task: rates.get(task, (1.0, 1.0)) for task in tasks}
     return {task: negative / positive for task, (positive, negative) in pairs.items()}
 
 
-def calibrate(probability: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
+def undo_sampling(probability: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
     """The probability in the original traffic of what a sampled data set predicts.
 
         p * r / (1 - p + r * p)
@@ -55,8 +55,8 @@ def calibrate(probability: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
     return probability * ratio / (1.0 - probability + ratio * probability)
 
 
-def calibrated_log_odds(logit: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
-    """log(p / (1 - p)) of `calibrate(sigmoid(logit), ratio)`: logit + log(ratio).
+def unsampled_log_odds(logit: tf.Tensor, ratio: tf.Tensor) -> tf.Tensor:
+    """log(p / (1 - p)) of `undo_sampling(sigmoid(logit), ratio)`: logit + log(ratio).
 
     Exact where the probability itself is 0 or 1 in float32.
     """

@@ -201,15 +201,15 @@ class RankingModel(keras.Model):
         return outputs
 
     def _calibrated(self, logits: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-        calibrated = sampling.calibrate(probabilities, self._ratios())
+        unsampled = sampling.undo_sampling(probabilities, self._ratios())
         if self.calibrators is None:
-            return calibrated
-        return self.calibrators(self.tasks, self.log_odds(logits), calibrated)
+            return unsampled
+        return self.calibrators(self.tasks, self.log_odds(logits), unsampled)
 
     def log_odds(self, logits: tf.Tensor) -> tf.Tensor:
-        """Of the probabilities calibrated for the sampling rates: what `calibrators`
-        take and are fitted on, (batch, tasks)."""
-        return sampling.calibrated_log_odds(logits, self._ratios())
+        """The log odds (batch, tasks) with the sampling rates undone: what
+        `calibrators` take and are fitted on."""
+        return sampling.unsampled_log_odds(logits, self._ratios())
 
     def _ratios(self) -> tf.Tensor:
         ratios = [self.calibration_ratios[task] for task in self.tasks]

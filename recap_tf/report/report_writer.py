@@ -215,7 +215,7 @@ class ReportWriter:
         trained = kept["probabilities"][:, task]
         stages = {"as trained": trained}
         if ratio != 1.0:
-            stages["sampling undone"] = sampling.calibrate(trained, ratio)
+            stages["sampling undone"] = sampling.undo_sampling(trained, ratio)
         stages["calibrated"] = kept["calibrated_probabilities"][:, task]
         scored = {
             stage: Scored(kept["labels"][:, task], kept["weights"][:, task], predicted)

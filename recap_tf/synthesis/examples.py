@@ -75,7 +75,7 @@ class ExampleSource:
 
         and labels are drawn from p_set directly. Nothing is rejected, and the features
         keep their natural distribution, which for several tasks at once no real
-        sampling could do. `labels.calibrate` of p_set with r = negatives kept /
+        sampling could do. `sampling.undo_sampling` of p_set with r = negatives kept /
         positives kept is p_natural exactly.
         """
         pairs = [rates.get(label, (1.0, 1.0)) for label in self.labels]

@@ -22,7 +22,7 @@ def build_model(ranker: Ranker, policy: str | None = None) -> RankingModel:
         ranker.model,
         ranker.tasks,
         record_batches.feature_specs(ranker.train_data),
-        record_batches.calibration_ratios(ranker.train_data, ranker.tasks),
+        record_batches.sampling_ratios(ranker.train_data, ranker.tasks),
         ranker.score_weights,
     )
     if model.position_debias is not None:
