@@ -3,7 +3,7 @@
 import tf_keras as keras
 
 from recap_tf.data import record_batches
-from recap_tf.data.preprocess_steps import ExtractFeatures
+from recap_tf.data.feature_steps import ExtractFeatures
 from recap_tf.model.ranking_model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker, TrainSettings
 

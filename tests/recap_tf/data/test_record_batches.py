@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.data import record_batches
-from recap_tf.data.preprocess_steps import DownsampleNegatives, TruncateAndSlice
+from recap_tf.data.downsampling import DownsampleNegatives
+from recap_tf.data.feature_steps import TruncateAndSlice
 from recap_tf.data.record_batches import Mode, Records, Shard, read_batches
 from recap_tf.data.record_files import DatedFolders
 from recap_tf.data.schema import read_schema
