@@ -30,7 +30,7 @@ class Clause:
     """`column operator value`, or `column in (a|b)`, which is == or !=  of several.
 
     Args:
-        column: whose values are compared.
+        column: the input's column whose values are compared.
         operator: ==, !=, >=, <=, > or <.
         values: as typed; several only with == (any of them) and != (none of them).
     """

@@ -33,7 +33,8 @@ class DownsampleNegatives(Step):
     ([[1], [0]], [[1.0], [3.0]])
 
     Args:
-        batch_multiplier: how many batches are read for one that is trained on.
+        batch_multiplier: how many batches are read for one that is trained on;
+            at least 1.
         engagements: tasks; an example with label 1 for any of them is a positive.
     """
 

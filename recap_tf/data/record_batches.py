@@ -41,8 +41,7 @@ class Records:
 
     Args:
         schema: path of the schema file.
-        files: a glob; or
-        dated_folders: the folders of a log. Exactly one of the two.
+        files, dated_folders: a glob, or the folders of a log; exactly one of the two.
         features: name in the records -> name inside the model.
         extra_features: further features to read, under their own names.
         sampling_rates: task -> (share of its positives, share of its negatives) that
@@ -51,11 +50,11 @@ class Records:
             stands for. If not, the model's predictions have the rates undone instead.
             Evaluation always weights.
         preprocess: steps that change batches; see `recap_tf.data.preprocess_steps`.
-        masked_mantissa_bits: feature -> how many low bits of it to zero.
+        masked_mantissa_bits: feature of floats -> how many low bits to zero, 0 to 31.
         num_files_to_keep: read only the first files of the sorted list.
-        shuffle_files: in training.
-        shuffle_size: records in the shuffle buffer, in training.
-        parallel_reads: files read at once.
+        shuffle_files: read them in another order each time, in training.
+        shuffle_size: records in the shuffle buffer, in training; at least 1.
+        parallel_reads: files read at once; at least 1.
         parallel_parses: batches parsed at once; -1 lets tf.data choose.
         cache: hold the unpacked records in memory from the first pass on.
         prefetch: batches made ahead; -1 lets tf.data choose.

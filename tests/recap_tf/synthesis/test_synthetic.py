@@ -314,7 +314,7 @@ def test_a_set_without_positives_has_no_best_auroc(tmp_path):
         ({"natural_rates": {"a": 0.0}}, r"natural_rates\['a'\] must be in"),
         ({"candidates": (3, 2)}, "1 <= fewest <= most"),
         ({"vocabulary_size": 1}, "vocabulary_size must be at least 2"),
-        ({"seed": -1}, "seed must not be negative. Received: -1"),
+        ({"seed": -1}, "seed must be at least 0. Received: -1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
