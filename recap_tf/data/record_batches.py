@@ -39,6 +39,11 @@ class Mode(enum.Enum):
 class Records:
     """One data set of tf.Examples in TFRecord files, gzipped or not.
 
+    >>> from recap_tf.data.record_batches import Records
+    >>> names = {"user.age": "age"}
+    >>> Records(schema="schema.json", files="train/*.gz", features=names).names()
+    {'user.age': 'age'}
+
     Args:
         schema: path of the schema file.
         files, dated_folders: a glob, or the folders of a log; exactly one of the two.

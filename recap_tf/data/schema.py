@@ -17,6 +17,10 @@ _DTYPES = {"int64_list": tf.int64, "float_list": tf.float32, "bytes_list": tf.st
 class Feature:
     """One feature of a record.
 
+    >>> from recap_tf.data.schema import Feature
+    >>> Feature("age", "float_list", 1).tensor_dtype
+    tf.float32
+
     Args:
         name: its key in the tf.Example.
         dtype: "int64_list", "float_list" or "bytes_list".
@@ -45,6 +49,11 @@ class Schema(Mapping[str, Feature]):
     """Feature name -> Feature, as read from the JSON file at `path`.
 
     {"schema": [{"feature_name": "age", "dtype": "float_list", "length": 1}]}
+
+    >>> from recap_tf.data.schema import Feature, Schema
+    >>> schema = Schema([Feature("age", "float_list", 1)])
+    >>> schema["age"].length
+    1
     """
 
     def __init__(self, features: Iterable[Feature], path: str = "schema"):

@@ -32,7 +32,11 @@ _VERSION = 1  # another one when the same settings come to give other data
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticData:
-    """The settings of made-up data.
+    """The settings of made-up data; `make_data` makes it.
+
+    >>> from recap_tf.synthesis.record_sets import SyntheticData
+    >>> SyntheticData(folder="data/made", examples=1000, files=2).default_rate
+    0.02
 
     Args:
         folder: where the data goes; one folder per data set in it.
@@ -110,10 +114,10 @@ def make_data(
 
     >>> import tempfile
     >>> from recap_tf.data.schema import Feature, Schema
-    >>> from recap_tf.synthesis import record_sets
+    >>> from recap_tf.synthesis import record_sets, report
     >>> listed = [Feature("age", "float_list", 1), Feature("like", "int64_list", 1)]
     >>> data = record_sets.SyntheticData(folder=f"{tempfile.mkdtemp()}/data")
-    >>> sets = {"train": SyntheticSet(examples=100, files=2, sampling_rates={})}
+    >>> sets = {"train": report.SyntheticSet(examples=100, files=2, sampling_rates={})}
     >>> echo = [].append
     >>> manifest = record_sets.make_data(data, Schema(listed), {}, ["like"], sets, echo)
     >>> manifest["sets"]["train"]["examples"]
