@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for source, target in zip(paths, outputs, strict=True):
             joiner.join(source, target, bar)
     write_schema(posixpath.join(arguments.out, "schema.json"), joiner.schema())
-    for name, found in joiner.found.items():
-        share = found.known / max(found.records, 1)
-        print(f"{name}: {share:.2%} of {found.records:,} records have one; zeros else")
+    for name, joined in joiner.joined.items():
+        share = joined.known / max(joined.records, 1)
+        print(f"{name}: {share:.2%} of {joined.records:,} records have one; zeros else")
     print(f"Records and schema.json are in {arguments.out}")
 
 

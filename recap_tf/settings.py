@@ -15,7 +15,7 @@ from typing import Literal
 import gin
 
 # Imported for their names in configs.
-from recap_tf.data import preprocess_steps  # noqa: F401
+from recap_tf.data import downsampling, feature_steps, late_labels  # noqa: F401
 from recap_tf.evaluation import calibrator_fitting, report_settings  # noqa: F401
 from recap_tf.losses import (  # noqa: F401
     focal_loss,

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recap_tf.core.row_files import kind_of, plain
+from recap_tf.core.column_kinds import kind_of, plain
 
 NULL_KEY = -1
 
@@ -88,7 +88,7 @@ def zero_or_one(column: pa.Array) -> np.ndarray:
 
 
 def vectors(column: pa.Array, width: int) -> np.ndarray:
-    """float32 [rows, width]; zeros where the vector is missing.
+    """float32 (rows, width); zeros where the vector is missing.
 
     Raises:
         BadValue: a vector of another width, or with a value that is not finite.

@@ -18,8 +18,8 @@ class BinaryColumn:
     """A column of `binary`: 1 where a numeric column has no value.
 
     Args:
-        name: of this column.
-        column: the numeric column.
+        name: as in "age.missing".
+        column: the numeric column that lacks values.
         ones: how many training rows have a 1.
     """
 
@@ -33,9 +33,8 @@ class IdColumn:
     """A column of `discrete`: ids of a vocabulary, 0 for rare and unseen values.
 
     Args:
-        name: the column's.
         size: number of ids, 0 included: the rows an embedding needs.
-        rare: training rows whose value is too rare for an id of its own.
+        rare: training rows whose value is too rare to have an id.
         missing: training rows without a value.
     """
 
@@ -47,11 +46,11 @@ class IdColumn:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EmbeddingColumn:
-    """A stored vector.
+    """A feature that is a stored vector.
 
     Args:
         name: the feature in the records ("user_embedding").
-        column: where it was read.
+        column: the input's column that it was read from.
         width: values per vector.
         missing: training rows without one; the records hold zeros there.
     """
@@ -64,7 +63,7 @@ class EmbeddingColumn:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelColumn:
-    """A label.
+    """The label of one task.
 
     Args:
         name: the task's, and the feature's in the records.
@@ -85,12 +84,12 @@ class Columns:
         rows: number of training rows that the statistics are of.
         continuous: numeric columns, those of the history last.
         binary: missing-value marks of numeric columns.
-        discrete: id columns.
-        embeddings: stored vectors.
-        labels: the tasks.
+        discrete: id columns, as the ids of their vocabularies.
+        embeddings: features that are stored vectors.
+        labels: one per task.
         group: the column stored as `meta.COLUMN`, which tells users or requests apart.
         history: the running counts among `continuous`.
-        joins: side tables.
+        joins: side tables that further rows are joined with too.
     """
 
     rows: int

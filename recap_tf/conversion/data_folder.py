@@ -36,17 +36,17 @@ def record_name(split: str, index: int, count: int) -> str:
 
 def splits(folder: str) -> dict[str, list[str]]:
     """Split -> names of its record files in `folder`, both sorted."""
-    found: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     if tf.io.gfile.isdir(folder):
         for name in sorted(tf.io.gfile.listdir(folder)):
             match = _RECORDS.fullmatch(name)
             if match:
-                found.setdefault(match["split"], []).append(name)
-    return found
+                names_of.setdefault(match["split"], []).append(name)
+    return names_of
 
 
 def histories(folder: str) -> list[str]:
-    """The saved histories in `folder`."""
+    """The folders of the saved histories below `folder`, sorted."""
     return sorted(
         posixpath.dirname(path)
         for path in tf.io.gfile.glob(posixpath.join(folder, "history/*/state.json"))
@@ -54,7 +54,7 @@ def histories(folder: str) -> list[str]:
 
 
 def history_folder(folder: str, split: str) -> str:
-    """Where the history of a split is."""
+    """The folder of a split's history."""
     return posixpath.join(folder, "history", split)
 
 
@@ -106,7 +106,6 @@ def check_free(out: str, new_splits: list[str], *, fit: bool) -> None:
     """Raises UserError if publishing would replace what is in `out`.
 
     Args:
-        out: the folder.
         new_splits: the splits to be written.
         fit: whether schema, columns and vocabularies will be written too.
     """

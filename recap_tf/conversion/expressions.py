@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recap_tf.conversion.column_values import BadValue, numbers, texts
+from recap_tf.core.column_kinds import kind_of
 from recap_tf.core.command import UserError
-from recap_tf.core.row_files import kind_of
 
 OPERATOR = re.compile(r"==|!=|>=|<=|>|<|=|\s+not\s+in\s*\(|\s+in\s*\(")
 # "7th and 8th grade" is one value: `and` joins only where a comparison follows.
@@ -30,7 +30,7 @@ class Clause:
     """`column operator value`, or `column in (a|b)`, which is == or !=  of several.
 
     Args:
-        column: whose values are compared.
+        column: the input's column whose values are compared.
         operator: ==, !=, >=, <=, > or <.
         values: as typed; several only with == (any of them) and != (none of them).
     """
@@ -59,9 +59,9 @@ class Clause:
         codes, there = texts(column)
         wanted = {value.strip() for value in self.values if not _quoted(value)}
         exact = {value.strip()[1:-1] for value in self.values if _quoted(value)}
-        found = [value in exact or value.strip() in wanted for value in there]
-        found = np.array([*found, False]) ^ (self.operator == "!=")
-        return pa.array(found[codes], mask=codes < 0)
+        equal = [value in exact or value.strip() in wanted for value in there]
+        holds = np.array([*equal, False]) ^ (self.operator == "!=")
+        return pa.array(holds[codes], mask=codes < 0)
 
 
 @dataclasses.dataclass(frozen=True)

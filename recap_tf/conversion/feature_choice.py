@@ -14,14 +14,14 @@ ID_VALUES_AT_MOST = 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureChoice:
-    """What the user asked for.
+    """The features that the user asked for.
 
     Args:
         ids: --ids; None infers them.
         numeric: --numeric; None infers them. A column may be in both.
         embeddings: --embeddings, feature name -> column of vectors.
-        group: --group.
-        exclude: --exclude.
+        group: --group, the column that tells users or requests apart.
+        exclude: --exclude, columns that become no feature.
         time: --time; like what follows, no feature unless listed.
     """
 
@@ -34,12 +34,12 @@ class FeatureChoice:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Candidates:
-    """Columns by use.
+class CandidateColumns:
+    """The columns that may become features, by use.
 
     Args:
-        ids: id columns.
-        numeric: numeric columns.
+        ids: columns of ids.
+        numeric: columns of numbers.
         undecided: whole numbers that are ids if they have few different values, and
             what they are else: "numeric" or None.
         left_out: column -> why.
@@ -52,10 +52,11 @@ class Candidates:
 
     @property
     def columns(self) -> list[str]:
+        """The names of all of them."""
         return [*self.ids, *self.numeric, *self.undecided]
 
 
-def choose(choice: FeatureChoice, rows: Impressions) -> Candidates:
+def choose(choice: FeatureChoice, rows: Impressions) -> CandidateColumns:
     """Sorts the columns of `rows` by use.
 
     Texts, booleans, and whole numbers whose name ends in id are ids; numbers are
@@ -86,7 +87,7 @@ def choose(choice: FeatureChoice, rows: Impressions) -> Candidates:
             numeric.append(name)
         else:
             left_out[name] = f"{kind}, not listed"
-    return Candidates(
+    return CandidateColumns(
         ids=tuple(choice.ids if choice.ids is not None else ids),
         numeric=tuple(choice.numeric if choice.numeric is not None else numeric),
         undecided=undecided,

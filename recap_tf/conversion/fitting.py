@@ -15,7 +15,7 @@ from recap_tf.conversion.columns import (
 )
 from recap_tf.conversion.feature_choice import (
     ID_VALUES_AT_MOST,
-    Candidates,
+    CandidateColumns,
     FeatureChoice,
 )
 from recap_tf.conversion.history import History, HistorySettings
@@ -27,11 +27,11 @@ from recap_tf.core.command import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What training rows taught.
+    """The features of a conversion, with all that training rows say of them.
 
     Args:
-        columns: the features, in order.
-        vocabularies: of each id column.
+        columns: what each column of the features is.
+        vocabularies: id column -> its ids.
         left_out: column -> why it became no feature.
     """
 
@@ -42,7 +42,7 @@ class Fitted:
 
 def fit(
     rows: Impressions,
-    candidates: Candidates,
+    candidates: CandidateColumns,
     choice: FeatureChoice,
     *,
     history: HistorySettings | None,
@@ -52,10 +52,9 @@ def fit(
     """Reads the rows once; see `Fitted`.
 
     Args:
-        rows: the training rows.
         candidates: which columns may become what.
         choice: the embeddings and the group.
-        history: what to count.
+        history: what to count; None for nothing.
         min_count: a value that occurs less often is rare.
         window: the rows to read, as in `Impressions.chunks`.
 
@@ -123,15 +122,15 @@ def fit(
     return Fitted(columns, vocabularies, left_out)
 
 
-def numeric_values(chunk: Chunk, own: Sequence[str]) -> np.ndarray:
-    """float32 [rows, own columns + history], NaN where a value is missing."""
-    values = [chunk.numbers(name)[:, None] for name in own]
+def numeric_values(chunk: Chunk, columns: Sequence[str]) -> np.ndarray:
+    """float32 (rows, columns + history), NaN where a value is missing."""
+    values = [chunk.numbers(name)[:, None] for name in columns]
     return np.concatenate([*values, chunk.history.astype(np.float32)], axis=1)
 
 
 def _decided(
     rows: Impressions,
-    candidates: Candidates,
+    candidates: CandidateColumns,
     choice: FeatureChoice,
     counts: dict[str, ValueCounts],
 ) -> tuple[list[str], list[str], dict[str, str]]:

@@ -20,7 +20,7 @@ _ALL = "(all rows)"
 
 @dataclasses.dataclass(frozen=True)
 class HistorySettings:
-    """What is counted.
+    """The running counts of a log, as --history asks for them.
 
         key.past_impressions = rows of that key before this one
         key.past_LABEL       = how many of them had the label
@@ -41,10 +41,12 @@ class HistorySettings:
 
     @property
     def columns(self) -> list[str]:
+        """The columns that the rows must have."""
         return [self.time, *(c for key in self.keys for c in key.split("+"))]
 
     @property
     def features(self) -> list[str]:
+        """Names of the counts, in the order of their columns."""
         names = []
         for key in self.keys:
             names.append(f"{key}.past_impressions")
@@ -81,12 +83,12 @@ class RunningCounts:
         """Adds rows sorted by time; returns what was counted before each.
 
         Args:
-            rows: [n], of `rows_of`.
-            times: [n], ascending and not before the last call's.
-            labels: [n, labels], 0 or 1.
+            rows: (n,), of `rows_of`.
+            times: (n,), ascending and not before the last call's.
+            labels: (n, labels), 0 or 1.
 
         Returns:
-            [n, 1 + labels]: impressions, then positives of each label.
+            (n, 1 + labels): impressions, then positives of each label.
         """
         added = np.concatenate([np.ones((len(rows), 1)), labels], axis=1)
         order = np.argsort(rows, kind="stable")
@@ -152,12 +154,12 @@ class History:
     def features(
         self, table: pa.Table, times: np.ndarray, labels: np.ndarray
     ) -> np.ndarray:
-        """Counts the rows of `table`; returns [rows, settings.features] before them.
+        """Counts the rows of `table`; returns (rows, settings.features) before them.
 
         Args:
             table: rows that hold the columns of the keys.
-            times: [rows], ascending and not before the last call's.
-            labels: [rows, settings.labels], 0 or 1.
+            times: (rows,), ascending and not before the last call's.
+            labels: (rows, settings.labels), 0 or 1.
         """
         everyone = self._counts[_ALL]
         rows = np.repeat(everyone.rows_of([""]), len(times))

@@ -21,11 +21,10 @@ class Chunk:
     """Some rows of one file.
 
     Args:
-        path: the file.
-        rows: [n] numbers of the rows in the file, counted from 1.
-        table: their columns.
-        labels: [n, labels], 0 or 1.
-        history: [n, features of the history].
+        rows: (n,) numbers of the rows in the file, counted from 1.
+        table: the columns that were asked for, (n,) each.
+        labels: (n, labels), 0 or 1.
+        history: (n, features of the history).
     """
 
     path: str
@@ -35,6 +34,7 @@ class Chunk:
     history: np.ndarray
 
     def column(self, name: str) -> pa.Array:
+        """The values of a column, as they are."""
         return self.table[name].combine_chunks()
 
     def numbers(self, name: str) -> np.ndarray:
@@ -50,7 +50,7 @@ class Chunk:
             ) from error
 
     def vectors(self, name: str, width: int) -> np.ndarray:
-        """float32 [n, width], zeros where the vector is missing."""
+        """float32 (n, width), zeros where the vector is missing."""
         try:
             return vectors(self.column(name), width)
         except BadValue as error:
@@ -80,9 +80,9 @@ class Impressions:
 
     Args:
         files: read one after another.
-        joins: side tables.
+        joins: the side tables.
         where: rows that do not meet it are left out.
-        labels: computed for every row.
+        labels: computed for every row, in the order of the labels' columns.
 
     Raises:
         UserError: a file or side table lacks a column that is named.
@@ -125,11 +125,12 @@ class Impressions:
         if self.where is None and all(file.rows_are_exact for file in self.files):
             return sum(file.rows for file in self.files)
         return sum(
-            len(rows) for _, rows, _ in self._kept(self.where_columns, "counting")
+            len(rows) for _, rows, _ in self._filtered(self.where_columns, "counting")
         )
 
     @property
     def where_columns(self) -> list[str]:
+        """The columns that the condition reads."""
         return self.where.columns if self.where else []
 
     def chunks(
@@ -160,7 +161,7 @@ class Impressions:
         self.require(needed)
         self.without_label = {label.name: 0 for label in self.labels}
         position, (start, end) = 0, window
-        for path, rows, table in self._kept(list(needed), doing):
+        for path, rows, table in self._filtered(list(needed), doing):
             first = max(start - position, 0)
             last = len(rows) if end is None else min(end - position, len(rows))
             position += len(rows)
@@ -176,7 +177,7 @@ class Impressions:
             if end is not None and position >= end:
                 return
 
-    def _kept(
+    def _filtered(
         self, columns: Sequence[str], doing: str | None
     ) -> Iterator[tuple[str, np.ndarray, pa.Table]]:
         """Files' chunks with the joined columns, without the rows left out."""
@@ -185,20 +186,20 @@ class Impressions:
             (side, [name for name in wanted if name in side.columns], counts)
             for side, counts in zip(self.side_tables, self.joined, strict=True)
         ]
-        own = [name for name in wanted if name not in self._joined_names()]
-        own += [side.join.key for side, names, _ in joined if names]
+        columns = [name for name in wanted if name not in self._joined_names()]
+        columns += [side.join.key for side, names, _ in joined if names]
         sizes = [file.rows for file in self.files]
         total = None if None in sizes else sum(sizes)
         progress = {"total": total, "unit": " rows", "unit_scale": True, "desc": doing}
         with tqdm(**progress, disable=doing is None) as bar:
             for file in self.files:
-                for first, table in file.chunks(own):
+                for first, table in file.chunks(columns):
                     rows = np.arange(first, first + table.num_rows)
                     for side, names, counts in joined:
                         if names:
                             key = table[side.join.key].combine_chunks()
-                            found, lacking = side.look_up(key, names)
-                            for name, array in found.items():
+                            arrays, lacking = side.look_up(key, names)
+                            for name, array in arrays.items():
                                 table = table.append_column(name, array)
                             counts.asked += len(rows)
                             counts.lacking += lacking

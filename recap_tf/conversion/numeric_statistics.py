@@ -19,7 +19,7 @@ class Moments:
         return np.sqrt(self._squares / np.maximum(self.count, 1))
 
     def add(self, values: np.ndarray, there: np.ndarray) -> None:
-        """Adds `values` [rows, columns] where `there` [rows, columns] is true."""
+        """Adds `values` (rows, columns) where `there` (rows, columns) is true."""
         count = there.sum(axis=0)
         values = np.where(there, values, 0.0)
         mean = values.sum(axis=0) / np.maximum(count, 1)
@@ -36,7 +36,6 @@ class NumericColumn:
     """A column of `continuous` and its statistics in the training rows.
 
     Args:
-        name: the column's.
         missing: rows without a value; the records hold 0 there.
         zeros: rows whose value is 0.
         infinite: rows whose value is infinite as a float32.
@@ -75,7 +74,7 @@ class NumericStatistics:
         self._log = Moments(len(names))
 
     def add(self, values: np.ndarray) -> None:
-        """Counts float32 `values` [rows, names], NaN where one is missing."""
+        """Counts float32 `values` (rows, names), NaN where one is missing."""
         values = values.astype(np.float64)
         missing, finite = np.isnan(values), np.isfinite(values)
         self._missing += missing.sum(axis=0)

@@ -28,6 +28,7 @@ from recap_tf.conversion.ranker_config import (
 from recap_tf.conversion.report import print_features, print_split
 from recap_tf.conversion.side_tables import Join
 from recap_tf.core import files
+from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import find_tables
 
@@ -36,16 +37,16 @@ VALIDATION = "validation"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """The rows, and where they go.
+    """The rows of a conversion, and where they go.
 
     Args:
         inputs: --input: paths, globs, folders.
-        out: --out.
+        out: --out, a folder.
         split: --split-name, the record files' prefix.
-        joins: --join.
-        where: --where.
-        shards: --shards; None chooses by the number of rows.
-        overwrite: --overwrite.
+        joins: --join and --vectors, the side tables.
+        where: --where; rows that do not meet it are left out.
+        shards: --shards, at least 1; None chooses by the number of rows.
+        overwrite: --overwrite; else a folder that holds such records is an error.
     """
 
     inputs: Sequence[str]
@@ -57,8 +58,8 @@ class Source:
     overwrite: bool = False
 
     def __post_init__(self):
-        if self.shards is not None and self.shards < 1:
-            raise UserError(f"--shards must be at least 1. Received: {self.shards}")
+        if self.shards is not None:
+            check_range("--shards", self.shards, at_least=1, error=UserError)
 
     def rows(self, labels: Sequence[Label], joins: Sequence[Join]) -> Impressions:
         """Opens the files."""
@@ -68,14 +69,15 @@ class Source:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Training:
-    """What is learned from the training rows.
+    """The settings of what is learned from the training rows.
 
     Args:
-        labels: --labels.
-        choice: the features.
-        history_keys: --history.
-        min_count: --min-count.
-        validation_share: --validation-share: the last rows, kept from training.
+        labels: --labels, one per task.
+        choice: which columns become features.
+        history_keys: --history, columns (or A+B) by whose values rows are counted.
+        min_count: --min-count; a value that occurs less often gets no id.
+        validation_share: --validation-share, the last rows in [0, 1), kept from
+            training.
     """
 
     labels: Sequence[Label]
@@ -85,11 +87,13 @@ class Training:
     validation_share: float = 0.0
 
     def __post_init__(self):
-        if not 0.0 <= self.validation_share < 1.0:
-            raise UserError(
-                "--validation-share must be at least 0 and below 1. "
-                f"Received: {self.validation_share}"
-            )
+        check_range(
+            "--validation-share",
+            self.validation_share,
+            at_least=0,
+            below=1,
+            error=UserError,
+        )
         if self.history_keys and not self.choice.time:
             raise UserError("--history needs --time, by which the rows are sorted.")
 

@@ -1,4 +1,4 @@
-"""What a conversion tells its user."""
+"""The lines that a conversion prints for its user."""
 
 from collections.abc import Iterable, Mapping
 

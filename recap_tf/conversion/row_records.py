@@ -41,7 +41,7 @@ def schema_features(columns: Columns) -> list[Feature]:
 def record_values(
     chunk: Chunk, columns: Columns, vocabularies: Mapping[str, Vocabulary]
 ) -> dict[str, np.ndarray]:
-    """Feature name -> [rows, length], as `schema_features` lists them."""
+    """Feature name -> (rows, length), as `schema_features` lists them."""
     values = {}
     if columns.continuous:
         numbers = numeric_values(chunk, columns.own_numeric)
@@ -83,9 +83,6 @@ def write_records(
     """Writes `split-00000-of-0000N.tfrecord.gz` to `folder`, rows in order.
 
     Args:
-        rows: what to write.
-        fitted: columns and vocabularies.
-        folder: where to.
         split: the files' prefix.
         window: the first row and the end, as in `Impressions.chunks`.
         shards: number of files; None chooses.
@@ -106,7 +103,7 @@ def write_records(
     block = max(_BLOCK_VALUES // width, 1)
     positives = np.zeros(len(columns.labels), np.int64)
     without = dict.fromkeys((e.name for e in columns.embeddings), 0)
-    with _RecordFiles(folder, names, ends) as files:
+    with _SuccessiveFiles(folder, names, ends) as files:
         for chunk in rows.chunks(
             columns_read(columns), history=history, window=window, doing=doing
         ):
@@ -137,8 +134,8 @@ def _shards(count: int) -> int:
     return max(1, min(16, count // 2500), -(-count // 100_000))
 
 
-class _RecordFiles:
-    """Writes records to files in turn: each is full when its end is reached."""
+class _SuccessiveFiles:
+    """Writes records to one file after the other: each is full at its end."""
 
     def __init__(self, folder: str, names: list[str], ends: list[int]):
         self._paths = [posixpath.join(folder, name) for name in names]

@@ -111,8 +111,8 @@ class SideTable:
         codes, values = texts(key)
         rows = np.array([*(self._row_of.get(value, -1) for value in values), -1])
         rows = rows[codes]
-        found = self._table.select([self.columns[name] for name in columns]).take(
+        taken = self._table.select([self.columns[name] for name in columns]).take(
             pa.array(rows, mask=rows < 0)
         )
-        arrays = [found.column(index).combine_chunks() for index in range(len(columns))]
+        arrays = [taken.column(index).combine_chunks() for index in range(len(columns))]
         return dict(zip(columns, arrays, strict=True)), int((rows < 0).sum())

@@ -22,7 +22,7 @@ class VectorJoin:
     """One `--vectors FEATURE=FILE:ID_FEATURE`.
 
     Args:
-        feature: that records get.
+        feature: the name under which records get the vector.
         path: of a parquet or .npz file with `entity` and `vector`, which fits in
             memory.
         key: the feature that holds the entity's id.
@@ -47,7 +47,7 @@ def parse_vector_join(text: str) -> VectorJoin:
 
 
 class VectorTable:
-    """Vectors by entity.
+    """The vectors of a file, found by entity.
 
     Args:
         path: see `VectorJoin`.
@@ -84,7 +84,7 @@ class VectorTable:
 
 
 @dataclasses.dataclass
-class Found:
+class JoinedRecords:
     """How many records there were, and how many got a vector."""
 
     records: int = 0
@@ -95,8 +95,8 @@ class RecordJoiner:
     """Adds vectors to records; what they hold otherwise stays byte for byte.
 
     Args:
-        joins: which vectors.
-        schema: of the records.
+        joins: one per feature.
+        schema: of the records as they are read.
 
     Raises:
         UserError: a key is no single id of the table's type, or the schema knows a
@@ -113,7 +113,7 @@ class RecordJoiner:
         self._schema = schema
         for join, table in self._joins:
             _check(join, table, schema)
-        self.found = {name: Found() for name in names}
+        self.joined = {name: JoinedRecords() for name in names}
 
     def schema(self) -> list[Feature]:
         """The features of the records that come out."""
@@ -139,8 +139,8 @@ class RecordJoiner:
             known &= ids[join.key][1]
             vectors[~known] = 0
             features[join.feature] = vectors
-            self.found[join.feature].records += len(records)
-            self.found[join.feature].known += int(known.sum())
+            self.joined[join.feature].records += len(records)
+            self.joined[join.feature].known += int(known.sum())
         # Protocol buffers one after the other are one: of a feature that is there
         # twice, the last counts.
         for record, added in zip(records, serialize_examples(features), strict=True):
@@ -152,15 +152,15 @@ class RecordJoiner:
         spec = {
             key: tf.io.RaggedFeature(self._schema[key].tensor_dtype) for key in keys
         }
-        found = {}
+        ids_of = {}
         for key, ragged in tf.io.parse_example(records, spec).items():
             present = ragged.row_lengths().numpy() > 0
             ids = np.zeros(len(records), object if ragged.dtype == tf.string else "i8")
             if ids.dtype == object:
                 ids[:] = b""
             ids[present] = tf.gather(ragged.values, ragged.row_starts()[present])
-            found[key] = ids, present
-        return found
+            ids_of[key] = ids, present
+        return ids_of
 
 
 def targets(paths: Sequence[str], folder: str) -> list[str]:
@@ -176,11 +176,11 @@ def targets(paths: Sequence[str], folder: str) -> list[str]:
                 f"--records matches several files named {name}; join them folder by "
                 "folder."
             )
-    found = [posixpath.join(folder, name) for name in names]
-    for path, target in zip(paths, found, strict=True):
+    joined_paths = [posixpath.join(folder, name) for name in names]
+    for path, target in zip(paths, joined_paths, strict=True):
         if posixpath.normpath(path) == posixpath.normpath(target):
             raise UserError(f"--out must be another folder than that of {path}.")
-    return found
+    return joined_paths
 
 
 def _check(join: VectorJoin, table: VectorTable, schema: Schema) -> None:

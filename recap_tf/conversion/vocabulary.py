@@ -21,10 +21,12 @@ class ValueCounts:
 
     @property
     def over_limit(self) -> bool:
+        """Whether there were too many values to count."""
         return self._counts is None
 
     @property
     def counts(self) -> dict[str, int]:
+        """Value -> how often it occurred; not to be read over the limit."""
         return self._counts
 
     def add(self, column: pa.Array) -> None:
@@ -32,8 +34,8 @@ class ValueCounts:
         if self.over_limit:
             return
         codes, values = texts(column)
-        found = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
-        for value, count in zip(values, found, strict=True):
+        counts = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
+        for value, count in zip(values, counts, strict=True):
             self._counts[value] = self._counts.get(value, 0) + count
         self.missing += int((codes < 0).sum())
         if self.limit is not None and len(self._counts) > self.limit:
@@ -46,17 +48,22 @@ class Vocabulary:
     0 stands for rare and unseen values. A missing value (None) is a value like
     another.
 
+    >>> from recap_tf.conversion.vocabulary import Vocabulary
+    >>> vocabulary = Vocabulary({"de": 2, "fr": 9, "it": 1}, min_count=2)
+    >>> vocabulary.ids(pa.array(["fr", "de", "it"])).tolist()
+    [1, 2, 0]
+
     Args:
         counts: value -> how often it occurred.
         min_count: what occurred less often is rare.
     """
 
     def __init__(self, counts: dict[str | None, int], min_count: int = 1):
-        kept = {value: n for value, n in counts.items() if n >= max(min_count, 1)}
+        frequent = {value: n for value, n in counts.items() if n >= max(min_count, 1)}
         # The value breaks ties, so that the ids do not depend on the rows' order.
-        ordered = sorted(kept, key=lambda value: (-kept[value], value or ""))
-        self.counts = {value: kept[value] for value in ordered}
-        self.rare = sum(counts.values()) - sum(kept.values())
+        ordered = sorted(frequent, key=lambda value: (-frequent[value], value or ""))
+        self.counts = {value: frequent[value] for value in ordered}
+        self.rare = sum(counts.values()) - sum(frequent.values())
         self._id_of = {value: index + 1 for index, value in enumerate(ordered)}
 
     @property
@@ -65,7 +72,7 @@ class Vocabulary:
         return len(self.counts) + 1
 
     def ids(self, column: pa.Array) -> np.ndarray:
-        """int64 ids of the column's values."""
+        """The ids of the column's values, (rows,) int64."""
         codes, values = texts(column)
         id_of = self._id_of
         table = [id_of.get(value, 0) for value in values]

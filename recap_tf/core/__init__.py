@@ -10,6 +10,8 @@ The rooms in reading order; none imports one below it:
     files          paths on any file system
     text_table     columns of text
     model_versions numbered folders
+    column_kinds   what a column holds: text, whole numbers, vectors
+    arrow_streams  files on any file system, as pyarrow reads and writes them
     row_files      parquet and CSV files -> chunks of rows
     made_data      folders of data that is made up
     config         gin files, checked

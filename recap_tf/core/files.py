@@ -37,7 +37,6 @@ def new_folder(path: str, *, replace: bool = False) -> Iterator[str]:
     """Yields a folder to fill; renamed to `path` at the end, removed on an error.
 
     Args:
-        path: the folder.
         replace: remove what is there, once the new one is full.
 
     Raises:
@@ -65,8 +64,7 @@ def check_writable(setting: str, folder: str) -> None:
     """Makes `folder`; finds out now, not hours later, that it cannot be written to.
 
     Args:
-        setting: what the user calls the folder.
-        folder: its path.
+        setting: what the user calls the folder, to be named in the message.
 
     Raises:
         UserError: it cannot.

@@ -20,7 +20,10 @@ def read_manifest(folder: str) -> dict | None:
 
 
 def write_manifest(folder: str, manifest: dict) -> None:
-    """Writes it, last: where a folder is renamed file by file, it says "complete"."""
+    """Writes the folder's `MANIFEST`, which also says that the folder is complete.
+
+    Write it last: some file systems rename a folder file by file.
+    """
     text = json.dumps(manifest, indent=1) + "\n"
     files.write_text(posixpath.join(folder, MANIFEST), text)
 

@@ -10,11 +10,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 import tensorflow as tf
 
+from recap_tf.core.arrow_streams import Sink, open_source, readable
+from recap_tf.core.column_kinds import guess_kind, kind_of, plain
 from recap_tf.core.command import UserError
 
 CHUNK_ROWS = 32_768
@@ -41,7 +42,7 @@ class TableFile(abc.ABC):
 
         Args:
             columns: names that the file must hold.
-            also: names that the user could have meant, beside the file's own.
+            also: further names that the user could have meant.
         """
         for name in columns:
             if name not in self.kinds:
@@ -55,7 +56,7 @@ class TableFile(abc.ABC):
         # Without any column a chunk would have no rows either.
         wanted = columns or list(self.kinds)[:1]
         row = 1
-        with _readable(self.path):
+        with readable(self.path):
             for batch in self._batches(wanted):
                 # Slices bound a chunk's size however large the file's batches are.
                 for start in range(0, batch.num_rows, CHUNK_ROWS):
@@ -64,7 +65,7 @@ class TableFile(abc.ABC):
                     row += part.num_rows
 
     def read(self) -> pa.Table:
-        """All columns and rows."""
+        """Reads all columns and rows."""
         parts = [part for _, part in self.chunks(self.kinds)]
         return (
             pa.concat_tables(parts) if parts else pa.table({n: [] for n in self.kinds})
@@ -81,14 +82,14 @@ class ParquetTable(TableFile):
 
     def __init__(self, path: str):
         self.path = path
-        with _readable(path), _open(path) as source:
+        with readable(path), open_source(path) as source:
             reader = pyarrow.parquet.ParquetFile(source)
             self.rows = reader.metadata.num_rows
             self.kinds = {f.name: kind_of(f.type) for f in reader.schema_arrow}
             self.metadata = dict(reader.schema_arrow.metadata or {})
 
     def _batches(self, columns):
-        with _open(self.path) as source:
+        with open_source(self.path) as source:
             reader = pyarrow.parquet.ParquetFile(source)
             yield from reader.iter_batches(CHUNK_ROWS, columns=columns)
 
@@ -100,7 +101,6 @@ class CsvTable(TableFile):
     What `kinds` says is a guess from the first megabyte.
 
     Args:
-        path: the file.
         compressed: with gzip.
         names: of the columns, where the first line does not say them.
     """
@@ -113,7 +113,7 @@ class CsvTable(TableFile):
         self.path = path
         self._headed = names is None
         self._compressed = compressed
-        with _readable(path), self._stream() as source:
+        with readable(path), self._stream() as source:
             head = source.read(_HEAD_BYTES)
         line = head.split(b"\n", 1)[0]
         self._delimiter = max(",\t;", key=lambda mark: line.count(mark.encode()))
@@ -131,9 +131,9 @@ class CsvTable(TableFile):
         self.rows = None if compressed else lines * size // max(len(head), 1)
         if not whole_file:
             head = head[: head.rfind(b"\n") + 1]
-        with _readable(path), self._reader(pa.BufferReader(head), None) as reader:
+        with readable(path), self._reader(pa.BufferReader(head), None) as reader:
             first = reader.read_all()
-        self.kinds = {name: _guess_kind(first[name]) for name in self._names}
+        self.kinds = {name: guess_kind(first[name]) for name in self._names}
 
     def _batches(self, columns):
         with self._stream() as source, self._reader(source, columns) as reader:
@@ -141,7 +141,7 @@ class CsvTable(TableFile):
 
     @contextlib.contextmanager
     def _stream(self):
-        with _open(self.path) as source:
+        with open_source(self.path) as source:
             if self._compressed:
                 source = pa.CompressedInputStream(source, "gzip")
             yield source
@@ -177,14 +177,21 @@ class CsvTable(TableFile):
 def open_table(path: str, names: Sequence[str] | None = None) -> TableFile:
     """Opens a file of rows; parquet, CSV and gzip are told apart by content.
 
+    >>> import tempfile
+    >>> from recap_tf.core.row_files import open_table, write_parquet
+    >>> path = f"{tempfile.mkdtemp()}/users.parquet"
+    >>> write_parquet(path, pa.table({"name": ["ann", "bob"], "age": [30, 40]}))
+    >>> open_table(path).kinds
+    {'name': 'text', 'age': 'integer'}
+
     Args:
-        path: the file.
+        path: on any file system that TensorFlow knows.
         names: of the columns of a CSV file without a header line.
 
     Raises:
         UserError: the file is missing, empty, or none of these.
     """
-    with _readable(path), tf.io.gfile.GFile(path, "rb") as file:
+    with readable(path), tf.io.gfile.GFile(path, "rb") as file:
         head = file.read(4096)
     if not head:
         raise UserError(f"{path} is empty (0 bytes).")
@@ -202,11 +209,10 @@ def find_tables(
     flag: str = "--input",
     names: Sequence[str] | None = None,
 ) -> list[TableFile]:
-    """The files that paths, globs and folders name, in that order.
+    """Opens the files that paths, globs and folders name, in that order.
 
     Args:
-        patterns: paths, globs, folders.
-        flag: what the user calls them.
+        flag: what the user calls the patterns.
         names: of the columns of CSV files without a header line.
 
     Raises:
@@ -214,10 +220,10 @@ def find_tables(
     """
     paths = []
     for pattern in patterns:
-        found = _matches(pattern)
-        if not found:
+        matches = _matches(pattern)
+        if not matches:
             raise UserError(f"{flag} {pattern} matches no file.")
-        paths += found
+        paths += matches
     return [open_table(path, names) for path in dict.fromkeys(paths)]
 
 
@@ -236,7 +242,7 @@ def parquet_writer(
     """Opens a parquet file to write piece by piece, on any file system."""
     with (
         tf.io.gfile.GFile(path, "wb") as file,
-        _Sink(file) as sink,
+        Sink(file) as sink,
         pyarrow.parquet.ParquetWriter(sink, schema, compression="zstd") as writer,
     ):
         yield writer
@@ -251,45 +257,6 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"It has: {', '.join(map(repr, names[:20]))}{', ...' * (len(names) > 20)}."
 
 
-def kind_of(kind: pa.DataType) -> str:
-    """What a column of an Arrow type holds; see `TableFile.kinds`."""
-    types = pa.types
-    if types.is_dictionary(kind):
-        return kind_of(kind.value_type)
-    if types.is_string(kind) or types.is_large_string(kind):
-        return "text"
-    if types.is_integer(kind):
-        return "integer"
-    if types.is_floating(kind) or types.is_decimal(kind):
-        return "number"
-    if types.is_boolean(kind):
-        return "boolean"
-    if types.is_timestamp(kind) or types.is_date(kind):
-        return "time"
-    if (
-        types.is_list(kind)
-        or types.is_large_list(kind)
-        or types.is_fixed_size_list(kind)
-    ):
-        return (
-            "vector" if kind_of(kind.value_type) in ("number", "integer") else "other"
-        )
-    return "other"
-
-
-def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One contiguous array; dictionary-encoded values decoded, NaN made missing."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_decimal(column.type) or pa.types.is_float16(column.type):
-        column = column.cast(pa.float64())
-    if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-    return column
-
-
 def _matches(pattern: str) -> list[str]:
     if tf.io.gfile.isdir(pattern):
         names = sorted(tf.io.gfile.listdir(pattern))
@@ -298,78 +265,3 @@ def _matches(pattern: str) -> list[str]:
         return sorted(tf.io.gfile.glob(pattern))
     # A path with brackets in its name is still a path.
     return [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
-
-
-def _open(path: str):
-    if "://" in path:
-        return pa.PythonFile(_Remote(path), mode="r")
-    return pa.OSFile(path)
-
-
-class _Remote(io.RawIOBase):
-    """A file on any file system TensorFlow knows, as Python's own files are."""
-
-    def __init__(self, path: str):
-        self._file = tf.io.gfile.GFile(path, "rb")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        return self._file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._file.seek(offset, whence)
-        return self._file.tell()
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def size(self) -> int:
-        return self._file.size()
-
-    def close(self) -> None:
-        if not self.closed:
-            self._file.close()
-        super().close()
-
-
-class _Sink(io.RawIOBase):
-    """A file that TensorFlow has open for writing, as Python's own files are."""
-
-    def __init__(self, file: tf.io.gfile.GFile):
-        self._file = file
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data) -> int:
-        self._file.write(bytes(data))
-        return len(data)
-
-
-@contextlib.contextmanager
-def _readable(path: str):
-    """Turns what pyarrow and TensorFlow raise on a bad file into one clear line."""
-    try:
-        yield
-    except (tf.errors.NotFoundError, FileNotFoundError) as error:
-        raise UserError(f"{path} does not exist.") from error
-    except (pa.ArrowException, tf.errors.OpError, OSError, UnicodeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} cannot be read: {reason}") from error
-
-
-def _guess_kind(column: pa.ChunkedArray) -> str:
-    # 02139 is a code, not a number.
-    padded = pc.any(pc.match_substring_regex(column, r"^-?0\d")).as_py()
-    if column.null_count == len(column) or padded:
-        return "text"
-    for kind, name in ((pa.int64(), "integer"), (pa.float64(), "number")):
-        with contextlib.suppress(pa.ArrowInvalid):
-            column.cast(kind)
-            return name
-    return "text"

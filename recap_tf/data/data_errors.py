@@ -1,9 +1,9 @@
 """Reading on after damaged data, and saying what was left out."""
 
-import sys
-
 import numpy as np
 import tensorflow as tf
+
+from recap_tf.core.command import say
 
 
 def skip_errors(dataset: tf.data.Dataset, message: str) -> tf.data.Dataset:
@@ -12,7 +12,6 @@ def skip_errors(dataset: tf.data.Dataset, message: str) -> tf.data.Dataset:
     Before: a, b, error, c.  After: a, b, c.
 
     Args:
-        dataset: any data set.
         message: what to say of a failed element.
     """
     # Elements are numbered before the failed ones are taken out and again after: where
@@ -25,12 +24,12 @@ def skip_errors(dataset: tf.data.Dataset, message: str) -> tf.data.Dataset:
     )
     numbered = present.concatenate(end).enumerate().ignore_errors().enumerate()
 
-    def tell(told, kept, element):
+    def tell(told, read, element):
         number, value = element
-        failed = number - kept
+        failed = number - read
         tf.cond(
             failed > told,
-            lambda: tf.numpy_function(_warn(message), [kept], tf.bool),
+            lambda: tf.numpy_function(_warn(message), [read], tf.bool),
             lambda: True,
         )
         return failed, value
@@ -44,8 +43,8 @@ def skip_errors(dataset: tf.data.Dataset, message: str) -> tf.data.Dataset:
 
 
 def _warn(message: str):
-    def warn(kept: int) -> np.bool_:
-        print(f"\nwarning: {message}; {kept} were read before", file=sys.stderr)
+    def warn(read: int) -> np.bool_:
+        say(f"\nwarning: {message}; {read} were read before")
         return np.bool_(True)
 
     return warn

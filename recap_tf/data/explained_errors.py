@@ -11,7 +11,7 @@ from recap_tf.data.record_batches import Records
 from recap_tf.data.record_checks import first_fault
 from recap_tf.data.schema import read_schema
 
-_OWN_CHECK = re.compile(r"(?:ValueError: |assertion failed: )(.+)")
+_OUR_CHECK = re.compile(r"(?:ValueError: |assertion failed: )(.+)")
 # tf.debugging.Assert puts brackets around each thing that it was given to say.
 _BRACKETED = re.compile(r"^\[(.+?)\](?= |$)")
 
@@ -35,6 +35,6 @@ def explained(data: Sequence[Records], tasks: Sequence[str]) -> Iterator[None]:
             names = [*records.names(), *records.label_features(), *tasks]
             if fault := first_fault(records.paths(), schema, names, labels=tasks):
                 raise UserError(fault) from error
-        if own := _OWN_CHECK.search(str(error)):
-            raise UserError(_BRACKETED.sub(r"\1", own[1])) from error
+        if complaint := _OUR_CHECK.search(str(error)):
+            raise UserError(_BRACKETED.sub(r"\1", complaint[1])) from error
         raise

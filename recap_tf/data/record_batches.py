@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 import gin
 import tensorflow as tf
 
+from recap_tf.core.checks import check_range
 from recap_tf.core.training.shard import WHOLE, Shard
 from recap_tf.data import preprocess_steps, record_files, sampling
 from recap_tf.data.data_errors import skip_errors
-from recap_tf.data.preprocess_steps import Batch, DownsampleNegatives, Features, Step
+from recap_tf.data.downsampling import DownsampleNegatives
+from recap_tf.data.mantissa_masking import mask_features
+from recap_tf.data.preprocess_steps import Batch, Features, Step
 from recap_tf.data.record_files import DatedFolders
 from recap_tf.data.schema import VARIABLE, Schema, read_schema
+from recap_tf.data.task_labels import task_labels
 
 AUTOTUNE = tf.data.AUTOTUNE
 FeatureSpec = tf.TensorSpec | tf.SparseTensorSpec
@@ -35,25 +39,29 @@ class Mode(enum.Enum):
 class Records:
     """One data set of tf.Examples in TFRecord files, gzipped or not.
 
+    >>> from recap_tf.data.record_batches import Records
+    >>> names = {"user.age": "age"}
+    >>> Records(schema="schema.json", files="train/*.gz", features=names).names()
+    {'user.age': 'age'}
+
     Args:
         schema: path of the schema file.
-        files: a glob; or
-        dated_folders: the folders of a log. Exactly one of the two.
+        files, dated_folders: a glob, or the folders of a log; exactly one of the two.
         features: name in the records -> name inside the model.
         extra_features: further features to read, under their own names.
         sampling_rates: task -> (share of its positives, share of its negatives) that
             this data set kept; (1, 1) where not listed.
         weigh_by_sampling_rates: in training, weight every example by how many it
-            stands for. If not, the model is calibrated for the rates instead.
+            stands for. If not, the model's predictions have the rates undone instead.
             Evaluation always weights.
-        preprocess: steps of `recap_tf.data.preprocess_steps`.
-        masked_mantissa_bits: feature -> how many low bits of it to zero.
+        preprocess: steps that change batches; see `recap_tf.data.preprocess_steps`.
+        masked_mantissa_bits: feature of floats -> how many low bits to zero, 0 to 31.
         num_files_to_keep: read only the first files of the sorted list.
-        shuffle_files: in training.
-        shuffle_size: records in the shuffle buffer, in training.
-        parallel_reads: files read at once.
+        shuffle_files: read them in another order each time, in training.
+        shuffle_size: records in the shuffle buffer, in training; at least 1.
+        parallel_reads: files read at once; at least 1.
         parallel_parses: batches parsed at once; -1 lets tf.data choose.
-        cache: keep the unpacked records in memory after the first pass.
+        cache: hold the unpacked records in memory from the first pass on.
         prefetch: batches made ahead; -1 lets tf.data choose.
         ignore_data_errors: go on after a damaged file or an unreadable batch, and say
             on stderr what was left out.
@@ -90,18 +98,12 @@ class Records:
                 "Records needs exactly one of files and dated_folders. Received: "
                 f"files={self.files!r}, dated_folders={self.dated_folders}"
             )
-        if self.shuffle_size < 1 or self.parallel_reads < 1:
-            raise ValueError(
-                "Records.shuffle_size and parallel_reads must be at least 1. "
-                f"Received: {self.shuffle_size}, {self.parallel_reads}"
-            )
+        for name in ("shuffle_size", "parallel_reads"):
+            check_range(f"Records.{name}", getattr(self, name), at_least=1)
         sampling.check_rates("Records.sampling_rates", self.sampling_rates)
         for name, bits in self.masked_mantissa_bits.items():
-            if not 0 <= bits < 32:
-                raise ValueError(
-                    f"Records.masked_mantissa_bits[{name!r}] must be in [0, 32). "
-                    f"Received: {bits}"
-                )
+            setting = f"Records.masked_mantissa_bits[{name!r}]"
+            check_range(setting, bits, at_least=0, below=32)
         preprocess_steps.in_order(self.preprocess)
 
     def paths(self) -> list[str]:
@@ -121,12 +123,12 @@ class Records:
         return dict(self.features) | {name: name for name in self.extra_features}
 
     def label_features(self) -> dict[str, bool]:
-        """Features read for the labels' sake alone, see `Step.label_features`."""
-        found = {}
+        """The features read for the labels' sake alone; see `Step.label_features`."""
+        expected = {}
         for step in self.preprocess:
-            found |= step.label_features()
+            expected |= step.label_features()
         known = self.names().values()
-        return {name: always for name, always in found.items() if name not in known}
+        return {name: always for name, always in expected.items() if name not in known}
 
 
 def read_batches(
@@ -144,10 +146,26 @@ def read_batches(
     name -> (batch, length) tensors, sparse ones SparseTensors; labels (batch, tasks)
     integers 0 or 1; weights (batch, tasks) float32.
 
+    >>> import tempfile
+    >>> from recap_tf.data import record_writer, schema
+    >>> from recap_tf.data.record_batches import Mode, Records, read_batches
+    >>> path = tempfile.mkdtemp()
+    >>> age = schema.Feature("age", "float_list", 1)
+    >>> like = schema.Feature("like", "int64_list", 1)
+    >>> schema.write_schema(f"{path}/schema.json", [age, like])
+    >>> examples = {"age": [30.0, 40.0], "like": [1, 0]}
+    >>> with record_writer.open_record_files([f"{path}/0.gz"]) as output:
+    ...     output.write(record_writer.serialize_examples(examples))
+
+    >>> files = {"schema": f"{path}/schema.json", "files": f"{path}/*.gz"}
+    >>> records = Records(**files, features={"age": "continuous"})
+    >>> batches = read_batches(records, ["like"], Mode.EVALUATE, batch_size=2)
+    >>> features, labels, weights = next(iter(batches))
+    >>> features["continuous"].numpy().tolist(), labels.numpy().tolist()
+    ([[30.0], [40.0]], [[1], [0]])
+
     Args:
-        records: the data set.
-        tasks: the labels' columns.
-        mode: see `Mode`.
+        tasks: the labels, in the order of their columns.
         batch_size: examples per batch of this pipeline.
         shard: the pipelines of a `shard.count` read different files.
         seed: of the shuffles; the same seed gives the same batches.
@@ -236,24 +254,17 @@ def _parsed_batch(
     mode: Mode,
     serialized: tf.Tensor,
 ) -> Batch | Features:
-    made_of = records.label_features()
-    wanted = [] if mode is Mode.INFERENCE else [*tasks, *made_of]
+    label_features = records.label_features()
+    wanted = [] if mode is Mode.INFERENCE else [*tasks, *label_features]
     parsed = tf.io.parse_example(
         serialized, parsing_spec(schema, [*records.names(), *wanted])
     )
     features = rename(records, parsed)
     if mode is Mode.INFERENCE:
         return serving_features(records, features)
-    features = preprocess_steps.mask_features(features, records.masked_mantissa_bits)
-    features |= {name: parsed[name] for name in made_of}
-    labels = tf.concat([parsed[task] for task in tasks], axis=1)
-    labels.set_shape([serialized.shape[0], len(tasks)])
-    check = tf.debugging.Assert(
-        tf.reduce_all((labels == 0) | (labels == 1)),
-        [f"A label is neither 0 nor 1, in one of {tasks}."],
-    )
-    with tf.control_dependencies([check]):
-        labels = tf.identity(labels)
+    features = mask_features(features, records.masked_mantissa_bits)
+    features |= {name: parsed[name] for name in label_features}
+    labels = task_labels(parsed, tasks, batch_size=serialized.shape[0])
     if mode is Mode.EVALUATE or records.weigh_by_sampling_rates:
         weights = sampling.sampling_weights(labels, tasks, records.sampling_rates)
     else:
@@ -263,8 +274,8 @@ def _parsed_batch(
         if mode is Mode.TRAIN or not step.training_only:
             batch = step(batch, tasks)
     features, labels, weights = batch
-    kept = {name: value for name, value in features.items() if name not in made_of}
-    return kept, labels, weights
+    inputs = {n: value for n, value in features.items() if n not in label_features}
+    return inputs, labels, weights
 
 
 def parsing_spec(schema: Schema, names: Sequence[str]) -> dict:
@@ -288,14 +299,12 @@ def parsing_spec(schema: Schema, names: Sequence[str]) -> dict:
 
 def rename(records: Records, parsed: Mapping[str, tf.Tensor]) -> Features:
     """The features of `parsed` that the model takes, under its names."""
-    return {own: parsed[name] for name, own in records.names().items()}
+    return {inside: parsed[name] for name, inside in records.names().items()}
 
 
 def serving_features(records: Records, features: Features) -> Features:
     """What training does to features alone, for a model that scores new ones."""
-    features = preprocess_steps.mask_features(
-        dict(features), records.masked_mantissa_bits
-    )
+    features = mask_features(dict(features), records.masked_mantissa_bits)
     for step in preprocess_steps.in_order(records.preprocess):
         features = step.serve(features)
     return features
@@ -306,12 +315,12 @@ def raw_feature_specs(records: Records) -> dict[str, FeatureSpec]:
     where the length varies."""
     schema = read_schema(records.schema)
     specs = {}
-    for name, own in records.names().items():
+    for name, inside in records.names().items():
         length, dtype = schema[name].length, schema[name].tensor_dtype
         if length == VARIABLE:
-            specs[own] = tf.SparseTensorSpec([None, None], dtype)
+            specs[inside] = tf.SparseTensorSpec([None, None], dtype)
         else:
-            specs[own] = tf.TensorSpec([None, length], dtype, own)
+            specs[inside] = tf.TensorSpec([None, length], dtype, inside)
     return specs
 
 
@@ -327,10 +336,10 @@ def feature_specs(records: Records) -> dict[str, FeatureSpec]:
     }
 
 
-def calibration_ratios(records: Records, tasks: Sequence[str]) -> dict[str, float]:
-    """Task -> r by which a model trained on `records` is calibrated.
+def sampling_ratios(records: Records, tasks: Sequence[str]) -> dict[str, float]:
+    """Task -> the r of `sampling.undo_sampling` for a model trained on `records`.
 
     1 where the examples are weighted: they already stand for the original traffic.
     """
     rates = {} if records.weigh_by_sampling_rates else records.sampling_rates
-    return sampling.calibration_ratios(tasks, rates)
+    return sampling.sampling_ratios(tasks, rates)

@@ -14,7 +14,6 @@ from recap_tf.data import record_files
 from recap_tf.data.schema import VARIABLE, Feature, Schema
 
 BATCH_RECORDS = 512
-# A TFRecord's length and the checksums of length and data.
 
 
 class RecordFault(UserError):
@@ -26,11 +25,10 @@ class RecordBatch:
     """Some records of one file.
 
     Args:
-        path: the file.
         first: number of the first record in the file, counted from 1.
-        count: number of records.
-        features: name -> (all its values, [count + 1] where each record's begin and
-            the last one's end).
+        count: how many records of the file these are.
+        features: name -> (all its values, (count + 1,) where each record's begin
+            and the last one's end).
     """
 
     path: str
@@ -168,11 +166,11 @@ def _fault_in(
             example = tf.train.Example.FromString(record)
         except DecodeError:
             return RecordFault(f"{where}: it is not a tf.Example")
-        found = example.features.feature
+        held = example.features.feature
         for feature in features:
-            if feature.name not in found:
+            if feature.name not in held:
                 continue
-            value = found[feature.name]
+            value = held[feature.name]
             kind = value.WhichOneof("kind")
             if kind is None:
                 continue

@@ -1,15 +1,17 @@
-"""Which record files a data set consists of."""
+"""The record files that a data set consists of, and whether they are whole."""
 
 import dataclasses
 import datetime
 import posixpath
-import sys
 import zlib
 from collections.abc import Sequence
 
 import gin
 import numpy as np
 import tensorflow as tf
+
+from recap_tf.core.checks import check_range
+from recap_tf.core.command import say
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BATCH = 32
@@ -39,11 +41,7 @@ class DatedFolders:
 
     def __post_init__(self):
         for name, least in (("length", 1), ("missing", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"DatedFolders.{name} must be at least {least}. Received: "
-                    f"{getattr(self, name)}"
-                )
+            check_range(f"DatedFolders.{name}", getattr(self, name), at_least=least)
         self._end()
 
     def _end(self) -> datetime.datetime:
@@ -73,10 +71,10 @@ class DatedFolders:
         Raises:
             ValueError: more folders than `missing` are missing or empty, or all are.
         """
-        found, absent = [], []
+        paths, absent = [], []
         for folder in map(self.folder, self.moments()):
             files = sorted(tf.io.gfile.glob(posixpath.join(folder, "*.gz")))
-            found += files
+            paths += files
             if not files:
                 absent.append(folder)
         if len(absent) > self.missing:
@@ -86,12 +84,12 @@ class DatedFolders:
                 f"{self.root} are missing or empty, {self.missing} tolerated. The "
                 f"first is {absent[0]}."
             )
-        if not found:
+        if not paths:
             raise ValueError(
                 f"DatedFolders: all of the {self.length} folders below {self.root} are "
                 f"missing or empty. The last is {absent[-1]}."
             )
-        return found
+        return paths
 
 
 def list_files(pattern: str) -> list[str]:
@@ -133,8 +131,8 @@ def read_whole(
     TensorFlow takes a file that was cut off for one that ends there.
 
     Args:
-        path: of the file.
-        compression: see `compression`.
+        path: scalar.
+        compression: scalar, see `compression`.
         strict: damage is an error, after the records before it; otherwise a line on
             stderr. Both name the file and how far it was read.
     """
@@ -170,7 +168,7 @@ def _check_strictly(path: bytes, count: int, size: int) -> np.bool_:
 
 def _check(path: bytes, count: int, size: int) -> np.bool_:
     if damage := _damage(path.decode(), count, size):
-        print(f"\nwarning: {damage} The rest was left out.", file=sys.stderr)
+        say(f"\nwarning: {damage} The rest was left out.")
     return np.bool_(True)
 
 

@@ -31,8 +31,8 @@ def probe(records: Records, tasks: Sequence[str]) -> list[str]:
         UserError: no record of the data set holds a feature or label; or a feature is
             missing from more than `missing_tolerance` of the records.
     """
-    made_of = records.label_features()
-    names = [*records.names(), *made_of, *tasks]
+    label_features = records.label_features()
+    names = [*records.names(), *label_features, *tasks]
     schema = read_schema(records.schema)
     for name in names:
         schema[name]  # Raises for a name that is not in it.
@@ -42,21 +42,22 @@ def probe(records: Records, tasks: Sequence[str]) -> list[str]:
     not_finite: collections.Counter[str] = collections.Counter()
     count = 0
     for i in spread:
-        for held in _features(paths[i], _RECORDS_PER_FILE):
+        for features in _features(paths[i], _RECORDS_PER_FILE):
             count += 1
-            present.update(held.keys())
+            present.update(features.keys())
             not_finite.update(
                 name
-                for name in held.keys() & records.names().keys()
-                if not np.isfinite(held[name].float_list.value).all()
+                for name in features.keys() & records.names().keys()
+                if not np.isfinite(features[name].float_list.value).all()
             )
     if not count:
         raise UserError(f"{paths[0]} and the other files hold no record.")
     absent = [name for name in names if not present[name]]
     if absent:
         _search_everywhere(paths, absent)
-    found = []
-    for name in [*records.names(), *(name for name in made_of if made_of[name])]:
+    warnings = []
+    expected = [name for name, always in label_features.items() if always]
+    for name in [*records.names(), *expected]:
         missing = 1.0 - present[name] / count
         if missing > records.missing_tolerance:
             raise UserError(
@@ -65,16 +66,16 @@ def probe(records: Records, tasks: Sequence[str]) -> list[str]:
                 f"{records.missing_tolerance}."
             )
         if missing:
-            found.append(
+            warnings.append(
                 f"feature {name!r} is missing from {missing:.1%} of {count} records "
                 "looked at; zeros stand in."
             )
         if not_finite[name]:
-            found.append(
+            warnings.append(
                 f"feature {name!r} has NaN or infinity in {not_finite[name]} of "
                 f"{count} records looked at; the preprocessor takes them for 0."
             )
-    return found
+    return warnings
 
 
 def _features(path: str, limit: int = -1) -> Iterator[dict[str, tf.train.Feature]]:
@@ -97,8 +98,8 @@ def _search_everywhere(paths: Sequence[str], names: Sequence[str]) -> None:
     """Raises UserError if no record of the whole data set holds one of `names`."""
     sought = set(names)
     for path in paths:
-        for held in _features(path):
-            sought -= held.keys()
+        for features in _features(path):
+            sought -= features.keys()
             if not sought:
                 return
     raise UserError(

@@ -32,6 +32,12 @@ def serialize_examples(
     Floats become a float_list (as float32), integers and booleans an int64_list,
     bytes and str a bytes_list.
 
+    >>> from recap_tf.data.record_writer import serialize_examples
+    >>> examples = serialize_examples({"age": np.array([30.0, 40.0])})
+    >>> parsed = tf.train.Example.FromString(examples[1])
+    >>> parsed.features.feature["age"].float_list.value[0]
+    40.0
+
     Args:
         features: feature name -> its values: an array (n,) or (n, width); or, where
             lengths differ, one array or list per record, None for a missing one.

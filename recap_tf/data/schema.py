@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import tensorflow as tf
 
 from recap_tf.core import files
+from recap_tf.core.checks import check_choice
 
 VARIABLE = -1
 _DTYPES = {"int64_list": tf.int64, "float_list": tf.float32, "bytes_list": tf.string}
@@ -15,6 +16,10 @@ _DTYPES = {"int64_list": tf.int64, "float_list": tf.float32, "bytes_list": tf.st
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """One feature of a record.
+
+    >>> from recap_tf.data.schema import Feature
+    >>> Feature("age", "float_list", 1).tensor_dtype
+    tf.float32
 
     Args:
         name: its key in the tf.Example.
@@ -27,11 +32,7 @@ class Feature:
     length: int
 
     def __post_init__(self):
-        if self.dtype not in _DTYPES:
-            raise ValueError(
-                f"dtype of feature {self.name!r} must be one of {sorted(_DTYPES)}. "
-                f"Received: {self.dtype!r}"
-            )
+        check_choice(f"dtype of feature {self.name!r}", self.dtype, sorted(_DTYPES))
         if self.length < 1 and self.length != VARIABLE:
             raise ValueError(
                 f"length of feature {self.name!r} must be at least 1, or -1 for a "
@@ -40,6 +41,7 @@ class Feature:
 
     @property
     def tensor_dtype(self) -> tf.DType:
+        """The type of its values in a tensor."""
         return _DTYPES[self.dtype]
 
 
@@ -47,6 +49,11 @@ class Schema(Mapping[str, Feature]):
     """Feature name -> Feature, as read from the JSON file at `path`.
 
     {"schema": [{"feature_name": "age", "dtype": "float_list", "length": 1}]}
+
+    >>> from recap_tf.data.schema import Feature, Schema
+    >>> schema = Schema([Feature("age", "float_list", 1)])
+    >>> schema["age"].length
+    1
     """
 
     def __init__(self, features: Iterable[Feature], path: str = "schema"):
@@ -74,6 +81,13 @@ class Schema(Mapping[str, Feature]):
 
 def read_schema(path: str) -> Schema:
     """Reads a schema file.
+
+    >>> import tempfile
+    >>> from recap_tf.data.schema import Feature, read_schema, write_schema
+    >>> path = f"{tempfile.mkdtemp()}/schema.json"
+    >>> write_schema(path, [Feature("age", "float_list", 1)])
+    >>> read_schema(path)["age"]
+    Feature(name='age', dtype='float_list', length=1)
 
     Raises:
         ValueError: the file is missing or not in the format above; the message

@@ -208,17 +208,17 @@ class RankingModel(keras.Model):
         probabilities: tf.Tensor,
         calibrators: Calibrators | None,
     ) -> tf.Tensor:
-        calibrated = sampling.calibrate(probabilities, self._ratios())
+        unsampled = sampling.undo_sampling(probabilities, self._ratios())
         if calibrators is None:
-            return calibrated
-        return calibrators(self.tasks, self.log_odds(logits), calibrated)
+            return unsampled
+        return calibrators(self.tasks, self.log_odds(logits), unsampled)
 
     def log_odds(self, logits: tf.Tensor) -> tf.Tensor:
-        """The log odds of the probabilities calibrated for the sampling rates.
+        """The log odds (batch, tasks) with the sampling rates undone.
 
-        What calibrators take and are fitted on, (batch, tasks).
+        Calibrators take them and are fitted on them.
         """
-        return sampling.calibrated_log_odds(logits, self._ratios())
+        return sampling.unsampled_log_odds(logits, self._ratios())
 
     def _ratios(self) -> tf.Tensor:
         ratios = [self.calibration_ratios[task] for task in self.tasks]

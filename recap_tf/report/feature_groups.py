@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from recap_tf.conversion.columns import Columns
 from recap_tf.data import preprocess_steps
-from recap_tf.data.preprocess_steps import TruncateAndSlice
+from recap_tf.data.feature_steps import TruncateAndSlice
 from recap_tf.data.record_batches import Records, raw_feature_specs
 from recap_tf.report.row_sample import is_sparse
 

@@ -215,7 +215,7 @@ class ReportWriter:
         trained = rows["probabilities"][:, task]
         stages = {"as trained": trained}
         if ratio != 1.0:
-            stages["sampling undone"] = sampling.calibrate(trained, ratio)
+            stages["sampling undone"] = sampling.undo_sampling(trained, ratio)
         stages["calibrated"] = rows["calibrated_probabilities"][:, task]
         scored = {
             stage: TaskScores(

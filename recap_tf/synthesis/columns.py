@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Values = np.ndarray | Sequence[np.ndarray | None]
+ColumnValues = np.ndarray | Sequence[np.ndarray | None]
 """One row per example: (n, width), or lists of any length, None where missing."""
 
 
@@ -17,13 +17,16 @@ class Requests:
 
     @property
     def users(self) -> int:
+        """How many requests, each of one user."""
         return len(self.sizes)
 
     @property
     def examples(self) -> int:
+        """How many candidates in all requests."""
         return int(self.sizes.sum())
 
     def rows(self, user: bool) -> int:
+        """How many rows to draw of a feature of users or of candidates."""
         return self.users if user else self.examples
 
     def spread(self, rows: np.ndarray, user: bool) -> np.ndarray:
@@ -47,7 +50,7 @@ class Column:
 
     def draw(
         self, rng: np.random.Generator, requests: Requests
-    ) -> tuple[Values, np.ndarray | None]:
+    ) -> tuple[ColumnValues, np.ndarray | None]:
         """The values, one row per example, and where they are present (None: all)."""
         raise NotImplementedError("A column defines draw().")
 
@@ -98,7 +101,7 @@ class Embedding(Column):
 
 
 class Categories(Column):
-    """Ids below a vocabulary size of the column's own, small ids most frequent."""
+    """Ids below a size that differs by column, small ids most frequent."""
 
     def __init__(self, rng, width: int, user: bool, vocabulary_size: int):
         sizes = np.exp(rng.uniform(np.log(2), np.log(vocabulary_size + 1), width))
@@ -150,9 +153,9 @@ class Lists(Column):
         else:
             values = np.array([b"token-%d" % i for i in ids], object)
         lists = np.split(values, np.cumsum(lengths)[:-1])
-        kept = rng.random(rows) >= self.missing
+        present = rng.random(rows) >= self.missing
         order = requests.spread(np.arange(rows), self.user)
-        return [lists[row] if kept[row] else None for row in order], None
+        return [lists[row] if present[row] else None for row in order], None
 
 
 class Tokens(Column):

@@ -7,7 +7,7 @@ import numpy as np
 
 from recap_tf.data.sampling import SamplingRates
 from recap_tf.data.schema import Schema
-from recap_tf.synthesis.columns import Column, Requests, Values
+from recap_tf.synthesis.columns import Column, ColumnValues, Requests
 from recap_tf.synthesis.hidden_model import HiddenModel, sigmoid
 from recap_tf.synthesis.log import Period, SyntheticLog, draw_positions, draw_times
 
@@ -15,8 +15,8 @@ _VALUES_AT_ONCE = 1 << 21  # few enough to stay in the caches between two operat
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
-    """Some requests' examples.
+class DrawnExamples:
+    """The examples of some requests.
 
     Args:
         features: name in the records -> values, one row per example; labels too.
@@ -25,7 +25,7 @@ class Batch:
             log, engagements in time.
     """
 
-    features: Mapping[str, Values]
+    features: Mapping[str, ColumnValues]
     present: Mapping[str, np.ndarray]
     logits: np.ndarray
     labels: np.ndarray
@@ -61,7 +61,7 @@ class ExampleSource:
         examples: int,
         rates: SamplingRates,
         period: Period | None = None,
-    ) -> Iterator[Batch]:
+    ) -> Iterator[DrawnExamples]:
         """Draws `examples` in all, request after request; cuts the last one short.
 
         With a log they happen within `period`.
@@ -75,7 +75,7 @@ class ExampleSource:
 
         and labels are drawn from p_set directly. Nothing is rejected, and the features
         keep their natural distribution, which for several tasks at once no real
-        sampling could do. `labels.calibrate` of p_set with r = negatives kept /
+        sampling could do. `sampling.undo_sampling` of p_set with r = negatives kept /
         positives kept is p_natural exactly.
         """
         pairs = [rates.get(label, (1.0, 1.0)) for label in self.labels]
@@ -94,11 +94,11 @@ class ExampleSource:
             values |= zip(self.labels, labels.T, strict=True)
             present = {n: mask for n, (_, mask) in drawn.items() if mask is not None}
             if period is not None:
-                own = dict(zip(self.labels, labels.T, strict=True))
-                times, engaged = draw_times(self.log, rng, period, requests, own)
+                in_time = dict(zip(self.labels, labels.T, strict=True))
+                times, engaged = draw_times(self.log, rng, period, requests, in_time)
                 values |= times
                 present |= engaged
-            yield Batch(
+            yield DrawnExamples(
                 features={name: values[name] for name in self.order},
                 present=present,
                 logits=logits,

@@ -48,7 +48,7 @@ class HiddenModel:
     def logits(
         self, columns: Mapping[str, Column], values: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        """Values as drawn, feature -> (n, width) -> natural log-odds, (n, tasks)."""
+        """Natural log-odds (n, tasks) of values as drawn, feature -> (n, width)."""
         signals = _project(columns, values, self.projections)
         return self.combine((signals - self.mean) / self.deviation) + self.bias
 
@@ -181,4 +181,5 @@ def _solve_bias(logits: np.ndarray, rate: float) -> float:
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), in float64."""
     return 1.0 / (1.0 + np.exp(-x.astype(np.float64)))

@@ -1,4 +1,4 @@
-"""What a made-up log adds: times, late engagements, positions, tastes that drift."""
+"""Made-up logs: times, late engagements, positions, tastes that drift."""
 
 import dataclasses
 import datetime
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import gin
 import numpy as np
 
+from recap_tf.core.checks import check_range
 from recap_tf.data.record_files import DatedFolders
 from recap_tf.data.schema import Schema
 from recap_tf.synthesis.columns import Requests
@@ -28,17 +29,17 @@ class SyntheticLog:
         served, impressed: features that get those times, in ms since 1970.
         engaged: task -> the feature that gets the time of its engagement; records
             without engagement lack it.
-        window_hours: what comes later after serving is late.
-        late_share: share of the examples without an engagement in time that get a
-            late one, whatever their features; tasks of `engaged` only.
+        window_hours: what comes later after serving is late; above 0.
+        late_share: share, 0 to 1, of the examples without an engagement in time that
+            get a late one, whatever their features; tasks of `engaged` only.
         position: feature one column of which gets the position in its request, 0 for
             the first. An old ranker of other taste put the training set in order;
             validation sets are in no order.
-        position_column: that column.
+        position_column: that column, counted from 0.
         examination: position k is looked at with chance (1 + k)^-examination; what is
-            not looked at is not engaged with.
-        drift: degrees by which what the labels depend on turned from the log's oldest
-            folder to its end.
+            not looked at is not engaged with; at least 0.
+        drift: degrees, 0 to 90, by which what the labels depend on turned from the
+            log's oldest folder to its end.
     """
 
     end: str
@@ -59,24 +60,10 @@ class SyntheticLog:
                 "SyntheticLog.engaged needs SyntheticLog.served and impressed. "
                 f"Received: {self.served!r}, {self.impressed!r}"
             )
-        if self.window_hours <= 0.0:
-            raise ValueError(
-                "SyntheticLog.window_hours must be above 0. Received: "
-                f"{self.window_hours}"
-            )
-        if self.examination < 0.0:
-            raise ValueError(
-                "SyntheticLog.examination must not be negative. Received: "
-                f"{self.examination}"
-            )
-        for name, value, most in (
-            ("late_share", self.late_share, 1.0),
-            ("drift", self.drift, 90.0),
-        ):
-            if not 0.0 <= value <= most:
-                raise ValueError(
-                    f"SyntheticLog.{name} must be in [0, {most:g}]. Received: {value}"
-                )
+        check_range("SyntheticLog.window_hours", self.window_hours, above=0)
+        check_range("SyntheticLog.examination", self.examination, at_least=0)
+        check_range("SyntheticLog.late_share", self.late_share, at_least=0, at_most=1)
+        check_range("SyntheticLog.drift", self.drift, at_least=0, at_most=90)
         try:
             self.folders()
         except ValueError as error:

@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 
 from recap_tf.core import files
+from recap_tf.core.checks import check_range
 from recap_tf.core.made_data import check_free, read_manifest, write_manifest
 from recap_tf.data import record_writer
 from recap_tf.data.sampling import SamplingRates
@@ -31,21 +32,24 @@ _VERSION = 1  # another one when the same settings come to give other data
 @gin.register
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SyntheticData:
-    """What made-up data to make.
+    """The settings of made-up data; `make_data` makes it.
+
+    >>> from recap_tf.synthesis.record_sets import SyntheticData
+    >>> SyntheticData(folder="data/made", examples=1000, files=2).default_rate
+    0.02
 
     Args:
-        folder: where it goes; one folder per data set in it.
-        examples: of the training set.
-        files: of the training set.
-        validation_examples: of every other set.
-        validation_files: of every other set.
-        seed: of the hidden model and of everything drawn.
-        natural_rates: task -> share of positives in natural traffic.
+        folder: where the data goes; one folder per data set in it.
+        examples, files: how many the training set has; at least as many examples as
+            files.
+        validation_examples, validation_files: how many every other set has, likewise.
+        seed: of the hidden model and of everything drawn; at least 0.
+        natural_rates: task -> share of positives in natural traffic, in (0, 1).
         default_rate: that share for tasks that are not listed.
         candidates: fewest and most examples of one request, that is, of one user.
         used_columns: feature inside the model -> how many of its first columns the
             model sees, all where not listed; the labels depend on no others.
-        vocabulary_size: ids of categorical features are below it.
+        vocabulary_size: ids of categorical features are below it; at least 2.
         log: makes the training set a log, in dated folders, with times.
     """
 
@@ -78,10 +82,7 @@ class SyntheticData:
             )
         listed = {f"natural_rates[{t!r}]": r for t, r in self.natural_rates.items()}
         for setting, rate in ({"default_rate": self.default_rate} | listed).items():
-            if not 0.0 < rate < 1.0:
-                raise ValueError(
-                    f"SyntheticData.{setting} must be in (0, 1). Received: {rate}"
-                )
+            check_range(f"SyntheticData.{setting}", rate, above=0, below=1)
         if (
             len(self.candidates) != 2
             or not 1 <= self.candidates[0] <= self.candidates[1]
@@ -90,15 +91,8 @@ class SyntheticData:
                 "SyntheticData.candidates must be two counts, 1 <= fewest <= most. "
                 f"Received: {self.candidates}"
             )
-        if self.vocabulary_size < 2:
-            raise ValueError(
-                "SyntheticData.vocabulary_size must be at least 2. Received: "
-                f"{self.vocabulary_size}"
-            )
-        if self.seed < 0:
-            raise ValueError(
-                f"SyntheticData.seed must not be negative. Received: {self.seed}"
-            )
+        check_range("SyntheticData.vocabulary_size", self.vocabulary_size, at_least=2)
+        check_range("SyntheticData.seed", self.seed, at_least=0)
 
 
 def make_data(
@@ -117,6 +111,17 @@ def make_data(
 
     The folder appears when all of it is complete. The same settings give the same
     bytes, however many cores make them.
+
+    >>> import tempfile
+    >>> from recap_tf.data.schema import Feature, Schema
+    >>> from recap_tf.synthesis import record_sets, report
+    >>> listed = [Feature("age", "float_list", 1), Feature("like", "int64_list", 1)]
+    >>> data = record_sets.SyntheticData(folder=f"{tempfile.mkdtemp()}/data")
+    >>> sets = {"train": report.SyntheticSet(examples=100, files=2, sampling_rates={})}
+    >>> echo = [].append
+    >>> manifest = record_sets.make_data(data, Schema(listed), {}, ["like"], sets, echo)
+    >>> manifest["sets"]["train"]["examples"]
+    100
 
     Args:
         schema: of the records; see `label_names` for what in it is a label.
@@ -143,7 +148,7 @@ def make_data(
     source = _example_source(data, schema, names, tasks)
     manifest = {"settings": settings, "sets": {}}
     stop = threading.Event()
-    total = sum(made.examples for made in sets.values())
+    total = sum(spec.examples for spec in sets.values())
     with (
         files.new_folder(data.folder) as aside,
         tqdm.tqdm(total=total, unit=" examples", unit_scale=True) as progress,
@@ -154,19 +159,19 @@ def make_data(
             futures = {
                 name: [
                     pool.submit(
-                        _write_file, source, part, made.sampling_rates, progress, stop
+                        _write_file, source, part, spec.sampling_rates, progress, stop
                     )
-                    for part in _parts(aside, name, made, data)
+                    for part in _parts(aside, name, spec, data)
                 ]
-                for name, made in sets.items()
+                for name, spec in sets.items()
             }
-            for name, made in sets.items():
+            for name, spec in sets.items():
                 written = [future.result() for future in futures[name]]
                 logits, labels = map(np.concatenate, zip(*written, strict=True))
-                report = describe_set(made, source.labels, logits, labels)
+                report = describe_set(spec, source.labels, logits, labels)
                 manifest["sets"][name] = report
                 with progress.external_write_mode():
-                    echo(format_set(name, report, list(made.sampling_rates) or tasks))
+                    echo(format_set(name, report, list(spec.sampling_rates) or tasks))
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -215,14 +220,14 @@ class _Part:
 
 
 def _parts(
-    folder: str, name: str, made: SyntheticSet, data: SyntheticData
+    folder: str, name: str, spec: SyntheticSet, data: SyntheticData
 ) -> Iterator[_Part]:
     *dated, after = [("", None)] if data.log is None else periods(data.log)
-    for i in range(made.files):
-        within, period = dated[i * len(dated) // made.files] if made.dated else after
-        file = record_writer.part_name(i, made.files)
+    for i in range(spec.files):
+        within, period = dated[i * len(dated) // spec.files] if spec.dated else after
+        file = record_writer.part_name(i, spec.files)
         path = posixpath.join(folder, name, within, file)
-        start, end = (made.examples * k // made.files for k in (i, i + 1))
+        start, end = (spec.examples * k // spec.files for k in (i, i + 1))
         seed = [data.seed, zlib.crc32(name.encode()), i]
         yield _Part(path, end - start, seed, period)
 
@@ -253,17 +258,17 @@ def _write_file(
 
 def _settings(data, schema, names, tasks, sets) -> dict:
     """All that decides the bytes, as JSON gives it back."""
-    own = dataclasses.asdict(data)
+    listed = dataclasses.asdict(data)
     for key in ("folder", "examples", "files"):
         # Of these, the folder does not matter and the sets have the others.
-        own.pop(key)
-        own.pop(f"validation_{key}", None)
-    parts = {name: dataclasses.asdict(made) for name, made in sets.items()}
+        listed.pop(key)
+        listed.pop(f"validation_{key}", None)
+    parts = {name: dataclasses.asdict(spec) for name, spec in sets.items()}
     if data.log is None:
-        own.pop("log")
+        listed.pop("log")
         for part in parts.values():
             part.pop("dated")
-    settings = own | {
+    settings = listed | {
         "version": _VERSION,
         "schema": [dataclasses.astuple(feature) for feature in schema.values()],
         "names": dict(names),

@@ -15,8 +15,8 @@ class SyntheticSet:
     """One data set to make.
 
     Args:
-        examples: how many.
-        files: in how many files.
+        examples: how many, over all files.
+        files: how many; at most `examples`.
         sampling_rates: task -> (share of positives kept, share of negatives kept) of
             the sampling that the set looks like; all kept where not listed. See
             `ExampleSource.draw`.
@@ -30,7 +30,7 @@ class SyntheticSet:
 
 
 def describe_set(
-    made: SyntheticSet, names: Sequence[str], logits: np.ndarray, labels: np.ndarray
+    spec: SyntheticSet, names: Sequence[str], logits: np.ndarray, labels: np.ndarray
 ) -> dict:
     """The manifest's entry of a set.
 
@@ -46,21 +46,21 @@ def describe_set(
         )
         tasks[name] = {
             "positives": int(drawn.sum()),
-            "sampling_rates": list(made.sampling_rates.get(name, (1.0, 1.0))),
+            "sampling_rates": list(spec.sampling_rates.get(name, (1.0, 1.0))),
             "best_auroc": None if missing else round(float(best), 6),
         }
-    return {"examples": len(labels), "files": made.files, "tasks": tasks}
+    return {"examples": len(labels), "files": spec.files, "tasks": tasks}
 
 
 def format_set(name: str, report: dict, tasks: Sequence[str]) -> str:
     """A set's manifest entry for people to read, of the given tasks only."""
     rows = []
     for task in tasks:
-        made = report["tasks"][task]
-        share = made["positives"] / report["examples"]
-        best = made["best_auroc"]
+        about = report["tasks"][task]
+        share = about["positives"] / report["examples"]
+        best = about["best_auroc"]
         best = "no value" if best is None else f"{best:.4f}"
-        rows.append((task, f"{made['positives']:,}", f"{share:.2%}", best))
+        rows.append((task, f"{about['positives']:,}", f"{share:.2%}", best))
     title = f"{name}: {report['examples']:,} examples in {report['files']} files"
     if len(rows) == 1:
         task, positives, share, best = rows[0]

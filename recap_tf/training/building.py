@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import tf_keras as keras
 
 from recap_tf.data import record_batches
-from recap_tf.data.preprocess_steps import ExtractFeatures
+from recap_tf.data.feature_steps import ExtractFeatures
 from recap_tf.data.record_batches import FeatureSpec
 from recap_tf.model.ranking_model import RankingModel, create_ranking_model
 from recap_tf.settings import Ranker
@@ -33,7 +33,7 @@ def build_model(
         ranker.model,
         ranker.tasks,
         specs,
-        record_batches.calibration_ratios(ranker.train_data, ranker.tasks),
+        record_batches.sampling_ratios(ranker.train_data, ranker.tasks),
         ranker.score_weights,
     )
     if model.position_debias is not None:

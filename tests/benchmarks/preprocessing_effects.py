@@ -107,7 +107,7 @@ def census(folder: str, sampled: str) -> Mapping[str, Mapping[str, Overrides]]:
             "all negatives, batch 2560": ["recap.train.batch_size = 2560"],
             "10 batches of 256 to one": ten,
             "files keep 10 %, batch 400, weighted": fewer,
-            "files keep 10 %, batch 400, calibrated": [
+            "files keep 10 %, batch 400, undone in the model": [
                 *fewer,
                 "train/Records.weigh_by_sampling_rates = False",
             ],

@@ -12,7 +12,7 @@ from recap_tf import evaluate, settings, train
 from recap_tf.core.command import user_message
 from recap_tf.core.config import gin_config
 from recap_tf.data import record_batches
-from recap_tf.data.preprocess_steps import DownsampleNegatives
+from recap_tf.data.downsampling import DownsampleNegatives
 from recap_tf.data.record_batches import Mode, Records, read_batches
 from recap_tf.data.record_writer import serialize_examples
 
@@ -304,7 +304,7 @@ def test_one_line_for_a_wrong_setting(log, tmp_path, override, expected):
         ("SyntheticLog.served=None", "SyntheticLog.engaged needs SyntheticLog.served"),
         ("SyntheticLog.window_hours=0.0", "SyntheticLog.window_hours must be above 0"),
         ("SyntheticLog.late_share=2.0", "SyntheticLog.late_share must be in [0, 1]"),
-        ("SyntheticLog.examination=-1.0", "examination must not be negative"),
+        ("SyntheticLog.examination=-1.0", "examination must be at least 0"),
         (
             "SyntheticLog.engaged={'liek': 'meta.favorited_ms'}",
             "SyntheticLog.engaged names the task 'liek'",

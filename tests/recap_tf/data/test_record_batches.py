@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.data import record_batches
-from recap_tf.data.preprocess_steps import DownsampleNegatives, TruncateAndSlice
+from recap_tf.data.downsampling import DownsampleNegatives
+from recap_tf.data.feature_steps import TruncateAndSlice
 from recap_tf.data.record_batches import Mode, Records, Shard, read_batches
 from recap_tf.data.record_files import DatedFolders
 from recap_tf.data.schema import read_schema
@@ -236,7 +237,7 @@ def test_sparse_bytes_and_missing_features(folder):
         (Mode.TRAIN, False, 1.0, 1.0, 0.2),
         (Mode.EVALUATE, False, 2.0, 10.0, 0.2),
     ],
-    ids=["weighted", "calibrated instead", "evaluation"],
+    ids=["weighted", "undone instead", "evaluation"],
 )
 def test_weights_stand_for_what_was_sampled_away(
     folder, mode, weighed, positive, negative, ratio
@@ -249,7 +250,7 @@ def test_weights_stand_for_what_was_sampled_away(
     expected = np.where(labels[:, 1] == 1, positive, negative)
     np.testing.assert_allclose(weights[:, 1], expected)
     np.testing.assert_array_equal(weights[:, 0], 1.0)
-    ratios = record_batches.calibration_ratios(records, tasks)
+    ratios = record_batches.sampling_ratios(records, tasks)
     assert ratios == {"reply": 1.0, "like": ratio}
 
 

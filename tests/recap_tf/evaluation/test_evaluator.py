@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from recap_tf.data import record_batches
-from recap_tf.data.preprocess_steps import ExtractFeatures
+from recap_tf.data.feature_steps import ExtractFeatures
 from recap_tf.data.record_batches import Records
 from recap_tf.data.record_writer import serialize_examples
 from recap_tf.data.schema import Feature, write_schema

@@ -16,7 +16,7 @@ from recap_tf import evaluate, export, train
 from recap_tf.core.command import UserError, user_message
 from recap_tf.core.embeddings.table_spec import TableSpec
 from recap_tf.core.optimizers.grouped import grouped_optimizer
-from recap_tf.data.preprocess_steps import DownsampleNegatives
+from recap_tf.data.downsampling import DownsampleNegatives
 from recap_tf.data.record_writer import (
     open_record_files,
     part_paths,

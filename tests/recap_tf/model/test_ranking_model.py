@@ -243,14 +243,14 @@ def test_golden_numeric_calibration(golden):
         )
         for task in tasks
     }
-    ratios = sampling.calibration_ratios(tasks, rates)
+    ratios = sampling.sampling_ratios(tasks, rates)
     for task in tasks:
         np.testing.assert_allclose(ratios[task], arrays[f"{task}/ratio"], rtol=1e-6)
-        calibrated = sampling.calibrate(
+        unsampled = sampling.undo_sampling(
             tf.constant(arrays["probabilities"]), tf.constant(arrays[f"{task}/ratio"])
         )
         np.testing.assert_allclose(
-            calibrated, arrays[f"{task}/calibrated"], rtol=1e-5, err_msg=task
+            unsampled, arrays[f"{task}/calibrated"], rtol=1e-5, err_msg=task
         )
 
 

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from recap_tf.conversion.columns import BinaryColumn, Columns, IdColumn
 from recap_tf.conversion.numeric_statistics import NumericColumn
-from recap_tf.data.preprocess_steps import TruncateAndSlice
+from recap_tf.data.feature_steps import TruncateAndSlice
 from recap_tf.data.record_batches import Records
 from recap_tf.data.schema import Feature, write_schema
 from recap_tf.report.feature_groups import FeatureGroup, column_groups, whole_features

@@ -223,15 +223,15 @@ def test_log_odds_depend_on_used_columns_only(records):
     assert np.abs(source.model.logits(source.columns, values) - before).max() > 0.1
 
 
-def test_calibration_gives_the_same_probabilities_whatever_the_sampling():
+def test_undoing_the_sampling_gives_the_same_probabilities_whatever_it_was():
     source = example_source()
-    calibrated = []
+    unsampled = []
     for rates in ({}, SAMPLED):
         (batch,) = source.draw(np.random.default_rng(3), 40, rates)
-        ratios = sampling.calibration_ratios(source.labels, rates)
+        ratios = sampling.sampling_ratios(source.labels, rates)
         ratios = np.array([ratios[label] for label in source.labels])
-        calibrated.append(sampling.calibrate(sigmoid(batch.logits), ratios))
-    np.testing.assert_allclose(calibrated[0], calibrated[1], rtol=1e-9)
+        unsampled.append(sampling.undo_sampling(sigmoid(batch.logits), ratios))
+    np.testing.assert_allclose(unsampled[0], unsampled[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -314,7 +314,7 @@ def test_a_set_without_positives_has_no_best_auroc(tmp_path):
         ({"natural_rates": {"a": 0.0}}, r"natural_rates\['a'\] must be in"),
         ({"candidates": (3, 2)}, "1 <= fewest <= most"),
         ({"vocabulary_size": 1}, "vocabulary_size must be at least 2"),
-        ({"seed": -1}, "seed must not be negative. Received: -1"),
+        ({"seed": -1}, "seed must be at least 0. Received: -1"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
