@@ -20,7 +20,8 @@ from recap_tf.evaluation.calibration_report import (
     compare,
 )
 from recap_tf.evaluation.validation_sets import ValidationSet
-from recap_tf.model.calibrators import FITS, CalibrationMap, Calibrators, Method
+from recap_tf.model.calibration_fits import FITS
+from recap_tf.model.calibrators import CalibrationMap, Calibrators, Method
 from recap_tf.model.ranking_model import RankingModel
 
 FILE = "calibrators.json"
@@ -40,7 +41,7 @@ class CalibrateSettings:
         method: "platt" (two numbers; for few positives) or "isotonic" (any rising
             curve; wants some thousand examples, and ties scores).
         methods: task -> another method, or None to leave the task as it is.
-        platt_target_smoothing: see `calibrators.fit_platt`.
+        platt_target_smoothing: see `calibration_fits.fit_platt`.
         batches: of recap.evaluate.batch_size examples, read of each set; negative for
             the whole set.
     """

@@ -8,14 +8,8 @@ import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
 from recap_tf.evaluation.calibration_report import measure
-from recap_tf.model.calibrators import (
-    FITS,
-    Calibrators,
-    IsotonicMap,
-    PlattMap,
-    fit_isotonic,
-    fit_platt,
-)
+from recap_tf.model.calibration_fits import FITS, fit_isotonic, fit_platt
+from recap_tf.model.calibrators import Calibrators, IsotonicMap, PlattMap
 
 METHODS = sorted(FITS)
 
