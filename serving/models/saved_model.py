@@ -19,7 +19,13 @@ from serving.models.batching import Tickets
 from serving.models.batching_settings import Batching
 from serving.models.priority import run_behind_requests
 from serving.models.program import Computation, Program, import_program
-from serving.models.signatures import Signature, check_fits, check_rows
+from serving.models.signatures import (
+    Signature,
+    check_dtype,
+    check_rows,
+    has_declared_shape,
+    wrong_shapes,
+)
 from serving.models.version_files import VersionFiles
 from serving.monitoring import ModelRuns, Monitoring
 from serving.status_codes import Code
@@ -111,18 +117,25 @@ class SavedModel:
         """Computes `outputs`, aliases, from `inputs`, alias -> array, all given.
 
         Raises:
-            ServingError: an array does not fit its endpoint, or the model fails.
+            ServingError: an array has another dtype than its endpoint, or the model
+                fails; with the declared shapes if one of the given ones is another.
         """
         names = sorted(signature.inputs)
         given = [inputs[name] for name in names]
         for name, array in zip(names, given, strict=True):
-            check_fits(name, array, signature.inputs[name])
-        computation = None
+            check_dtype(name, array, signature.inputs[name])
+        computation, sent = None, given
         if self.program.fits_batches(signature):
             check_rows(names, given)
-            given = self.program.pad(signature, given)
-            # The op computes every output; picking is cheap.
-            computation = self.program.batched(signature, given)
+            # What the graph makes of other shapes is seen when it runs: they get no
+            # queue, of which there are few.
+            if all(
+                has_declared_shape(array, signature.inputs[name])
+                for name, array in zip(names, given, strict=True)
+            ):
+                given = self.program.pad(signature, given)
+                # The op computes every output; picking is cheap.
+                computation = self.program.batched(signature, given)
         run = self._run_batched
         if computation is None:
             computation, run = self.program.plain(signature, outputs), self._run_plain
@@ -133,6 +146,9 @@ class SavedModel:
         except Exception as error:
             if (proper := tensorflow_error(error)) is None:
                 raise
+            if shapes := wrong_shapes(signature, names, sent):
+                reason = proper.message.splitlines()[0]
+                proper = ServingError(proper.code, f"{shapes}. {reason}")
             raise proper from error
         self._runs.ran(signature.method, time.perf_counter() - started)
         by_alias = dict(zip(computation.outputs, computed, strict=True))

@@ -14,6 +14,7 @@ from served import (
     rest,
     running,
     save,
+    save_any,
 )
 from tensorflow_serving.apis import predict_pb2
 
@@ -129,6 +130,8 @@ def _cut_off() -> predict_pb2.PredictRequest:
 
 
 ROW = np.ones([1, 3], np.float32)
+# What TensorFlow says of a sum over the second of one dimension.
+NO_ROWS = "Invalid reduction dimension (1 for input with 1 dimension(s)"
 BAD_PREDICT = {
     "no spec": (
         predict_pb2.PredictRequest(),
@@ -193,15 +196,10 @@ BAD_PREDICT = {
         Code.INVALID_ARGUMENT,
         "input x has the wrong dtype: expected DT_FLOAT, received DT_INT32",
     ),
-    "wrong shape": (
-        request([[1, 2]]),
-        Code.INVALID_ARGUMENT,
-        "input x has the wrong shape: expected [?,3], received [1,2]",
-    ),
-    "wrong rank": (
+    "a shape that the graph refuses": (
         request([1, 2, 3]),
         Code.INVALID_ARGUMENT,
-        "input x has the wrong shape: expected [?,3], received [3]",
+        f"input x has the wrong shape: expected [?,3], received [3]. {NO_ROWS}",
     ),
     "unknown output": (
         _outputs("q"),
@@ -279,11 +277,11 @@ BAD_JSON = {
         400,
         'input x: expected DT_FLOAT, received "a"',
     ),
-    "wrong shape": (
+    "a shape that the graph refuses": (
         "/v1/models/m:predict",
-        {"inputs": [[1, 2]]},
+        {"inputs": [1, 2]},
         400,
-        "input x has the wrong shape: expected [?,3], received [1,2]",
+        f"input x has the wrong shape: expected [?,3], received [2]. {NO_ROWS}",
     ),
     "a long message": (
         "/v1/models/m:predict",
@@ -298,6 +296,52 @@ BAD_JSON = {
 def test_what_predict_refuses_over_rest(server, case):
     path, body, status, message = BAD_JSON[case]
     assert rest(server, "POST", path, body) == (status, {"error": message})
+
+
+class _Half(tf.Module):
+    """The model of TF Serving's quick start, declared [?,1]."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, "x")])
+    def half_plus_two(self, x):
+        return {"y": 0.5 * x + 2.0}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 1], tf.float32, "x"),
+            tf.TensorSpec([None, 2], tf.float32, "w"),
+        ]
+    )
+    def product(self, x, w):
+        return {"y": tf.matmul(x, w, transpose_a=True)}
+
+
+@pytest.mark.parametrize("batching", [False, True])
+def test_what_shapes_are_taken_is_the_graphs_business(tmp_path, batching):
+    model = _Half()
+    signatures = {"serving_default": model.half_plus_two, "product": model.product}
+    (tmp_path / "m").mkdir()
+    save_any(tmp_path / "m" / "1", model, signatures)
+    with running(
+        model_base_path=str(tmp_path / "m"), enable_batching=batching
+    ) as server:
+
+        def ask(body: dict) -> tuple:
+            return rest(server, "POST", "/v1/models/m:predict", body)
+
+        assert ask({"instances": [1, 2, 5]}) == (200, {"predictions": [2.5, 3, 4.5]})
+        assert ask({"instances": [[1], [2]]}) == (200, {"predictions": [[2.5], [3]]})
+        assert ask({"inputs": [[[2, 4]]]}) == (200, {"outputs": [[[3, 4]]]})
+        if not batching:  # A batch is made of rows.
+            assert ask({"inputs": 1.0}) == (200, {"outputs": 2.5})
+        unequal = {"x": [[1], [2]], "w": [[1, 2, 3]]}
+        if batching:
+            unequal = {"x": [[[1]], [[2]]], "w": [[1, 2, 3], [1, 2, 3]]}
+        status, said = ask({"signature_name": "product", "inputs": unequal})
+        assert status == 400
+        assert "input w has the wrong shape: expected [?,2], received [" in said["error"]
+        assert ("input x has" in said["error"]) is batching
+        reason = "In[0] ndims must be >= 2" if batching else "Matrix size-incompatible"
+        assert reason in said["error"]
 
 
 def test_a_huge_declared_size_takes_no_memory(stub):

@@ -27,7 +27,7 @@ def base(tmp_path):
 def _log(kind: str) -> prediction_log_pb2.PredictionLog:
     log = prediction_log_pb2.PredictionLog()
     if kind in ("predict", "a wrong shape"):
-        x = [[1, 2]] if kind == "a wrong shape" else [[1, 2, 3]]
+        x = [1, 2] if kind == "a wrong shape" else [[1, 2, 3]]
         log.predict_log.request.CopyFrom(request(x))
         return log
     inner = getattr(log, f"{kind}_log").request
@@ -109,7 +109,7 @@ def test_a_version_that_fails_its_requests_is_closed(base, monkeypatch):
 
     monkeypatch.setattr(Loader, "unload", note)
     save(base / "1", 1.0)
-    save(base / "2", 2.0, warmup=[request([[1, 2]])])
+    save(base / "2", 2.0, warmup=[request([1, 2])])
     with running(model_base_path=str(base)):
         assert unloaded == [str(base / "2")]
 
