@@ -75,6 +75,7 @@ class Server:
             as_content=flags.enable_serialization_as_tensor_content,
             limits=_limits(flags),
             most_requests=flags.max_concurrent_requests,
+            check_methods=flags.enable_signature_method_name_check,
         )
         addresses = [f"{flags.host}:{flags.port}"] if flags.port else []
         if flags.grpc_socket_path:

@@ -30,6 +30,7 @@ class Service:
         as_content: put outputs in `tensor_content` instead of typed fields.
         limits: bounds on the memory that requests take.
         most_requests: requests at once; more are refused.
+        check_methods: Classify and Regress refuse signatures of another method.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Service:
         as_content: bool,
         limits: MemoryLimits,
         most_requests: int,
+        check_methods: bool = False,
     ):
         self.catalog = catalog
         self.monitoring = monitoring
@@ -51,10 +53,14 @@ class Service:
             "Predict": lambda request, **more: predict.predict(
                 catalog, request, as_content=as_content, limits=limits, **more
             ),
-            "Classify": lambda request: examples.classify(catalog, request, limits),
-            "Regress": lambda request: examples.regress(catalog, request, limits),
+            "Classify": lambda request: examples.classify(
+                catalog, request, limits, check_method=check_methods
+            ),
+            "Regress": lambda request: examples.regress(
+                catalog, request, limits, check_method=check_methods
+            ),
             "MultiInference": lambda request: examples.multi_inference(
-                catalog, request, limits
+                catalog, request, limits, check_method=check_methods
             ),
             "GetModelMetadata": lambda request: metadata.get_model_metadata(
                 catalog, request

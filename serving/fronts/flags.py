@@ -65,6 +65,9 @@ class Flags:
     enable_serialization_as_tensor_content: bool = _flag(
         False, "outputs as bytes instead of typed fields"
     )
+    enable_signature_method_name_check: bool = _flag(
+        False, "Classify and Regress refuse signatures of another method"
+    )
     ssl_config_file: str = _flag("", "text SSLConfig; gRPC is then encrypted")
     tensorflow_session_parallelism: int = _flag(0, "threads of each kind; 0: TF's")
     tensorflow_intra_op_parallelism: int = _flag(0, "threads within an operation")
