@@ -8,7 +8,7 @@ op does.
 import bisect
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _PREFIX = ":tensorflow:serving:"
 _LATENCY_BUCKETS = tuple(10 * 1.8**i for i in range(33))  # 10 us to 40 minutes
@@ -60,6 +60,12 @@ class Counter(_Family):
     def add(self, *labels: str, amount: int = 1) -> None:
         with self._lock:
             self._values[labels] = self._values.get(labels, 0) + amount
+
+
+    def total(self) -> int:
+        """What has been counted, for all labels together."""
+        with self._lock:
+            return sum(self._values.values())
 
 
 class Gauge(Counter):
@@ -159,9 +165,17 @@ class Monitoring:
             "Requests that wait for a batch or are in one that runs.",
         )
 
+    def totals(self, names: Iterable[str]) -> dict[str, int]:
+        """Name -> what has been counted, of those of `names` that are counters."""
+        counters = {c.name: c for c in self._families() if c.kind == "counter"}
+        return {name: counters[name].total() for name in names if name in counters}
+
+    def _families(self) -> list[_Family]:
+        return [f for f in vars(self).values() if isinstance(f, _Family)]
+
     def page(self) -> str:
         """The page: all metrics in the text format of Prometheus, version 0.0.4."""
-        families = [f for f in vars(self).values() if isinstance(f, _Family)]
+        families = self._families()
         lines = [line for family in families for line in family.page()]
         return "\n".join(lines) + "\n"
 

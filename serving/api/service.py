@@ -69,7 +69,7 @@ class Service:
                 catalog, request
             ),
             "HandleReloadConfigRequest": lambda request: metadata.reload_config(
-                lifecycle, request
+                lifecycle, request, monitoring
             ),
         }
 

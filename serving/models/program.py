@@ -82,6 +82,7 @@ class Program:
         refill: Refill | None = None,
     ):
         self.graph = graph
+        self.definitions = dict(signatures)
         self.refill = refill
         self.signatures = {
             key: read_signature(key, definition)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import rewriter_config_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
 
 from serving.errors import ServingError
 from serving.models.batching import Tickets
@@ -64,6 +64,11 @@ class SavedModel:
     @property
     def signatures(self) -> Mapping[str, Signature]:
         return self.program.signatures
+
+    @property
+    def definitions(self) -> Mapping[str, meta_graph_pb2.SignatureDef]:
+        """Key -> definition as the file has it; of more than can be run."""
+        return self.program.definitions
 
     def fill(self, files: VersionFiles) -> None:
         """Becomes a version; the program is of its fingerprint.

@@ -36,7 +36,6 @@ class Signature:
         method: "tensorflow/serving/predict", .../classify or .../regress.
         inputs, outputs: alias -> endpoint.
         defaults: alias -> value of inputs that a request may leave out.
-        definition: the proto as it is in the file, for metadata.
     """
 
     key: str
@@ -44,7 +43,6 @@ class Signature:
     inputs: Mapping[str, Endpoint]
     outputs: Mapping[str, Endpoint]
     defaults: Mapping[str, np.ndarray]
-    definition: meta_graph_pb2.SignatureDef
 
 
 def check_dtype(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
@@ -114,7 +112,6 @@ def read_signature(key: str, definition: meta_graph_pb2.SignatureDef) -> Signatu
             alias: tf.make_ndarray(value)
             for alias, value in getattr(definition, "defaults", {}).items()
         },
-        definition,
     )
 
 

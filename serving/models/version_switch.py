@@ -76,6 +76,17 @@ class VersionSwitch:
                 )
             )
 
+    def wait_until_served(self) -> bool:
+        """Returns when every model has had a version; False if that is given up."""
+        with self._catalog.lock:
+            self._progress.wait_for(lambda: self.ended.is_set() or self.have_served())
+        return not self.ended.is_set()
+
+    def have_served(self) -> bool:
+        """Whether every model of the config has had a version that answered."""
+        with self._catalog.lock:
+            return all(model.has_served for model in self._catalog.models.values())
+
     def end(self) -> None:
         """Gives up retries; nothing is made ready for next versions any more."""
         self.ended.set()
@@ -107,6 +118,7 @@ class VersionSwitch:
             if version.error is not None:
                 say(f"{name} version {version.number}: {version.error.message}")
             else:
+                model.has_served = True
                 say(f"{name} version {version.number} is available.")
         except BaseException as error:
             version.error = ServingError(
@@ -140,6 +152,7 @@ class VersionSwitch:
         if model.wanted and unwanted == available:
             # The newest of the old ones answers until a new one does.
             unwanted -= set(sorted(available)[-1:])
+        unwanted -= model.held
         for number in unwanted:
             version = model.versions[number]
             # From here on no request finds it.
@@ -148,7 +161,7 @@ class VersionSwitch:
         if model.dropped and model in self._catalog.leaving:
             states = {version.state for version in model.versions.values()}
             if states <= {VersionState.END}:
-                self._catalog.leaving.remove(model)
+                self._catalog.leave(model)
                 if not self.ended.is_set():
                     self._unloading.submit(self._loader.forget, model.config.name)
 
