@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -51,7 +52,8 @@ class Server:
         metrics_path = _read_metrics_path(flags)
         self._configs = self._read_models()
         if self._configs is None:
-            say(f"{flags.model_config_file} has no model_config_list: nothing is served.")
+            file = flags.model_config_file
+            say(f"{file} has no model_config_list: nothing is served.")
         self.catalog = Catalog()
         self.lifecycle = Lifecycle(
             self.catalog,
@@ -132,7 +134,7 @@ class Server:
                 host=flags.host,
                 port=flags.rest_api_port,
                 threads=flags.rest_api_num_threads or flags.grpc_max_threads,
-                timeout_seconds=flags.rest_api_timeout_in_ms / 1000,
+                timeout_seconds=max(0, flags.rest_api_timeout_in_ms) / 1000 or None,
                 most_body_bytes=flags.max_json_bytes,
                 most_connections=flags.max_http_connections,
                 receive_seconds=flags.max_receive_seconds,
@@ -222,13 +224,25 @@ class Server:
 
     def _warm_up(self, model: SavedModel) -> None:
         flags = self._flags
-        if flags.enable_model_warmup:
-            warm_up(
+        if not flags.enable_model_warmup:
+            return
+        started, status, monitoring = time.perf_counter(), Code.OK, self.monitoring
+        count = 0
+        try:
+            count = warm_up(
                 model,
                 iterations=max(1, flags.num_request_iterations_for_warmup),
                 # Not the traffic's: a version must load however much there is.
                 limits=_limits(flags),
             )
+        except ServingError as error:
+            status = error.code
+            raise
+        finally:
+            if count or status is not Code.OK:
+                micros = (time.perf_counter() - started) * 1e6
+                monitoring.model_warmup_latency.observe(micros, model.path, status.name)
+                monitoring.model_warmup_records_read.add(model.path, amount=count)
 
 
 def _limits(flags: Flags) -> MemoryLimits:

@@ -1,7 +1,7 @@
 """Classify, Regress and MultiInference: tf.Examples in, classes or values out."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -113,6 +113,16 @@ def multi_inference(
     return response
 
 
+def count(given: input_pb2.Input) -> int:
+    """How many examples there are."""
+    return len(_listed(given))
+
+
+def _listed(given: input_pb2.Input) -> Sequence[tf.train.Example]:
+    kind = given.WhichOneof("kind")
+    return getattr(given, kind).examples if kind else ()
+
+
 @contextlib.contextmanager
 def serialized_examples(
     given: input_pb2.Input, limits: MemoryLimits
@@ -124,12 +134,8 @@ def serialized_examples(
     Raises:
         ServingError: there are none, or they take too much memory.
     """
-    kind = given.WhichOneof("kind")
-    listed, context = (), b""
-    if kind == "example_list":
-        listed = given.example_list.examples
-    elif kind == "example_list_with_context":
-        listed = given.example_list_with_context.examples
+    listed, context = _listed(given), b""
+    if given.HasField("example_list_with_context"):
         context = given.example_list_with_context.context.SerializeToString()
     if not listed:
         raise invalid("Input is empty.")

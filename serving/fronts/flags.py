@@ -191,12 +191,16 @@ def parse_flags(argv: Sequence[str] | None) -> Flags:
         text = f"of tensorflow_model_server; refused here, but for {default!r}"
         _add(parser, name, type(default), argparse.SUPPRESS, text)
     given = vars(parser.parse_args(argv))
-    for name, default in _REFUSED.items():
-        if (value := given.pop(name, default)) != default:
-            raise ValueError(
-                f"--{name} of tensorflow_model_server is not known here; leave it out. "
-                f"Received: {value!r}"
-            )
+    refused = [
+        f"--{name}={value}"
+        for name, default in _REFUSED.items()
+        if (value := given.pop(name, default)) != default
+    ]
+    if refused:
+        raise ValueError(
+            "These flags of tensorflow_model_server are not served here; leave them "
+            f"out. Received: {', '.join(refused)}"
+        )
     ignored = [name for name in _WITHOUT_EFFECT if given.pop(name, None) is not None]
     flags = Flags(**given)
     for name in ignored:

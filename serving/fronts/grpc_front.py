@@ -62,6 +62,8 @@ _LET_THEM_WAIT = (
     ("grpc.server.max_pending_requests_hard_limit", 1 << 30),
 )
 _LAST_ANSWERS_SECONDS = 0.1
+_LONGEST_MESSAGE = 1024
+_CUT = "...TRUNCATED"
 
 
 class GrpcFront:
@@ -234,7 +236,7 @@ class GrpcFront:
                     run = self._service.limits.run
                     return await run(self._pool, len(data), answer, data)
             except ServingError as error:
-                await context.abort(error.code, error.message)
+                await context.abort(error.code, _shortened(error.message))
 
         # On the wire a stream of one message is the same as one message, and only of
         # a stream does gRPC let the handler bound the wait for the message.
@@ -255,6 +257,13 @@ class GrpcFront:
         if data is grpc.aio.EOF:
             raise invalid("The call was made without a request")
         return data
+
+
+def _shortened(message: str) -> str:
+    """The message as far as it goes into the head of a response."""
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    return message[: _LONGEST_MESSAGE - len(_CUT)] + _CUT
 
 
 def _check_address(address: str, credentials: grpc.ServerCredentials | None) -> None:

@@ -45,12 +45,17 @@ class Tickets:
 
     @staticmethod
     def count(
-        taken: np.ndarray, stamped: np.ndarray, signature: str, runs: ModelRuns
+        taken: np.ndarray,
+        stamped: np.ndarray,
+        signature: str,
+        runs: ModelRuns,
+        pool: str,
     ) -> None:
         """Counts what happened to a request, and the batches that it came first in."""
         if not len(stamped):
             return
-        runs.waited(signature, stamped[:, 0].max() - taken[0, 1])
+        waited = stamped[:, 0].max() - taken[0, 1]
+        runs.waited(signature, waited, len(taken), pool)
         for started, earliest, examples, padded, _ in stamped[stamped[:, 4] > 0]:
             runs.batch(signature, int(examples), int(padded), started - earliest)
 

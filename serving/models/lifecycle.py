@@ -78,6 +78,7 @@ class Lifecycle:
         )
         self._labels_for_unavailable = labels_for_unavailable
         self._configuring = threading.Lock()
+        self._configured = False
         # What one look at the base paths found must not be acted on after a later one,
         # or under another config.
         self._polling = threading.RLock()
@@ -98,10 +99,16 @@ class Lifecycle:
                 are as they were, and their versions answer.
         """
         check_configs(configs)
+        for config in configs:
+            if config.HasField("logging_config"):
+                say(f"logging_config of model {config.name} has no effect here.")
         with self._configuring:
             with self._polling:
                 new = self._replace(configs)
             self._switch.wait_until_settled()
+            if not self._configured:
+                self._configured = True
+                self._switch.end_first()
             with self._catalog.lock:
                 if self._switch.ended.is_set():
                     return []
@@ -183,7 +190,7 @@ class Lifecycle:
         return [config.name for config in configs if config.name not in before]
 
     def _act(self, models: Sequence[ServedModel], looked: Mapping) -> None:
-        """Acts on what there was at the base paths, model's name -> `_look`'s answer."""
+        """Acts on what was found at the base paths: model's name -> that of `_look`."""
         for model in models:
             folders = looked[model.config.name]
             if isinstance(folders, ServingError):

@@ -90,6 +90,7 @@ class Program:
             if key != _INITIALIZE
         }
         self._batching = batching
+        self.pool_name = batching.thread_pool_name if batching else ""
         self._computations: dict[tuple, Computation | None] = {}
         self._lock = threading.Lock()
 

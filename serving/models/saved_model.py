@@ -17,6 +17,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
 from serving.errors import ServingError
 from serving.models.batching import Tickets
 from serving.models.batching_settings import Batching
+from serving.models.foreign_ops import register_ops
 from serving.models.priority import run_behind_requests
 from serving.models.program import Computation, Program, import_program
 from serving.models.signatures import (
@@ -174,7 +175,8 @@ class SavedModel:
             *computed, stamped = call(*given, taken)
         finally:
             self._runs.waits(signature, -1)
-        Tickets.count(taken, stamped, signature, self._runs)
+        pool = self.program.pool_name
+        Tickets.count(taken, stamped, signature, self._runs, pool)
         return computed
 
     def _call(self, computation: Computation) -> Callable:
@@ -209,6 +211,17 @@ def load_saved_model(
     Raises:
         ServingError: it cannot be loaded.
     """
+    unknown = register_ops(files.meta_graph) if files.meta_graph else None
+    try:
+        return _load(files, config, batching, runs)
+    except ServingError as error:
+        if unknown is None:
+            raise
+        message = f"Could not load SavedModel {files.path}: {unknown}"
+        raise ServingError(error.code, message) from error
+
+
+def _load(files: VersionFiles, config, batching, runs) -> SavedModel:
     if files.fingerprint is None:
         return _load_whole(files, config, batching, runs)
     with _loading(files.path):

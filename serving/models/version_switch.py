@@ -1,6 +1,7 @@
 """The switch from a served version to the next: load, warm up, then unload the old."""
 
 import concurrent.futures
+import os
 import threading
 
 from serving.command import say
@@ -43,8 +44,10 @@ class VersionSwitch:
         self._catalog, self._loader = catalog, loader
         self._retries, self._retry_seconds = load_retries, retry_seconds
         self._progress = threading.Condition(catalog.lock)
+        self._load_threads = max(1, load_threads)
+        # Nothing is served yet that loading could slow down.
         self._loading = concurrent.futures.ThreadPoolExecutor(
-            max(1, load_threads), "load-model"
+            max(self._load_threads, 4 * (os.cpu_count() or 1)), "load-model"
         )
         self._unloading = concurrent.futures.ThreadPoolExecutor(
             max(1, unload_threads), "unload-model"
@@ -75,6 +78,15 @@ class VersionSwitch:
                     )
                 )
             )
+
+    def end_first(self) -> None:
+        """From now on loads as many versions at once as it was told, and no more."""
+        with self._catalog.lock:
+            first, self._loading = (
+                self._loading,
+                concurrent.futures.ThreadPoolExecutor(self._load_threads, "load-model"),
+            )
+        first.shutdown(wait=False)
 
     def wait_until_served(self) -> bool:
         """Returns when every model has had a version; False if that is given up."""
