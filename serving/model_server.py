@@ -128,6 +128,8 @@ class Server:
             threading.Thread(
                 target=self._poll_config, name="poll-config", daemon=True
             ).start()
+        if self.grpc is not None:
+            self.grpc.start()
         if flags.rest_api_port:
             self.rest = RestFront(
                 self.service,
@@ -142,7 +144,6 @@ class Server:
                 metrics_path=self._metrics_path,
             )
         if self.grpc is not None:
-            self.grpc.start()
             if self.lifecycle.have_served():
                 self.grpc.say_serving()
             else:
@@ -218,9 +219,11 @@ class Server:
                     self._configs = configs
                 said = None
             except Exception as error:  # The next reading may find it in order.
-                if str(error) != said:
-                    said = str(error)
-                    say(f"The config stays as it was: {said}")
+                # Once for each time that the file is written.
+                problem = str(error), _written(self._flags.model_config_file)
+                if problem != said:
+                    said = problem
+                    say(f"The config stays as it was: {error}")
 
     def _warm_up(self, model: SavedModel) -> None:
         flags = self._flags
@@ -243,6 +246,15 @@ class Server:
                 micros = (time.perf_counter() - started) * 1e6
                 monitoring.model_warmup_latency.observe(micros, model.path, status.name)
                 monitoring.model_warmup_records_read.add(model.path, amount=count)
+
+
+def _written(path: str) -> tuple[int, int] | None:
+    """Time and size of a file; None if it is not there."""
+    try:
+        stat = tf.io.gfile.stat(path)
+    except tf.errors.OpError:
+        return None
+    return stat.mtime_nsec, stat.length
 
 
 def _limits(flags: Flags) -> MemoryLimits:

@@ -171,10 +171,12 @@ class Meeting(tf.Module):
         self.arrived.assign_add(1)
         end = tf.timestamp() + self.seconds
         wanted = tf.cast(x[0, 0], tf.int32)
+        present = self.arrived.read_value()
         for _ in tf.range(1 << 30):
-            if self.arrived >= wanted or tf.timestamp() > end:
+            present = self.arrived.read_value()
+            if present >= wanted or tf.timestamp() > end:
                 break
-        return {"present": tf.fill([tf.shape(x)[0]], self.arrived.read_value())}
+        return {"present": tf.fill([tf.shape(x)[0]], present)}
 
     @tf.function(
         input_signature=[

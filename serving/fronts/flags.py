@@ -140,6 +140,11 @@ class Flags:
                 raise ValueError(
                     f"--{name} must be from 0 to 65535. Received: {getattr(self, name)}"
                 )
+        if self.port and self.port == self.rest_api_port:
+            raise ValueError(
+                f"--port and --rest_api_port must differ. Received: {self.port} for "
+                "both"
+            )
         if not (self.port or self.grpc_socket_path or self.rest_api_port):
             raise ValueError(
                 "--port=0 leaves nothing to listen on; give --grpc_socket_path or "

@@ -280,7 +280,7 @@ def _fill_example(example: tf.train.Example, given: Any) -> None:
         elif kinds <= {int, bool}:
             if not all(v in _INT64 for v in values):
                 raise invalid(f"feature {name}: a value does not fit DT_INT64")
-            feature.int64_list.value.extend(values)
+            feature.int64_list.value.extend(map(int, values))
         elif kinds <= {int, float}:
             feature.float_list.value.extend(_float32(name, v) for v in values)
         else:

@@ -215,7 +215,7 @@ BAD_PREDICT = {
     "a long message": (
         request(signature_name="X" * 2000),
         Code.FAILED_PRECONDITION,
-        'Serving signature key "' + "X" * (1024 - len('Serving signature key "')),
+        f'Serving signature key "{"X" * 989}...TRUNCATED',
     ),
 }
 
@@ -256,11 +256,11 @@ BAD_JSON = {
         "/v1/models/m:predict",
         INSTANCES | {"signature_name": "X"},
         400,
-        'Serving signature key "X" not found.',
+        'Serving signature name: "X" not found in signature def',
     ),
     "another input": (
         "/v1/models/m:predict",
-        {"inputs": {"x": [[1, 2, 3]], "z": [1]}},
+        {"instances": [{"x": [1, 2, 3], "z": 1}]},
         400,
         "JSON object: does not have named input: z; expected ['x']",
     ),
@@ -287,7 +287,7 @@ BAD_JSON = {
         "/v1/models/m:predict",
         INSTANCES | {"signature_name": "X" * 2000},
         400,
-        'Serving signature key "' + "X" * (1024 - len('Serving signature key "')),
+        f'Serving signature name: "{"X" * 2000}" not found in signature def',
     ),
 }
 

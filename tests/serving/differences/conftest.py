@@ -82,8 +82,8 @@ def server(exports, monitoring, tmp_path_factory):
                 folder / "zero",
                 f'{ALL} version_labels {{ key: "old" value: 0 }}',
             ),
-            model_config("a/b", two),
-            model_config("c:d", two),
+            model_config("a/b", two, ALL),
+            model_config("c:d", two, ALL),
         )
     )
     with serving(
