@@ -10,9 +10,6 @@ from collections.abc import Iterator
 
 from serving.status_codes import Code
 
-LONGEST_MESSAGE = 1024
-"""Characters of a message that reach the client, as in TF Serving."""
-
 
 class ServingError(Exception):
     """A request that cannot be answered, or a model that cannot be loaded."""
@@ -20,7 +17,7 @@ class ServingError(Exception):
     def __init__(self, code: Code, message: str):
         super().__init__(message)
         self.code = code
-        self.message = message[:LONGEST_MESSAGE]
+        self.message = message
 
 
 def invalid(message: str) -> ServingError:

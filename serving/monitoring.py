@@ -1,14 +1,14 @@
 """Counters and histograms, and the page that Prometheus reads them from.
 
 Names, labels and microseconds are TF Serving's. Beyond them: the signature among the
-labels of `request_count_by_signature`, requests that are under way, and what the batch
-op does.
+labels of `request_count_by_signature`, requests that are under way, and `batching:`,
+what the batch op does by model and signature.
 """
 
 import bisect
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _PREFIX = ":tensorflow:serving:"
 _LATENCY_BUCKETS = tuple(10 * 1.8**i for i in range(33))  # 10 us to 40 minutes
@@ -60,6 +60,11 @@ class Counter(_Family):
     def add(self, *labels: str, amount: int = 1) -> None:
         with self._lock:
             self._values[labels] = self._values.get(labels, 0) + amount
+
+    def total(self) -> int:
+        """What has been counted, for all labels together."""
+        with self._lock:
+            return sum(self._values.values())
 
 
 class Gauge(Counter):
@@ -117,7 +122,7 @@ class Monitoring:
         self.request_latency = Histogram(
             "request_latency",
             ["model_name", "API", "entrypoint"],
-            "Microseconds from a request's arrival to its answer.",
+            "Microseconds from a request's arrival to its answer, of those answered.",
             _LATENCY_BUCKETS,
         )
         self.requests_in_flight = Gauge(
@@ -158,10 +163,71 @@ class Monitoring:
             _BATCH_LABELS,
             "Requests that wait for a batch or are in one that runs.",
         )
+        self._add_tf_servings()
+
+    def _add_tf_servings(self) -> None:
+        """What TF Serving's dashboards look for beside that."""
+        self.request_example_counts = Histogram(
+            "request_example_counts",
+            ["model"],
+            "Examples of a request of Classify, Regress or MultiInference.",
+            _SIZE_BUCKETS,
+        )
+        self.request_example_count_total = Counter(
+            "request_example_count_total",
+            ["model"],
+            "Examples of all requests of Classify, Regress and MultiInference.",
+        )
+        self.model_warmup_latency = Histogram(
+            "model_warmup_latency",
+            ["model_path", "status"],
+            "Microseconds that the recorded requests of a version took.",
+            _LATENCY_BUCKETS,
+        )
+        self.model_warmup_records_read = Counter(
+            "model_warmup_records_read",
+            ["model_path"],
+            "Recorded requests of a version that were run.",
+        )
+        self.session_queuing_latency = Histogram(
+            "batching_session:queuing_latency",
+            ["thread_pool_name"],
+            "Microseconds that a request waited for its batch to start.",
+            _LATENCY_BUCKETS,
+        )
+        self.wrapped_run_count = Counter(
+            "batching_session:wrapped_run_count", [], "Batches that were run."
+        )
+        self.padding_size = Histogram(
+            "batching_session:padding_size",
+            ["execution_batch_size"],
+            "Rows of padding in a batch.",
+            _SIZE_BUCKETS,
+        )
+        self.session_input_batch_size = Histogram(
+            "batching_session:input_batch_size",
+            [],
+            "Rows of a request.",
+            _SIZE_BUCKETS,
+        )
+        self.session_processed_batch_size = Histogram(
+            "batching_session:processed_batch_size",
+            [],
+            "Rows of a batch, with padding.",
+            _SIZE_BUCKETS,
+        )
+
+    def totals(self, names: Iterable[str]) -> dict[str, int]:
+        """Name -> what has been counted, of those of `names` that are counters."""
+        counters = {c.name: c for c in self._families() if c.kind == "counter"}
+        return {name: counters[name].total() for name in names if name in counters}
+
+    def _families(self) -> list[_Family]:
+        return [f for f in vars(self).values() if isinstance(f, _Family)]
 
     def page(self) -> str:
         """The page: all metrics in the text format of Prometheus, version 0.0.4."""
-        families = [f for f in vars(self).values() if isinstance(f, _Family)]
+        families = self._families()
         lines = [line for family in families for line in family.page()]
         return "\n".join(lines) + "\n"
 
@@ -186,10 +252,17 @@ class ModelRuns:
         """Counts `amount` more requests as being with the batch op; negative: fewer."""
         self._monitoring.batching_requests.add(self._model, signature, amount=amount)
 
-    def waited(self, signature: str, seconds: float) -> None:
-        """Counts a request's wait for its batch."""
-        micros = max(0.0, seconds * 1e6)
-        self._monitoring.queuing_latency.observe(micros, self._model, signature)
+    def waited(self, signature: str, seconds: float, rows: int, pool: str) -> None:
+        """Counts a request's wait for its batch.
+
+        Args:
+            rows: of the request.
+            pool: name of the threads that it waited for.
+        """
+        micros, monitoring = max(0.0, seconds * 1e6), self._monitoring
+        monitoring.queuing_latency.observe(micros, self._model, signature)
+        monitoring.session_queuing_latency.observe(micros, pool)
+        monitoring.session_input_batch_size.observe(rows)
 
     def batch(self, signature: str, examples: int, padded: int, age: float) -> None:
         """Counts a batch that ran.
@@ -203,6 +276,9 @@ class ModelRuns:
         self._monitoring.input_batch_size.observe(examples, *labels)
         self._monitoring.processed_batch_size.observe(padded, *labels)
         self._monitoring.batch_delay.observe(max(0.0, age * 1e6), *labels)
+        self._monitoring.wrapped_run_count.add()
+        self._monitoring.padding_size.observe(padded - examples, str(padded))
+        self._monitoring.session_processed_batch_size.observe(padded)
 
 
 def _escaped(value: str) -> str:

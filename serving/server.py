@@ -83,7 +83,9 @@ def _start(server: "Server", ended: threading.Event) -> bool:
     Loading takes minutes, and with retries many: signals do not wait for it.
     """
     pool = concurrent.futures.ThreadPoolExecutor(1, "start")
-    starting = pool.submit(server.start)
+    # A first load that fails ends the process: whoever started it notices, and tries
+    # again. Models whose versions are still to come are waited for.
+    starting = pool.submit(server.start, must_load=True)
     pool.shutdown(wait=False)
     while not starting.done() and not ended.is_set():
         concurrent.futures.wait([starting], 0.2)

@@ -1,6 +1,7 @@
 """Errors that TensorFlow raises, turned into what a client gets to know of them."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -32,8 +33,13 @@ def tensorflow_errors() -> Iterator[None]:
         raise proper from error
 
 
+# The node that puts requests together is no part of anybody's model.
+_OF_BATCHING = re.compile(r"\n\t \[\[\{\{node BatchFunction(_\d+)?\}\}\]\]$")
+
+
 def _short(message: str) -> str:
-    """The message without the Python stack that TensorFlow adds around it."""
+    """The message without what TensorFlow adds around it: nodes, Python's stack."""
+    message = _OF_BATCHING.sub("", message)
     lines = [line for line in message.splitlines() if line.strip()]
     for i, line in enumerate(lines):
         if line.startswith("Graph execution error") or line.startswith("Detected at"):

@@ -1,7 +1,7 @@
 """Classify, Regress and MultiInference: tf.Examples in, classes or values out."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -30,12 +30,19 @@ def classify(
     catalog: Catalog,
     request: classification_pb2.ClassificationRequest,
     limits: MemoryLimits,
+    *,
+    check_method: bool = False,
 ) -> classification_pb2.ClassificationResponse:
-    """Answers a ClassificationRequest; raises ServingError as TF Serving does."""
+    """Answers a ClassificationRequest; raises ServingError as TF Serving does.
+
+    Args:
+        check_method: refuse signatures of another method. `tf.saved_model.save` gives
+            all of them Predict's.
+    """
     _check_spec(request)
     response = classification_pb2.ClassificationResponse()
     with catalog.using(request.model_spec) as (model, version):
-        signature = _signature(model, request.model_spec, CLASSIFY)
+        signature = _signature(model, request.model_spec, CLASSIFY, check_method)
         with serialized_examples(request.input, limits) as serialized:
             response.result.CopyFrom(run_classify(model, signature, serialized))
     answer_spec(response.model_spec, request.model_spec, version, signature.key)
@@ -43,13 +50,17 @@ def classify(
 
 
 def regress(
-    catalog: Catalog, request: regression_pb2.RegressionRequest, limits: MemoryLimits
+    catalog: Catalog,
+    request: regression_pb2.RegressionRequest,
+    limits: MemoryLimits,
+    *,
+    check_method: bool = False,
 ) -> regression_pb2.RegressionResponse:
-    """Answers a RegressionRequest; raises ServingError as TF Serving does."""
+    """Answers a RegressionRequest; see `classify`."""
     _check_spec(request)
     response = regression_pb2.RegressionResponse()
     with catalog.using(request.model_spec) as (model, version):
-        signature = _signature(model, request.model_spec, REGRESS)
+        signature = _signature(model, request.model_spec, REGRESS, check_method)
         with serialized_examples(request.input, limits) as serialized:
             response.result.CopyFrom(run_regress(model, signature, serialized))
     answer_spec(response.model_spec, request.model_spec, version, signature.key)
@@ -57,7 +68,11 @@ def regress(
 
 
 def multi_inference(
-    catalog: Catalog, request: inference_pb2.MultiInferenceRequest, limits: MemoryLimits
+    catalog: Catalog,
+    request: inference_pb2.MultiInferenceRequest,
+    limits: MemoryLimits,
+    *,
+    check_method: bool = False,
 ) -> inference_pb2.MultiInferenceResponse:
     """Answers a MultiInferenceRequest: several signatures on the same examples."""
     if not request.tasks:
@@ -85,16 +100,27 @@ def multi_inference(
         serialized_examples(request.input, limits) as serialized,
     ):
         for task in request.tasks:
-            signature = _signature(model, task.model_spec, task.method_name)
+            method = task.method_name
+            signature = _signature(model, task.model_spec, method, check_method)
             result = response.results.add()
             answer_spec(result.model_spec, task.model_spec, version, signature.key)
-            if task.method_name == CLASSIFY:
+            if method == CLASSIFY:
                 classes = run_classify(model, signature, serialized)
                 result.classification_result.CopyFrom(classes)
             else:
                 values = run_regress(model, signature, serialized)
                 result.regression_result.CopyFrom(values)
     return response
+
+
+def count(given: input_pb2.Input) -> int:
+    """How many examples there are."""
+    return len(_listed(given))
+
+
+def _listed(given: input_pb2.Input) -> Sequence[tf.train.Example]:
+    kind = given.WhichOneof("kind")
+    return getattr(given, kind).examples if kind else ()
 
 
 @contextlib.contextmanager
@@ -108,12 +134,8 @@ def serialized_examples(
     Raises:
         ServingError: there are none, or they take too much memory.
     """
-    kind = given.WhichOneof("kind")
-    listed, context = (), b""
-    if kind == "example_list":
-        listed = given.example_list.examples
-    elif kind == "example_list_with_context":
-        listed = given.example_list_with_context.examples
+    listed, context = _listed(given), b""
+    if given.HasField("example_list_with_context"):
         context = given.example_list_with_context.context.SerializeToString()
     if not listed:
         raise invalid("Input is empty.")
@@ -134,12 +156,11 @@ def run_classify(
     """The classes and scores that the model gives each example."""
     outputs = [name for name in (_CLASSES, _SCORES) if name in signature.outputs]
     if not outputs:
-        raise ServingError(
-            Code.FAILED_PRECONDITION,
+        raise invalid(
             f"Expected classification signature outputs to contain at least one of "
-            f'"{_CLASSES}" or "{_SCORES}". Signature was: {signature.key}',
+            f'"{_CLASSES}" or "{_SCORES}". Signature was: {signature.key}'
         )
-    arrays = _run(model, signature, serialized, outputs)
+    arrays = _run(model, signature, CLASSIFY, serialized, outputs)
     for name, array in arrays.items():
         if array.ndim != 2 or len(array) != len(serialized):
             raise invalid(
@@ -175,12 +196,11 @@ def run_regress(
 ) -> regression_pb2.RegressionResult:
     """The value that the model gives each example."""
     if _VALUES not in signature.outputs:
-        raise ServingError(
-            Code.FAILED_PRECONDITION,
+        raise invalid(
             f'Expected regression signature outputs to contain "{_VALUES}". '
-            f"Signature was: {signature.key}",
+            f"Signature was: {signature.key}"
         )
-    values = _run(model, signature, serialized, [_VALUES])[_VALUES]
+    values = _run(model, signature, REGRESS, serialized, [_VALUES])[_VALUES]
     _check_dtype("output", values, tf.float32)
     batch = len(serialized)
     if values.shape not in ((batch,), (batch, 1)):
@@ -194,14 +214,16 @@ def run_regress(
     return result
 
 
-def _run(model, signature: Signature, serialized, outputs) -> dict[str, np.ndarray]:
+def _run(
+    model, signature: Signature, method: str, serialized, outputs
+) -> dict[str, np.ndarray]:
     if len(signature.inputs) != 1:
-        raise ServingError(
-            Code.FAILED_PRECONDITION,
+        raise invalid(
             f"Expected one input Tensor. Signature {signature.key} has "
-            f"{len(signature.inputs)}.",
+            f"{len(signature.inputs)}."
         )
-    return model.run(signature, {next(iter(signature.inputs)): serialized}, outputs)
+    inputs = {next(iter(signature.inputs)): serialized}
+    return model.run(signature, inputs, outputs, method=method)
 
 
 def _check_dtype(what: str, array: np.ndarray, wanted: tf.DType) -> None:
@@ -213,12 +235,12 @@ def _check_dtype(what: str, array: np.ndarray, wanted: tf.DType) -> None:
         raise invalid(f"Expected {what} Tensor of {expected}. Got: {received}")
 
 
-def _signature(model: SavedModel, spec, method: str) -> Signature:
+def _signature(model: SavedModel, spec, method: str, check_method: bool) -> Signature:
     key = spec.signature_name or DEFAULT_SIGNATURE
     if key not in model.signatures:
         raise invalid(f"No signature was found with the name: {key}")
     signature = model.signatures[key]
-    if signature.method != method:
+    if check_method and signature.method != method:
         kind = "classification" if method == CLASSIFY else "regression"
         raise invalid(
             f"Expected {kind} signature method_name to be {method}. "

@@ -43,7 +43,12 @@ def predict(
     key = request.model_spec.signature_name or DEFAULT_SIGNATURE
     with catalog.using(request.model_spec) as (model, version):
         if fill is not None:
-            fill(model.signature(key))
+            if key not in model.signatures:
+                # REST has words of its own for it.
+                raise invalid(
+                    f'Serving signature name: "{key}" not found in signature def'
+                )
+            fill(model.signatures[key])
         outputs = run_predict(model, request, limits, contents)
     response = predict_pb2.PredictResponse()
     answer_spec(response.model_spec, request.model_spec, version, key)

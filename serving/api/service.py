@@ -17,6 +17,8 @@ from serving.monitoring import Monitoring
 from serving.status_codes import Code
 
 _INFERENCE = {"Predict", "Classify", "Regress", "MultiInference"}
+_OF_EXAMPLES = _INFERENCE - {"Predict"}
+_REST = "REST"
 _STATUSES = {code: code.name for code in Code}  # An enum's name is a call.
 
 
@@ -30,6 +32,7 @@ class Service:
         as_content: put outputs in `tensor_content` instead of typed fields.
         limits: bounds on the memory that requests take.
         most_requests: requests at once; more are refused.
+        check_methods: Classify and Regress refuse signatures of another method.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Service:
         as_content: bool,
         limits: MemoryLimits,
         most_requests: int,
+        check_methods: bool = False,
     ):
         self.catalog = catalog
         self.monitoring = monitoring
@@ -51,10 +55,14 @@ class Service:
             "Predict": lambda request, **more: predict.predict(
                 catalog, request, as_content=as_content, limits=limits, **more
             ),
-            "Classify": lambda request: examples.classify(catalog, request, limits),
-            "Regress": lambda request: examples.regress(catalog, request, limits),
+            "Classify": lambda request: examples.classify(
+                catalog, request, limits, check_method=check_methods
+            ),
+            "Regress": lambda request: examples.regress(
+                catalog, request, limits, check_method=check_methods
+            ),
             "MultiInference": lambda request: examples.multi_inference(
-                catalog, request, limits
+                catalog, request, limits, check_method=check_methods
             ),
             "GetModelMetadata": lambda request: metadata.get_model_metadata(
                 catalog, request
@@ -63,7 +71,7 @@ class Service:
                 catalog, request
             ),
             "HandleReloadConfigRequest": lambda request: metadata.reload_config(
-                lifecycle, request
+                lifecycle, request, monitoring
             ),
         }
 
@@ -119,7 +127,16 @@ class Call:
         self.spec = getattr(request, "model_spec", None)
         if self.spec is None and getattr(request, "tasks", None):
             self.spec = request.tasks[0].model_spec
-        return self._service.answer(self._api, request, **more)
+        response = self._service.answer(self._api, request, **more)
+        if self._api in _OF_EXAMPLES:
+            count = examples.count(request.input)
+            self._service.monitoring.request_example_counts.observe(
+                count, self.spec.name
+            )
+            self._service.monitoring.request_example_count_total.add(
+                self.spec.name, amount=count
+            )
+        return response
 
     def __enter__(self) -> Self:
         self._started = time.perf_counter()
@@ -146,12 +163,16 @@ class Call:
         api, entrypoint, shown = self._api, self._entrypoint, _STATUSES[status]
         monitoring.requests_in_flight.add(entrypoint, amount=-1)
         name, signature = self._labels(status)
-        monitoring.request_count.add(name, shown)
+        if api in _INFERENCE or entrypoint == _REST:
+            monitoring.request_count.add(name, shown)
         monitoring.request_count_by_signature.add(
             name, signature, api, entrypoint, shown
         )
-        micros = (time.perf_counter() - self._started) * 1e6
-        monitoring.request_latency.observe(micros, name, api, entrypoint)
+        if api in _INFERENCE and status is Code.OK:
+            micros = (time.perf_counter() - self._started) * 1e6
+            # Over REST it is the word in the path.
+            label = api.lower() if entrypoint == _REST else api
+            monitoring.request_latency.observe(micros, name, label, entrypoint)
 
     def _labels(self, status: Code) -> tuple[str, str]:
         # Whatever a client sends must not become a label: each takes memory for good.

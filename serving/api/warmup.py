@@ -66,6 +66,8 @@ def _read(path: str) -> Iterator[prediction_log_pb2.PredictionLog]:
 
 def _replay(model: SavedModel, log, limits: MemoryLimits) -> None:
     kind = log.WhichOneof("log_type")
+    if kind is None:
+        return
     if kind == "predict_log":
         run_predict(model, log.predict_log.request, limits)
     elif kind == "classify_log":

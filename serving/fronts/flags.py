@@ -5,9 +5,32 @@ import dataclasses
 import typing
 from collections.abc import Sequence
 
+from serving.command import say
+from serving.models.batching_settings import PARAMETERS_FILE
+
+_WITHOUT_EFFECT = {
+    "enable_profiler": bool,
+    "flush_filesystem_caches": bool,
+    "num_tflite_interpreters_per_pool": int,
+    "num_tflite_pools": int,
+    "per_process_gpu_memory_fraction": float,
+    "remove_unused_fields_from_bundle_metagraph": bool,
+}
+"""Flags of `tensorflow_model_server` that are accepted: nothing depends on them."""
+_REFUSED = {
+    "mixed_precision": "",
+    "platform_config_file": "",
+    "prefer_tflite_model": False,
+    "skip_initialize_tpu": False,
+    "tensorflow_session_config_file": "",
+    "thread_pool_factory_config_file": "",
+    "use_alts_credentials": False,
+    "xla_cpu_compilation_enabled": False,
+    "xla_gpu_compilation_enabled": False,
+}
+"""Further ones, of whose values only these, the defaults, are served as asked."""
 _LEAST = {
     "rest_api_num_threads": 0,
-    "rest_api_timeout_in_ms": 1,
     "model_config_file_poll_wait_seconds": 0,
     "max_num_load_retries": 0,
     "load_retry_interval_micros": 0,
@@ -41,14 +64,23 @@ class Flags:
     grpc_socket_path: str = _flag("", "unix socket of gRPC, beside the port")
     rest_api_port: int = _flag(0, "TCP port of HTTP/REST; 0 for none")
     rest_api_num_threads: int = _flag(0, "0: as many as --grpc_max_threads")
-    rest_api_timeout_in_ms: int = _flag(30000, "longest time for a REST call")
+    rest_api_timeout_in_ms: int = _flag(30000, "longest time for a REST call; 0: none")
     rest_api_enable_cors_support: bool = _flag(False, "answer browsers elsewhere")
     model_name: str = _flag("default", "name of the model of --model_base_path")
     model_base_path: str = _flag("", "folder of one model's versions")
-    model_config_file: str = _flag("", "text ModelServerConfig: several models")
+    model_config_file: str = _flag(
+        "",
+        "text ModelServerConfig: several models; --model_base_path and --model_name "
+        "have no effect then",
+    )
     model_config_file_poll_wait_seconds: int = _flag(0, "0: read the file once")
     enable_batching: bool = _flag(False, "put requests together")
     batching_parameters_file: str = _flag("", "text BatchingParameters")
+    enable_per_model_batching_parameters: bool = _flag(
+        False,
+        f"text BatchingParameters in {PARAMETERS_FILE} in a version's folder; a "
+        "version without the file is not batched",
+    )
     monitoring_config_file: str = _flag("", "text MonitoringConfig")
     file_system_poll_wait_seconds: float = _flag(1, "0: look for versions once")
     max_num_load_retries: int = _flag(5, "further attempts to load a version")
@@ -64,6 +96,9 @@ class Flags:
     )
     enable_serialization_as_tensor_content: bool = _flag(
         False, "outputs as bytes instead of typed fields"
+    )
+    enable_signature_method_name_check: bool = _flag(
+        False, "Classify and Regress refuse signatures of another method"
     )
     ssl_config_file: str = _flag("", "text SSLConfig; gRPC is then encrypted")
     tensorflow_session_parallelism: int = _flag(0, "threads of each kind; 0: TF's")
@@ -86,10 +121,6 @@ class Flags:
     drain_seconds: float = _flag(30, "for requests under way, after SIGTERM")
 
     def __post_init__(self):
-        if bool(self.model_config_file) and bool(self.model_base_path):
-            raise ValueError(
-                "--model_config_file and --model_base_path: give one. Received both."
-            )
         if not self.model_config_file and not self.model_base_path:
             raise ValueError(
                 "--model_base_path or --model_config_file must say what to serve."
@@ -109,6 +140,11 @@ class Flags:
                 raise ValueError(
                     f"--{name} must be from 0 to 65535. Received: {getattr(self, name)}"
                 )
+        if self.port and self.port == self.rest_api_port:
+            raise ValueError(
+                f"--port and --rest_api_port must differ. Received: {self.port} for "
+                "both"
+            )
         if not (self.port or self.grpc_socket_path or self.rest_api_port):
             raise ValueError(
                 "--port=0 leaves nothing to listen on; give --grpc_socket_path or "
@@ -151,19 +187,51 @@ def parse_flags(argv: Sequence[str] | None) -> Flags:
     )
     types = typing.get_type_hints(Flags)
     for field in dataclasses.fields(Flags):
-        kind = types[field.name]
-        options = {"type": _truth if kind is bool else kind}
-        if kind is bool:
-            # --enable_batching and --enable_batching=true both.
-            options |= {"nargs": "?", "const": True}
-        parser.add_argument(
-            f"--{field.name}",
-            default=field.default,
-            metavar=kind.__name__.upper(),
-            help=f"{field.metadata['help']} (default: {field.default!r})",
-            **options,
+        text = f"{field.metadata['help']} (default: {field.default!r})"
+        _add(parser, field.name, types[field.name], field.default, text)
+    for name, kind in _WITHOUT_EFFECT.items():
+        text = "of tensorflow_model_server; has no effect here"
+        _add(parser, name, kind, argparse.SUPPRESS, text)
+    for name, default in _REFUSED.items():
+        text = f"of tensorflow_model_server; refused here, but for {default!r}"
+        _add(parser, name, type(default), argparse.SUPPRESS, text)
+    given = vars(parser.parse_args(argv))
+    refused = [
+        f"--{name}={value}"
+        for name, default in _REFUSED.items()
+        if (value := given.pop(name, default)) != default
+    ]
+    if refused:
+        raise ValueError(
+            "These flags of tensorflow_model_server are not served here; leave them "
+            f"out. Received: {', '.join(refused)}"
         )
-    return Flags(**vars(parser.parse_args(argv)))
+    ignored = [name for name in _WITHOUT_EFFECT if given.pop(name, None) is not None]
+    flags = Flags(**given)
+    for name in ignored:
+        say(f"--{name} has no effect here.")
+    if flags.model_config_file and flags.model_base_path:
+        say(
+            "--model_base_path and --model_name have no effect: --model_config_file "
+            "says what is served."
+        )
+    if flags.enable_per_model_batching_parameters and not flags.enable_batching:
+        say("--enable_per_model_batching_parameters needs --enable_batching.")
+    return flags
+
+
+def _add(parser: argparse.ArgumentParser, name: str, kind, default, text: str) -> None:
+    options = {"type": _truth if kind is bool else kind}
+    if kind is bool:
+        # --enable_batching and --enable_batching=true both.
+        options |= {"nargs": "?", "const": True}
+    parser.add_argument(
+        f"--{name}",
+        default=default,
+        metavar=kind.__name__.upper(),
+        help=text,
+        **options,
+    )
 
 
 def channel_arguments(text: str) -> list[tuple[str, int | str]]:

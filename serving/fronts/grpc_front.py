@@ -4,6 +4,8 @@ import asyncio
 import concurrent.futures
 import os
 import socket
+import stat
+import tempfile
 from collections.abc import Sequence
 
 import grpc
@@ -27,6 +29,9 @@ from serving.status_codes import Code
 
 _PREDICTION = "tensorflow.serving.PredictionService"
 _MODEL = "tensorflow.serving.ModelService"
+# What the health service is asked for: the whole server, the services' names as TF
+# Serving spells them, and as gRPC does.
+_HEALTH = ("", "PredictionService", "ModelService", _PREDICTION, _MODEL)
 _REQUESTS = {
     (_PREDICTION, "Predict"): predict_pb2.PredictRequest,
     (_PREDICTION, "Classify"): classification_pb2.ClassificationRequest,
@@ -57,6 +62,8 @@ _LET_THEM_WAIT = (
     ("grpc.server.max_pending_requests_hard_limit", 1 << 30),
 )
 _LAST_ANSWERS_SECONDS = 0.1
+_LONGEST_MESSAGE = 1024
+_CUT = "...TRUNCATED"
 
 
 class GrpcFront:
@@ -97,7 +104,7 @@ class GrpcFront:
         self._receive_seconds = receive_seconds
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "grpc")
         self._arrived = self._under_way = 0
-        self._draining = False
+        self._draining = self._ending = False
         options = [
             ("grpc.max_receive_message_length", most_message_bytes),
             ("grpc.max_send_message_length", -1),
@@ -108,16 +115,29 @@ class GrpcFront:
             *channel_arguments,
         ]
         self._events = EventLoop("grpc-front")
+        self._addresses, self._credentials = addresses, credentials
         try:
-            self.ports = self._events.run(
-                self._bind(addresses, credentials, options, most_calls, health_service)
-            )
+            # It listens when it starts: what can be connected to is taken for ready.
+            # What cannot be listened on is said before models are loaded for minutes.
+            for address in addresses:
+                _check_address(address, credentials)
+            self._events.run(self._make(options, most_calls, health_service))
         except ServingError:
             self._events.close()
             raise
+        self.ports: list[int] = []
 
     def start(self) -> None:
+        """Listens and answers; its health is NOT_SERVING.
+
+        Raises:
+            ServingError: an address cannot be listened on.
+        """
         self._events.run(self._start())
+
+    def say_serving(self) -> None:
+        """Makes its health SERVING, unless it is ending."""
+        self._events.run(self._say_serving())
 
     def drain(self, seconds: float) -> None:
         """Returns when all calls that had arrived are answered.
@@ -137,7 +157,7 @@ class GrpcFront:
         self._events.close()
         self._pool.shutdown(wait=False)
 
-    async def _bind(self, addresses, credentials, options, most_calls, health_service):
+    async def _make(self, options, most_calls, health_service) -> None:
         self._server = grpc.aio.server(
             options=options, maximum_concurrent_rpcs=most_calls
         )
@@ -153,15 +173,22 @@ class GrpcFront:
         self._health = health.aio.HealthServicer() if health_service else None
         if self._health is not None:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        return [self._listen(address, credentials) for address in addresses]
 
     async def _start(self) -> None:
+        self.ports = [
+            self._listen(address, self._credentials) for address in self._addresses
+        ]
+        await self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
-        await self._say_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def _say_serving(self) -> None:
+        if not self._ending:
+            await self._say_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def _drain(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
+        self._ending = True
         await self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await until_quiet(lambda: self._arrived, seconds)
         self._draining = True
@@ -175,12 +202,12 @@ class GrpcFront:
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            reason = _why_not(address, encrypted=credentials is not None)
-            raise invalid(f"gRPC cannot listen on {address}: {reason}") from error
+            _check_address(address, credentials)
+            raise invalid(f"gRPC cannot listen on {address}") from error
 
     async def _say_health(self, status) -> None:
         if self._health is not None:
-            for name in ("", _PREDICTION, _MODEL):
+            for name in _HEALTH:
                 await self._health.set(name, status)
 
     def _handler(self, method: str, kind: type[message.Message]):
@@ -209,7 +236,7 @@ class GrpcFront:
                     run = self._service.limits.run
                     return await run(self._pool, len(data), answer, data)
             except ServingError as error:
-                await context.abort(error.code, error.message)
+                await context.abort(error.code, _shortened(error.message))
 
         # On the wire a stream of one message is the same as one message, and only of
         # a stream does gRPC let the handler bound the wait for the message.
@@ -232,26 +259,72 @@ class GrpcFront:
         return data
 
 
-def _why_not(address: str, *, encrypted: bool) -> str:
-    """The reason that nobody can listen on an address: gRPC itself only logs it."""
+def _shortened(message: str) -> str:
+    """The message as far as it goes into the head of a response."""
+    if len(message) <= _LONGEST_MESSAGE:
+        return message
+    return message[: _LONGEST_MESSAGE - len(_CUT)] + _CUT
+
+
+def _check_address(address: str, credentials: grpc.ServerCredentials | None) -> None:
+    """Raises INVALID_ARGUMENT, with the reason, if gRPC cannot listen on an address.
+
+    gRPC itself only logs the reason.
+    """
     path = address.removeprefix("unix:")
-    try:
-        if path != address:
-            with socket.socket(socket.AF_UNIX) as tried:
-                tried.bind(path)
-            os.unlink(path)
-        else:
-            host, _, port = address.rpartition(":")
+    if path != address:
+        reasons = _refusals([(socket.AF_UNIX, socket.SOCK_STREAM, 0, "", path)])
+    else:
+        host, _, port = address.rpartition(":")
+        try:
             places = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-            for family, kind, protocol, _, place in places:
-                with socket.socket(family, kind, protocol) as tried:
+        except OSError as error:
+            raise invalid(_cannot_listen(address, error)) from error
+        reasons = _refusals(places)
+        if len(reasons) < len(places):
+            reasons = []  # It listens on what is left.
+    if reasons:
+        raise invalid(_cannot_listen(address, reasons[0])) from reasons[0]
+    if path == address and credentials is not None and not _is_sound(credentials):
+        reason = "the key or the certificate of --ssl_config_file is not sound"
+        raise invalid(f"gRPC cannot listen on {address}: {reason}")
+
+
+def _cannot_listen(address: str, error: OSError) -> str:
+    return f"gRPC cannot listen on {address}: {error.strerror or error}"
+
+
+def _refusals(places) -> list[OSError]:
+    """What the system says of those of `places` that cannot be listened on."""
+    refusals = []
+    for family, kind, protocol, _, place in places:
+        is_path = family == socket.AF_UNIX
+        if is_path and os.path.exists(place) and stat.S_ISSOCK(os.stat(place).st_mode):
+            continue  # Left over by a process that was killed: gRPC takes its place.
+        try:
+            with socket.socket(family, kind, protocol) as tried:
+                if not is_path:
                     tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    tried.bind(place)
-    except OSError as error:
-        return error.strerror or str(error)
-    if encrypted:
-        return "the key or the certificate of --ssl_config_file is not sound"
-    return "gRPC refuses it"
+                tried.bind(place)
+            if is_path:
+                os.unlink(place)
+        except OSError as error:
+            refusals.append(error)
+    return refusals
+
+
+def _is_sound(credentials: grpc.ServerCredentials) -> bool:
+    # gRPC looks at them when it listens. On a socket without a name in the file system
+    # nobody finds it.
+    with tempfile.TemporaryDirectory() as folder:
+        server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+        try:
+            server.add_secure_port(f"unix:{folder}/socket", credentials)
+        except RuntimeError:
+            return False
+        finally:
+            server.stop(None)
+    return True
 
 
 def tls_credentials(config: message.Message) -> grpc.ServerCredentials:

@@ -4,7 +4,9 @@ import base64
 import binascii
 import itertools
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +21,34 @@ BASE64 = "b64"
 """The key of an object that holds bytes: {"b64": "..."}."""
 
 _INT64 = range(-(2**63), 2**63)
-_SURROGATE = rb"\ud"
+_SURROGATES = "\\ud", "\\uD"
+_WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+# Other infinities than these two are decimals that a double does not hold.
+_INFINITIES = [id(_WORDS["Infinity"]), id(_WORDS["-Infinity"])]
+# Further spellings of the words, and the strings in which they are none. One without an
+# end is taken as far as there is text, so that no place is looked at twice.
+_SPELLINGS = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\Z)|-(?=NaN)|\bInf\b', re.DOTALL)
+
+
+def _named_in_utf8(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for name, _ in pairs:
+        name.encode()
+    return dict(pairs)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_WORDS.__getitem__)
+_DECODER_OF_BYTES = json.JSONDecoder(
+    parse_constant=_WORDS.__getitem__, object_pairs_hook=_named_in_utf8
+)
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`; NaN and Infinity may stand in it as bare words."""
+    """The JSON object in `body`; NaN, Inf and Infinity may stand in it as bare words.
+
+    Strings may hold any bytes; those that are not UTF-8 become lone surrogates.
+    """
     try:
-        value = json.loads(body)
-        if _SURROGATE in body.lower():
-            # Half of a pair is no character: no name or string could hold it.
-            json.dumps(value, ensure_ascii=False).encode()
+        value = _loads(body)
     except (ValueError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {error}") from error
     if not isinstance(value, dict):
@@ -36,20 +56,54 @@ def parse(body: bytes) -> dict[str, Any]:
     return value
 
 
+def _loads(body: bytes) -> Any:
+    decoder = _DECODER
+    try:
+        text = body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError:
+        text, decoder = body.decode("utf-8", "surrogateescape"), _DECODER_OF_BYTES
+    try:
+        value = decoder.decode(text)
+    except json.JSONDecodeError:
+        if "Inf" not in text and "-NaN" not in text:
+            raise
+        value = decoder.decode(_with_usual_words(text))
+    if any(half in text for half in _SURROGATES):
+        # Half of a pair is no character: no name or string could hold it.
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _with_usual_words(text: str) -> str:
+    """`text` with Infinity for Inf and NaN for -NaN, where they are no strings."""
+    usual = {"Inf": "Infinity", "-": ""}
+    return _SPELLINGS.sub(lambda match: usual.get(match[0], match[0]), text)
+
+
 def signature_name(body: Mapping[str, Any]) -> str:
     """The signature that a request names; "" for none."""
     name = body.get("signature_name", "")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not _is_text(name):
         raise invalid("'signature_name' key must be a string value.")
     return name
 
 
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_rows(body: Mapping[str, Any]) -> bool:
     """Whether a predict request is in row form ("instances") or column form."""
-    if ("instances" in body) == ("inputs" in body):
+    if "instances" in body and "inputs" in body:
         raise invalid(
             "Request must have exactly one of the keys 'instances' and 'inputs'"
         )
+    if "instances" not in body and "inputs" not in body:
+        raise invalid("Missing 'inputs' or 'instances' key")
     return "instances" in body
 
 
@@ -111,7 +165,8 @@ def _rows(body, signature: Signature) -> dict[str, list]:
 def _columns(body, signature: Signature) -> dict[str, Any]:
     values = body["inputs"]
     if isinstance(values, dict) and not _is_base64(values):
-        return values
+        # What is meant for other signatures or models is passed over.
+        return {name: values[name] for name in signature.inputs if name in values}
     return {_only(signature): values}
 
 
@@ -150,7 +205,10 @@ def _array(alias: str, values: Any, endpoint: Endpoint) -> np.ndarray:
             if endpoint.dtype.is_integer or endpoint.dtype == tf.bool:
                 array = np.array(flat, numpy)
             else:
-                array = np.array(flat, np.float64).astype(numpy)
+                doubles = np.array(flat, np.float64)
+                if np.isinf(doubles).any():
+                    _check_infinities(flat)
+                array = doubles.astype(numpy)
     except OverflowError as error:
         raise invalid(f"input {alias}: a value does not fit {expected}") from error
     return array.reshape(shape)
@@ -176,12 +234,24 @@ def _flat(alias: str, values: Any) -> tuple[list, list[int]]:
     return flat, shape
 
 
+def _check_infinities(values: Sequence[Any]) -> None:
+    """Raises OverflowError for an infinity that was written as a decimal."""
+    for value in values:
+        is_infinite = type(value) is float and math.isinf(value)
+        if is_infinite and id(value) not in _INFINITIES:
+            raise OverflowError("Number too big to be stored in double.")
+
+
 def _bytes(alias: str, value: Any) -> bytes:
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogatepass")
+        return value.encode("utf-8", "surrogateescape")
     if _is_base64(value) and isinstance(value[BASE64], str):
         try:
-            return base64.b64decode(value[BASE64], validate=True)
+            # Encoders break lines, and leave out the padding.
+            text = value[BASE64].encode("ascii").translate(None, b" \t\n\v\f\r")
+            if len(text) % 4 and not text.endswith(b"="):
+                text += b"=" * (-len(text) % 4)
+            return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError) as error:
             raise invalid(f"input {alias}: Unable to base64 decode") from error
     raise invalid(f"input {alias}: expected DT_STRING, received {_shown(value)}")
@@ -207,10 +277,10 @@ def _fill_example(example: tf.train.Example, given: Any) -> None:
             continue  # Of no kind: as good as left out, whatever the model takes.
         if kinds <= {str, dict}:
             feature.bytes_list.value.extend(_bytes(name, v) for v in values)
-        elif kinds == {int}:
+        elif kinds <= {int, bool}:
             if not all(v in _INT64 for v in values):
                 raise invalid(f"feature {name}: a value does not fit DT_INT64")
-            feature.int64_list.value.extend(values)
+            feature.int64_list.value.extend(map(int, values))
         elif kinds <= {int, float}:
             feature.float_list.value.extend(_float32(name, v) for v in values)
         else:
@@ -221,7 +291,9 @@ def _fill_example(example: tf.train.Example, given: Any) -> None:
 
 def _float32(name: str, value: float) -> float:
     try:
+        if math.isinf(number := float(value)):
+            _check_infinities([value])
         with np.errstate(over="ignore"):
-            return float(np.float32(float(value)))
+            return float(np.float32(number))
     except OverflowError as error:
         raise invalid(f"feature {name}: a value does not fit DT_FLOAT") from error

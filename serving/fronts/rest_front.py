@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import logging
 import re
+import urllib.parse
 from collections.abc import Callable
 
 from aiohttp import web
@@ -27,11 +28,13 @@ from serving.status_codes import HTTP, Code
 
 _MODEL = (
     r"/v1/models/(?P<name>[^/:]+)"
-    r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
+    r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 )
-_CALL = re.compile(rf"{_MODEL}:(?P<method>predict|classify|regress)")
-_METADATA = re.compile(rf"{_MODEL}/metadata")
-_STATUS = re.compile(_MODEL)
+# Of the path as it was sent: only then are names unquoted, which may hold / and :.
+_CALL = re.compile(rf"{_MODEL}:(?P<method>predict|classify|regress)", re.IGNORECASE)
+_METADATA = re.compile(rf"{_MODEL}/metadata", re.IGNORECASE)
+_STATUS = re.compile(_MODEL, re.IGNORECASE)
+_NO_MODEL = re.compile(r"/v1/models/?", re.IGNORECASE)
 _INT64_MAX = 2**63 - 1
 _IDLE_SECONDS = 75
 _STOP_SECONDS = 0.1
@@ -46,7 +49,8 @@ class RestFront:
         service: answers the calls.
         host, port: the interface and port to listen on; port 0 for any free one.
         threads: calls that are answered at once; more wait.
-        timeout_seconds: longest time for a call, from the end of its head on.
+        timeout_seconds: longest time for a call, from the end of its head on; None
+            for any.
         most_body_bytes: size, unpacked, of the largest request that is not refused.
         most_connections: connections open at once; more are closed.
         receive_seconds: longest time that a sender may take.
@@ -64,7 +68,7 @@ class RestFront:
         host: str,
         port: int,
         threads: int,
-        timeout_seconds: float,
+        timeout_seconds: float | None,
         most_body_bytes: int,
         most_connections: int,
         receive_seconds: float,
@@ -188,16 +192,19 @@ class RestFront:
         return bytes(body)
 
     def _route(self, request: web.Request) -> Callable[[bytes], bytes]:
-        verb, path = request.method, request.path
+        verb, path = request.method, request.rel_url.raw_path
         if verb == "POST" and (match := _CALL.fullmatch(path)):
-            call = getattr(self, f"_{match['method']}")
+            call = getattr(self, f"_{match['method'].lower()}")
             return lambda body: call(_spec(match), body)
         if verb == "GET" and (match := _METADATA.fullmatch(path)):
             return lambda _: self._metadata(_spec(match))
         if verb == "GET" and (match := _STATUS.fullmatch(path)):
             return lambda _: self._status(_spec(match))
-        if not path.startswith("/v1"):
+        if not path.lower().startswith("/v1"):
             raise ServingError(Code.NOT_FOUND, f"Not found: {path}")
+        self._service.monitoring.request_count.add("", Code.INVALID_ARGUMENT.name)
+        if verb == "GET" and _NO_MODEL.fullmatch(path):
+            raise invalid("Missing model name in request.")
         raise invalid(f"Malformed request: {verb} {path}")
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
@@ -206,15 +213,18 @@ class RestFront:
             call.spec = request.model_spec
             given = json_requests.parse(body)
             request.model_spec.signature_name = json_requests.signature_name(given)
-            rows = json_requests.is_rows(given)
+            rows = False
 
-            # The types that JSON lacks stand in the signature.
+            # The types that JSON lacks stand in the signature; and whether there is one
+            # is said before anything else of the body.
             def fill(signature: Signature) -> None:
-                nonlocal given
+                nonlocal given, rows
+                rows = json_requests.is_rows(given)
                 json_requests.fill_predict(request, given, signature)
                 given = None  # It takes many times the request's memory.
 
-            return json_answers.predict_json(call.answer(request, fill=fill), rows=rows)
+            response = call.answer(request, fill=fill)
+            return json_answers.predict_json(response, rows=rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
         request = classification_pb2.ClassificationRequest(model_spec=spec)
@@ -271,12 +281,19 @@ def _quiet_logger() -> logging.Logger:
 
 
 def _spec(match: re.Match) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=match["name"])
+    spec = model_pb2.ModelSpec(name=_unquoted(match["name"]))
     if match["version"]:
         number = int(match["version"])
         if number > _INT64_MAX:
             raise invalid(f"Version {match['version']} is too large")
         spec.version.value = number
     elif match["label"]:
-        spec.version_label = match["label"]
+        spec.version_label = _unquoted(match["label"])
     return spec
+
+
+def _unquoted(name: str) -> str:
+    try:
+        return urllib.parse.unquote(name, errors="strict")
+    except UnicodeDecodeError as error:
+        raise invalid(f"{name} is no text in UTF-8") from error

@@ -11,8 +11,6 @@ import tensorflow as tf
 from serving.models.batching_settings import Batching
 from serving.monitoring import ModelRuns
 
-_LARGEST_REQUEST = 1 << 30
-
 # Two batch ops of one name would answer for each other.
 _numbers = itertools.count()
 
@@ -47,12 +45,17 @@ class Tickets:
 
     @staticmethod
     def count(
-        taken: np.ndarray, stamped: np.ndarray, signature: str, runs: ModelRuns
+        taken: np.ndarray,
+        stamped: np.ndarray,
+        signature: str,
+        runs: ModelRuns,
+        pool: str,
     ) -> None:
         """Counts what happened to a request, and the batches that it came first in."""
         if not len(stamped):
             return
-        runs.waited(signature, stamped[:, 0].max() - taken[0, 1])
+        waited = stamped[:, 0].max() - taken[0, 1]
+        runs.waited(signature, waited, len(taken), pool)
         for started, earliest, examples, padded, _ in stamped[stamped[:, 4] > 0]:
             runs.batch(signature, int(examples), int(padded), started - earliest)
 
@@ -96,18 +99,17 @@ def batched(
     computed = tf.function(
         body, input_signature=signature, autograph=False
     ).get_concrete_function()
-    largest, sizes = settings.max_batch_size, list(settings.allowed_batch_sizes)
+    sizes, largest = list(settings.allowed_batch_sizes), settings.execution_size
     if settings.enable_large_batch_splitting:
-        # The op then means by max_batch_size the largest request, and by the last of
-        # the allowed sizes the largest batch; with all sizes allowed none is padded.
-        sizes = sizes or list(range(1, largest + 1))
-        largest = _LARGEST_REQUEST
+        # The op takes the last of the allowed sizes for the largest batch; with all
+        # sizes allowed none is padded.
+        sizes = [s for s in sizes or range(1, largest) if s < largest] + [largest]
     return tf.raw_ops.BatchFunction(
         in_tensors=inputs,
         captured_tensors=computed.captured_inputs,
         f=computed,
         num_batch_threads=settings.num_batch_threads,
-        max_batch_size=largest,
+        max_batch_size=settings.max_batch_size,
         batch_timeout_micros=settings.batch_timeout_micros,
         Tout=[output.dtype for output in computed.outputs],
         max_enqueued_batches=settings.max_enqueued_batches,

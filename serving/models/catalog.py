@@ -16,6 +16,9 @@ from serving.models.served_model import ModelConfig, ServedModel
 from serving.models.versions import ModelVersion, VersionStatus
 from serving.status_codes import Code
 
+_MOST_GONE = 100
+"""Models that were left out whose last statuses are kept."""
+
 
 class Catalog:
     """The models of a server, looked up by name, version or label.
@@ -24,12 +27,14 @@ class Catalog:
         lock: held by whoever reads or changes the models and their versions.
         models: name -> model, of those that the config has.
         leaving: models that the config has left out, until their versions are gone.
+        gone: name -> the statuses that models which were left out ended with.
     """
 
     def __init__(self):
         self.lock = threading.RLock()
         self.models: dict[str, ServedModel] = {}
         self.leaving: list[ServedModel] = []
+        self.gone: dict[str, list[VersionStatus]] = {}
 
     def replace(self, configs: Sequence[ModelConfig]) -> None:
         """Has the models of `configs` and no others; those that stay keep all else."""
@@ -51,6 +56,15 @@ class Catalog:
             for model in self.leaving:
                 model.drop()
             return list(self.leaving)
+
+    def leave(self, model: ServedModel) -> None:
+        """Keeps nothing of a model that was leaving but its last statuses."""
+        with self.lock:
+            self.leaving.remove(model)
+            self.gone.pop(model.config.name, None)
+            self.gone[model.config.name] = model.statuses()
+            for name in list(self.gone)[:-_MOST_GONE]:
+                del self.gone[name]
 
     @contextlib.contextmanager
     def using(self, spec: model_pb2.ModelSpec) -> Iterator[tuple[SavedModel, int]]:
@@ -83,20 +97,23 @@ class Catalog:
         Raises:
             ServingError: NOT_FOUND, there are none.
         """
-        if not spec.name:
-            raise invalid("ModelSpec has no name specified.")
         with self.lock:
             model = self.models.get(spec.name)
-            statuses = (
-                [version.status for version in model.versions.values()] if model else []
-            )
-            statuses += [
-                version.status
-                for gone in self.leaving
-                if gone.config.name == spec.name
-                for version in gone.versions.values()
-            ]
-            wanted = _number(spec, model) if model else None
+            leaving = [gone for gone in self.leaving if gone.config.name == spec.name]
+            latest = {
+                status.version: status
+                for statuses in (
+                    self.gone.get(spec.name, []),
+                    *(gone.statuses() for gone in leaving),
+                    model.statuses() if model else [],
+                )
+                for status in statuses
+            }
+            statuses = list(latest.values())
+            if model is not None:
+                wanted = _number(spec, model)
+            else:
+                wanted = spec.version.value if spec.HasField("version") else None
         if not statuses:
             raise ServingError(
                 Code.NOT_FOUND, f"Could not find any versions of model {spec.name}"

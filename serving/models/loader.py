@@ -25,7 +25,8 @@ class Loader:
         warm_up: makes a model ready, or raises.
         tags: which meta graph of a SavedModel is loaded.
         config: the sessions' numbers of threads.
-        batching: puts requests together; none runs each by itself.
+        batching: how the requests of the version in a folder are put together; None
+            runs each by itself.
         runs: what the runs of the model of a name are counted as.
         ahead: make a session for the next version beforehand, in `prepare`.
     """
@@ -36,14 +37,15 @@ class Loader:
         *,
         tags: Collection[str] = ("serve",),
         config: tf.compat.v1.ConfigProto | None = None,
-        batching: Batching | None = None,
+        batching: Callable[[str], Batching | None] = lambda path: None,
         runs: Callable[[str], ModelRuns | None] = lambda name: None,
         ahead: bool = False,
     ):
         self._warm_up, self._tags = warm_up, tags
         self._config, self._batching, self._runs = config, batching, runs
         self._ahead = ahead
-        self._newest: dict[str, tuple[bytes, Program]] = {}
+        # Versions with other settings of batching are another graph.
+        self._newest: dict[str, tuple[tuple, Program]] = {}
         self._vacant: dict[str, SavedModel] = {}
         self._lock = threading.RLock()
 
@@ -55,13 +57,14 @@ class Loader:
         """
         with freed_memory.uncollected():
             files = VersionFiles(path, self._tags)
-            model = self._move_in(name, files)
+            batching = self._batching(path)
+            model = self._move_in(name, files, batching)
             try:
                 self._warm_up(model)
             except BaseException:
                 self.unload(name, model)
                 raise
-        self._remember(name, files, model.program)
+        self._remember(name, files, batching, model.program)
         return model
 
     def prepare(self, name: str, model: SavedModel) -> None:
@@ -107,15 +110,17 @@ class Loader:
         if vacant is not None:
             _close(vacant)
 
-    def _move_in(self, name: str, files: VersionFiles) -> SavedModel:
+    def _move_in(
+        self, name: str, files: VersionFiles, batching: Batching | None
+    ) -> SavedModel:
         files.check()
-        runs, wanted = self._runs(name), files.fingerprint
+        runs = self._runs(name)
         with self._lock:
-            fingerprint, program = self._newest.get(name, (None, None))
-            known = wanted is not None and wanted == fingerprint
+            made_of, program = self._newest.get(name, (None, None))
+            known = made_of == (files.fingerprint, batching)
             vacant = self._vacant.pop(name, None) if known else None
         if not known:
-            return load_saved_model(files, self._config, self._batching, runs)
+            return load_saved_model(files, self._config, batching, runs)
         model = vacant or SavedModel(program, self._config, runs)
         try:
             model.fill(files)
@@ -124,14 +129,20 @@ class Loader:
             raise
         return model
 
-    def _remember(self, name: str, files: VersionFiles, program: Program) -> None:
+    def _remember(
+        self,
+        name: str,
+        files: VersionFiles,
+        batching: Batching | None,
+        program: Program,
+    ) -> None:
         with self._lock:
             if self._newest.get(name, (None, None))[1] is program:
                 return
             vacant = self._vacant.pop(name, None)
             self._newest.pop(name, None)
             if files.fingerprint is not None:
-                self._newest[name] = files.fingerprint, program
+                self._newest[name] = (files.fingerprint, batching), program
         if vacant is not None:
             _close(vacant)
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from google.protobuf import text_format
+
 from serving.errors import invalid
 from serving.models.served_model import ModelConfig
 
@@ -11,7 +13,8 @@ def check_configs(configs: Sequence[ModelConfig]) -> None:
     names = [config.name for config in configs]
     for config in configs:
         if not config.name:
-            raise invalid(f"A model in the config list has no name: {config}")
+            text = text_format.MessageToString(config, as_one_line=True)
+            raise invalid(f"A model in the config list has no name: {text}")
         if names.count(config.name) > 1:
             raise invalid(
                 f"Illegal to list model {config.name} multiple times in config list"

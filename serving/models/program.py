@@ -1,5 +1,6 @@
 """The graph of a SavedModel in memory, and what is computed with it."""
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,7 @@ class Program:
         refill: Refill | None = None,
     ):
         self.graph = graph
+        self.definitions = dict(signatures)
         self.refill = refill
         self.signatures = {
             key: read_signature(key, definition)
@@ -88,7 +90,8 @@ class Program:
             if key != _INITIALIZE
         }
         self._batching = batching
-        self._computations: dict[tuple, Computation] = {}
+        self.pool_name = batching.thread_pool_name if batching else ""
+        self._computations: dict[tuple, Computation | None] = {}
         self._lock = threading.Lock()
 
     def plain(self, signature: Signature, outputs: Sequence[str]) -> Computation:
@@ -127,9 +130,10 @@ class Program:
     def batched(
         self, signature: Signature, arrays: Sequence[np.ndarray]
     ) -> Computation | None:
-        """Computes all outputs of several requests; None: too many shapes already.
+        """Computes all outputs of several requests; None: each is run by itself.
 
-        Its last feed and fetch are `Tickets`.
+        That is so where there are too many shapes already, and for a shape that the
+        graph cannot have. Its last feed and fetch are `Tickets`.
         """
         # Rows of different shapes cannot be put together, and one odd request must
         # not fail the others: each shape has a queue of its own.
@@ -142,10 +146,10 @@ class Program:
                 return self._computations[key]
             if self._count(signature, "batched") >= _MOST_SHAPES:
                 return None
-            with tensorflow_errors():
-                computation = self._computations[key] = self._make_batched(
-                    signature, inner
-                )
+            computation = None
+            with tensorflow_errors(), contextlib.suppress(ValueError):
+                computation = self._make_batched(signature, inner)
+            self._computations[key] = computation
             return computation
 
     def _count(self, signature: Signature, kind: str) -> int:

@@ -12,14 +12,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import rewriter_config_pb2
+from tensorflow.core.protobuf import meta_graph_pb2, rewriter_config_pb2
 
 from serving.errors import ServingError
 from serving.models.batching import Tickets
 from serving.models.batching_settings import Batching
+from serving.models.foreign_ops import register_ops
 from serving.models.priority import run_behind_requests
 from serving.models.program import Computation, Program, import_program
-from serving.models.signatures import Signature, check_fits, check_rows
+from serving.models.signatures import (
+    Signature,
+    check_dtype,
+    check_rows,
+    has_declared_shape,
+    wrong_shapes,
+)
 from serving.models.version_files import VersionFiles
 from serving.monitoring import ModelRuns, Monitoring
 from serving.status_codes import Code
@@ -58,6 +65,11 @@ class SavedModel:
     @property
     def signatures(self) -> Mapping[str, Signature]:
         return self.program.signatures
+
+    @property
+    def definitions(self) -> Mapping[str, meta_graph_pb2.SignatureDef]:
+        """Key -> definition as the file has it; of more than can be run."""
+        return self.program.definitions
 
     def fill(self, files: VersionFiles) -> None:
         """Becomes a version; the program is of its fingerprint.
@@ -107,22 +119,33 @@ class SavedModel:
         signature: Signature,
         inputs: Mapping[str, np.ndarray],
         outputs: Sequence[str],
+        method: str = "",
     ) -> dict[str, np.ndarray]:
         """Computes `outputs`, aliases, from `inputs`, alias -> array, all given.
 
+        Args:
+            method: what it is counted as; else the signature's.
+
         Raises:
-            ServingError: an array does not fit its endpoint, or the model fails.
+            ServingError: an array has another dtype than its endpoint, or the model
+                fails; with the declared shapes if one of the given ones is another.
         """
         names = sorted(signature.inputs)
         given = [inputs[name] for name in names]
         for name, array in zip(names, given, strict=True):
-            check_fits(name, array, signature.inputs[name])
-        computation = None
+            check_dtype(name, array, signature.inputs[name])
+        computation, sent = None, given
         if self.program.fits_batches(signature):
             check_rows(names, given)
-            given = self.program.pad(signature, given)
-            # The op computes every output; picking is cheap.
-            computation = self.program.batched(signature, given)
+            # What the graph makes of other shapes is seen when it runs: they get no
+            # queue, of which there are few.
+            if all(
+                has_declared_shape(array, signature.inputs[name])
+                for name, array in zip(names, given, strict=True)
+            ):
+                given = self.program.pad(signature, given)
+                # The op computes every output; picking is cheap.
+                computation = self.program.batched(signature, given)
         run = self._run_batched
         if computation is None:
             computation, run = self.program.plain(signature, outputs), self._run_plain
@@ -133,8 +156,11 @@ class SavedModel:
         except Exception as error:
             if (proper := tensorflow_error(error)) is None:
                 raise
+            if shapes := wrong_shapes(signature, names, sent):
+                reason = proper.message.splitlines()[0]
+                proper = ServingError(proper.code, f"{shapes}. {reason}")
             raise proper from error
-        self._runs.ran(signature.method, time.perf_counter() - started)
+        self._runs.ran(method or signature.method, time.perf_counter() - started)
         by_alias = dict(zip(computation.outputs, computed, strict=True))
         return {name: np.asarray(by_alias[name]) for name in outputs}
 
@@ -149,7 +175,8 @@ class SavedModel:
             *computed, stamped = call(*given, taken)
         finally:
             self._runs.waits(signature, -1)
-        Tickets.count(taken, stamped, signature, self._runs)
+        pool = self.program.pool_name
+        Tickets.count(taken, stamped, signature, self._runs, pool)
         return computed
 
     def _call(self, computation: Computation) -> Callable:
@@ -184,6 +211,17 @@ def load_saved_model(
     Raises:
         ServingError: it cannot be loaded.
     """
+    unknown = register_ops(files.meta_graph) if files.meta_graph else None
+    try:
+        return _load(files, config, batching, runs)
+    except ServingError as error:
+        if unknown is None:
+            raise
+        message = f"Could not load SavedModel {files.path}: {unknown}"
+        raise ServingError(error.code, message) from error
+
+
+def _load(files: VersionFiles, config, batching, runs) -> SavedModel:
     if files.fingerprint is None:
         return _load_whole(files, config, batching, runs)
     with _loading(files.path):

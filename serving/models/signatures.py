@@ -36,7 +36,6 @@ class Signature:
         method: "tensorflow/serving/predict", .../classify or .../regress.
         inputs, outputs: alias -> endpoint.
         defaults: alias -> value of inputs that a request may leave out.
-        definition: the proto as it is in the file, for metadata.
     """
 
     key: str
@@ -44,11 +43,10 @@ class Signature:
     inputs: Mapping[str, Endpoint]
     outputs: Mapping[str, Endpoint]
     defaults: Mapping[str, np.ndarray]
-    definition: meta_graph_pb2.SignatureDef
 
 
-def check_fits(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
-    """Raises INVALID_ARGUMENT unless dtype and shape are what the signature says."""
+def check_dtype(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
+    """Raises INVALID_ARGUMENT unless the dtype is what the signature says."""
     dtype = tensors.dtype_of_array(array)
     if dtype is not endpoint.dtype and dtype != endpoint.dtype:
         raise invalid(
@@ -56,18 +54,34 @@ def check_fits(alias: str, array: np.ndarray, endpoint: Endpoint) -> None:
             f"{tensors.dtype_name(endpoint.dtype.as_datatype_enum)}, received "
             f"{tensors.dtype_name(dtype.as_datatype_enum)}"
         )
+
+
+def has_declared_shape(array: np.ndarray, endpoint: Endpoint) -> bool:
+    """Whether the shape is what the signature says.
+
+    That one is documentation: graphs may take others. [3] for [?,1], say.
+    """
     shape = endpoint.shape
     if shape is None:
-        return
-    if len(shape) == array.ndim:
-        for wanted, size in zip(shape, array.shape, strict=True):
-            if wanted is not None and wanted != size:
-                break
-        else:
-            return
-    raise invalid(
-        f"input {alias} has the wrong shape: expected "
-        f"{tensors.show_shape(shape)}, received {tensors.show_shape(array.shape)}"
+        return True
+    if len(shape) != array.ndim:
+        return False
+    for wanted, size in zip(shape, array.shape, strict=True):
+        if wanted is not None and wanted != size:
+            return False
+    return True
+
+
+def wrong_shapes(
+    signature: Signature, names: Sequence[str], arrays: Sequence[np.ndarray]
+) -> str:
+    """What a client gets to know of shapes other than the signature's; "" if none."""
+    return "; ".join(
+        f"input {name} has the wrong shape: expected "
+        f"{tensors.show_shape(signature.inputs[name].shape)}, received "
+        f"{tensors.show_shape(array.shape)}"
+        for name, array in zip(names, arrays, strict=True)
+        if not has_declared_shape(array, signature.inputs[name])
     )
 
 
@@ -98,7 +112,6 @@ def read_signature(key: str, definition: meta_graph_pb2.SignatureDef) -> Signatu
             alias: tf.make_ndarray(value)
             for alias, value in getattr(definition, "defaults", {}).items()
         },
-        definition,
     )
 
 

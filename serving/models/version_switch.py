@@ -1,6 +1,7 @@
 """The switch from a served version to the next: load, warm up, then unload the old."""
 
 import concurrent.futures
+import os
 import threading
 
 from serving.command import say
@@ -43,8 +44,10 @@ class VersionSwitch:
         self._catalog, self._loader = catalog, loader
         self._retries, self._retry_seconds = load_retries, retry_seconds
         self._progress = threading.Condition(catalog.lock)
+        self._load_threads = max(1, load_threads)
+        # Nothing is served yet that loading could slow down.
         self._loading = concurrent.futures.ThreadPoolExecutor(
-            max(1, load_threads), "load-model"
+            max(self._load_threads, 4 * (os.cpu_count() or 1)), "load-model"
         )
         self._unloading = concurrent.futures.ThreadPoolExecutor(
             max(1, unload_threads), "unload-model"
@@ -75,6 +78,26 @@ class VersionSwitch:
                     )
                 )
             )
+
+    def end_first(self) -> None:
+        """From now on loads as many versions at once as it was told, and no more."""
+        with self._catalog.lock:
+            first, self._loading = (
+                self._loading,
+                concurrent.futures.ThreadPoolExecutor(self._load_threads, "load-model"),
+            )
+        first.shutdown(wait=False)
+
+    def wait_until_served(self) -> bool:
+        """Returns when every model has had a version; False if that is given up."""
+        with self._catalog.lock:
+            self._progress.wait_for(lambda: self.ended.is_set() or self.have_served())
+        return not self.ended.is_set()
+
+    def have_served(self) -> bool:
+        """Whether every model of the config has had a version that answered."""
+        with self._catalog.lock:
+            return all(model.has_served for model in self._catalog.models.values())
 
     def end(self) -> None:
         """Gives up retries; nothing is made ready for next versions any more."""
@@ -107,6 +130,7 @@ class VersionSwitch:
             if version.error is not None:
                 say(f"{name} version {version.number}: {version.error.message}")
             else:
+                model.has_served = True
                 say(f"{name} version {version.number} is available.")
         except BaseException as error:
             version.error = ServingError(
@@ -140,6 +164,7 @@ class VersionSwitch:
         if model.wanted and unwanted == available:
             # The newest of the old ones answers until a new one does.
             unwanted -= set(sorted(available)[-1:])
+        unwanted -= model.held
         for number in unwanted:
             version = model.versions[number]
             # From here on no request finds it.
@@ -148,7 +173,7 @@ class VersionSwitch:
         if model.dropped and model in self._catalog.leaving:
             states = {version.state for version in model.versions.values()}
             if states <= {VersionState.END}:
-                self._catalog.leaving.remove(model)
+                self._catalog.leave(model)
                 if not self.ended.is_set():
                     self._unloading.submit(self._loader.forget, model.config.name)
 

@@ -140,6 +140,12 @@ def find_versions(base_path: str) -> dict[int, str]:
     return folders
 
 
+def is_version(path: str) -> bool:
+    """Whether the folder is itself a version: it has a SavedModel's graph."""
+    names = ("saved_model.pb", "saved_model.pbtxt")
+    return any(tf.io.gfile.exists(f"{path.rstrip('/')}/{name}") for name in names)
+
+
 def choose_versions(numbers: Collection[int], policy: Policy) -> set[int]:
     """The versions of `numbers` that `policy` serves; the latest one by default."""
     kind = policy.WhichOneof("policy_choice")

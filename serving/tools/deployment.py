@@ -60,9 +60,13 @@ class Deployment:
         "put requests together; the image then refuses signatures whose inputs "
         "differ in rows, as `rank` of an export does",
     )
-    max_batch_size: int = _setting(1536, "examples in one run of the model")
+    max_batch_size: int = _setting(
+        12288, "examples of the largest request; larger ones are refused"
+    )
     allowed_batch_sizes: str = _setting(
-        "1,8,32,128,512,1536", "batches are padded to these; the last is the largest"
+        "1,8,32,128,512,1536",
+        "batches are padded to these; the last is the most examples in one run of the "
+        "model, and larger requests are split; none: no padding, nothing is split",
     )
     batch_timeout_micros: int = _setting(500, "that a request waits for others")
     max_enqueued_batches: int = _setting(32, "that may wait; more are refused")
@@ -125,6 +129,10 @@ class Deployment:
                 "--allowed-batch-sizes must be numbers with commas between. Received: "
                 f"{self.allowed_batch_sizes!r}"
             ) from None
+        largest_run = sizes[-1] if sizes else 0
+        if sizes and sizes[-1] < self.max_batch_size:
+            # TF Serving wants it there; no batch becomes as large.
+            sizes += (self.max_batch_size,)
         try:
             return Batching(
                 max_batch_size=self.max_batch_size,
@@ -134,6 +142,7 @@ class Deployment:
                 num_batch_threads=2,
                 allowed_batch_sizes=sizes,
                 enable_large_batch_splitting=True,
+                max_execution_batch_size=largest_run,
             )
         except ServingError as error:
             raise UserError(f"The batching settings do not fit: {error}") from error

@@ -18,6 +18,16 @@ Inputs = Mapping[str, np.ndarray]
 
 _GZIP = b"\x1f\x8b"
 _LENGTH = "_length"
+_TEXTS = {
+    "binary",
+    "binary_view",
+    "fixed_size_binary",
+    "large_binary",
+    "large_string",
+    "string",
+    "string_view",
+}
+_UUID = "extension<arrow.uuid>"
 
 
 def example_input(key: str, signature: SignatureSpec) -> str:
@@ -91,8 +101,9 @@ def parquet_batches(
 
     The column NAME fills the input NAME: numbers and strings as (rows,) or (rows, 1),
     whichever the signature takes, lists as (rows, length). Where the signature takes
-    NAME_length too, lists may differ in length and are filled up with zeros. Numbers
-    are converted to the input's type.
+    NAME_length too, lists may differ in length and are filled up with zeros. Numbers,
+    decimals among them, are converted to the input's type; strings may be of any of
+    Arrow's types for text and bytes, dictionaries and UUIDs.
 
     Raises:
         UserError: a column is missing, or has nulls or values that do not fit.
@@ -108,9 +119,11 @@ def parquet_batches(
             file = pq.ParquetFile(path)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} cannot be read as parquet: {error}") from error
-        missing = sorted(set(columns) - set(file.schema_arrow.names))
-        if missing:
-            raise UserError(f"{path} has no column {missing[0]!r}, which is an input.")
+        names = file.schema_arrow.names
+        for name in columns:
+            if (count := names.count(name)) != 1:
+                what = "has no column" if count == 0 else f"has {count} columns named"
+                raise UserError(f"{path} {what} {name!r}, which is an input.")
         for batch in file.iter_batches(size):
             inputs = {}
             for name in columns:
@@ -198,26 +211,57 @@ def _ragged(where, column: pa.Array, spec) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _values(where: str, column: pa.Array, spec: tf.TensorSpec) -> np.ndarray:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if column.null_count:
         raise UserError(f"{where} has nulls.")
     if spec.dtype == tf.string:
-        if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
-            raise UserError(f"{where} must hold strings. Received: {column.type}")
-        # A comprehension: numpy would cut strings off at their trailing zeros.
-        strings = [tf.compat.as_bytes(value) for value in column.to_pylist()]
-        array = np.empty(len(strings), object)
-        array[:] = strings
-        return array
+        return _strings(where, column)
+    wanted = np.dtype(spec.dtype.as_numpy_dtype)
+    numbers = _numbers(where, column, spec.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        array = numbers.astype(wanted)
+    # Down to a narrower float is rounding; anything else must come back as it was.
+    if spec.dtype.is_floating:
+        lost = np.isfinite(numbers) & ~np.isfinite(array)
+    else:
+        lost = array != numbers
+    if lost.any():
+        raise UserError(
+            f"{where} has values that are no {wanted}: {numbers[lost.argmax()]}"
+        )
+    return array
+
+
+def _strings(where: str, column: pa.Array) -> np.ndarray:
+    if str(column.type) == _UUID:
+        values = map(str, column.to_pylist())
+    elif str(column.type).split("[")[0] in _TEXTS:
+        values = column.to_pylist()
+    else:
+        raise UserError(f"{where} must hold strings. Received: {column.type}")
+    # A comprehension: numpy would cut strings off at their trailing zeros.
+    strings = [tf.compat.as_bytes(value) for value in values]
+    array = np.empty(len(strings), object)
+    array[:] = strings
+    return array
+
+
+def _numbers(where: str, column: pa.Array, dtype: tf.DType) -> np.ndarray:
+    """The numbers as numpy has them, before they become `dtype`."""
+    if pa.types.is_decimal(column.type):
+        # What an integer is must not pass through a float.
+        whole = pa.uint64() if dtype == tf.uint64 else pa.int64()
+        kind = pa.float64() if dtype.is_floating else whole
+        try:
+            column = column.cast(kind)
+        except pa.ArrowException as error:
+            text = f"{where} has values that are no {kind}"
+            raise UserError(f"{text}: {str(error).splitlines()[0]}") from error
     numbers = column.to_numpy(zero_copy_only=False)
     if numbers.dtype.kind not in "biuf":
         raise UserError(f"{where} must hold numbers. Received: {column.type}")
-    wanted = np.dtype(spec.dtype.as_numpy_dtype)
-    with np.errstate(invalid="ignore"):
-        array = numbers.astype(wanted)
-    # Down to a narrower float is rounding; anything else must come back as it was.
-    if not spec.dtype.is_floating and not np.array_equal(array, numbers):
-        raise UserError(f"{where} has values that are no {wanted}.")
-    return array
+    return numbers
 
 
 def _is_list(kind: pa.DataType) -> bool:

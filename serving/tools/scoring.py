@@ -51,7 +51,9 @@ def _score(client: Client, pool, arguments, paths) -> tuple[int, int]:
     """Writes the scores; returns the number of rows and the version that answered."""
     key = arguments.signature
     # Pinned: a file must not be scored by two versions if a new one appears meanwhile.
-    version = arguments.version or _newest(client, arguments.model)
+    version = arguments.version
+    if version is None:
+        version = _newest(client, arguments.model)
     signatures = client.signatures(arguments.model, version=version)
     if key not in signatures:
         raise UserError(
@@ -68,7 +70,15 @@ def _score(client: Client, pool, arguments, paths) -> tuple[int, int]:
             version=version,
             outputs=chosen,
         )
-        return request, client.send(request)
+        response = client.send(request)
+        answered = response.model_spec.version.value
+        if answered != version:
+            # `serving.server` takes a version 0 that is not there for the newest.
+            raise UserError(
+                f"--version {version} of --model {arguments.model!r} is not served: "
+                f"version {answered} answered."
+            )
+        return request, response
 
     writer, progress = None, _Progress(arguments, paths)
     batches = _batches(arguments, paths, key, signatures[key])
@@ -162,8 +172,10 @@ def _in_order(ask, batches: Iterator[_Batch], pool, in_flight: int) -> Iterator:
 def _table(outputs, batch: _Batch, keep: Sequence[str]) -> pa.Table:
     columns = {}
     for name in keep:
-        if name not in batch.original.schema.names:
-            raise UserError(f"--keep {name!r} is not a column of --parquet.")
+        count = batch.original.schema.names.count(name)
+        if count != 1:
+            what = "is not a column" if count == 0 else "is the name of several columns"
+            raise UserError(f"--keep {name!r} {what} of --parquet.")
         columns[name] = batch.original.column(name)
     for name, array in sorted(outputs.items()):
         if array.ndim == 0 or len(array) != batch.rows:

@@ -29,6 +29,8 @@ def config_files(deployment: Deployment) -> dict[str, str]:
 def _batching_parameters(deployment: Deployment) -> message.Message:
     parameters = text_configs.BatchingParameters()
     for name, value in dataclasses.asdict(deployment.batch_settings()).items():
+        if name == "thread_pool_name" or value == 0:
+            continue
         if name == "allowed_batch_sizes":
             parameters.allowed_batch_sizes.extend(value)
         elif name == "pad_variable_length_inputs":

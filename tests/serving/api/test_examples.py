@@ -71,14 +71,20 @@ def _signatures() -> dict:
     }
     return {name: signature(outputs) for name, outputs in made.items()} | {
         "serving_default": signature(lambda total: {"y": total}),
+        "as_saved": signature(lambda total: {"scores": pair(total), "outputs": total}),
         "regress_two": two,
     }
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     save_any(folder / "1", tf.Module(), _signatures())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder):
     with running(model_base_path=str(folder)) as server:
         yield server
 
@@ -86,6 +92,16 @@ def server(tmp_path_factory):
 @pytest.fixture
 def stub(server):
     with predicting(server.grpc.ports[0]) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def strict(folder):
+    flags = {"enable_signature_method_name_check": True}
+    with (
+        running(model_base_path=str(folder), **flags) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
         yield stub
 
 
@@ -279,27 +295,6 @@ def test_what_classify_and_regress_refuse(stub, case):
     [
         (
             "classify",
-            "regress",
-            Code.INVALID_ARGUMENT,
-            f"Expected classification signature method_name to be {CLASSIFY}. "
-            f"Was: {REGRESS}",
-        ),
-        (
-            "classify",
-            "",
-            Code.INVALID_ARGUMENT,
-            f"Expected classification signature method_name to be {CLASSIFY}. "
-            "Was: tensorflow/serving/predict",
-        ),
-        (
-            "regress",
-            "classify",
-            Code.INVALID_ARGUMENT,
-            f"Expected regression signature method_name to be {REGRESS}. "
-            f"Was: {CLASSIFY}",
-        ),
-        (
-            "classify",
             "classify_flat",
             Code.INVALID_ARGUMENT,
             "Tensor output scores must be [batch size, classes]; has shape [2] for 2 "
@@ -314,7 +309,7 @@ def test_what_classify_and_regress_refuse(stub, case):
         (
             "classify",
             "classify_none",
-            Code.FAILED_PRECONDITION,
+            Code.INVALID_ARGUMENT,
             "Expected classification signature outputs to contain at least one of "
             '"classes" or "scores". Signature was: classify_none',
         ),
@@ -346,14 +341,14 @@ def test_what_classify_and_regress_refuse(stub, case):
         (
             "regress",
             "regress_none",
-            Code.FAILED_PRECONDITION,
+            Code.INVALID_ARGUMENT,
             'Expected regression signature outputs to contain "outputs". '
             "Signature was: regress_none",
         ),
         (
             "regress",
             "regress_two",
-            Code.FAILED_PRECONDITION,
+            Code.INVALID_ARGUMENT,
             "Expected one input Tensor. Signature regress_two has 2.",
         ),
     ],
@@ -370,6 +365,47 @@ def test_signatures_that_are_refused(server, stub, method, signature, code, mess
     }
     answered = rest(server, "POST", f"/v1/models/m:{method}", body)
     assert answered == (400, {"error": message})
+
+
+def test_the_method_that_a_signature_was_saved_with_does_not_count(server, stub):
+    (row, _) = stub.Classify(_classify("as_saved")).result.classifications
+    assert [c.score for c in row.classes] == [6.0, -6.0]
+    regressed = stub.Regress(_regress("as_saved")).result.regressions
+    assert [r.value for r in regressed] == [6.0, -1.0]
+    asked = _several((CLASSIFY, "as_saved"), (REGRESS, "regress"))
+    assert len(stub.MultiInference(asked).results) == 2
+    body = {"signature_name": "as_saved", "examples": [{"x": [1.0, 2.0, 3.0]}]}
+    for method, results in (("classify", [[["", 6.0], ["", -6.0]]]), ("regress", [6])):
+        answered = rest(server, "POST", f"/v1/models/m:{method}", body)
+        assert answered == (200, {"results": results})
+    page = server.monitoring.page()
+    for api in ("Classify", "Regress"):
+        labels = f'model_name="m",API="{api}",runtime="TF1"'
+        assert f"runtime_latency_count{{{labels}}}" in page
+
+
+@pytest.mark.parametrize(
+    "method, signature, kind, was",
+    [
+        (CLASSIFY, "regress", "classification", REGRESS),
+        (CLASSIFY, "", "classification", "tensorflow/serving/predict"),
+        (CLASSIFY, "as_saved", "classification", "tensorflow/serving/predict"),
+        (REGRESS, "classify", "regression", CLASSIFY),
+        (REGRESS, "as_saved", "regression", "tensorflow/serving/predict"),
+    ],
+)
+def test_the_method_counts_with_the_flag(strict, method, signature, kind, was):
+    refused = (
+        Code.INVALID_ARGUMENT,
+        f"Expected {kind} signature method_name to be {method}. Was: {was}",
+    )
+    call, make = (
+        (strict.Classify, _classify)
+        if method == CLASSIFY
+        else (strict.Regress, _regress)
+    )
+    assert fails(call, make(signature)) == refused
+    assert fails(strict.MultiInference, _several((method, signature))) == refused
 
 
 @pytest.mark.parametrize(
@@ -399,8 +435,8 @@ def test_signatures_that_are_refused(server, stub, method, signature, code, mess
         (
             _several((REGRESS, "regress"), (REGRESS, "classify")),
             Code.INVALID_ARGUMENT,
-            f"Expected regression signature method_name to be {REGRESS}. "
-            f"Was: {CLASSIFY}",
+            'Expected regression signature outputs to contain "outputs". '
+            "Signature was: classify",
         ),
         (
             _several((REGRESS, "X")),

@@ -59,7 +59,12 @@ def test_metadata_are_the_signatures(stub):
     assert response.model_spec.version.value == 123
     definitions = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(definitions)
-    assert set(definitions.signature_def) == {"serving_default", "regress", "classify"}
+    assert set(definitions.signature_def) == {
+        "__saved_model_init_op",
+        "serving_default",
+        "regress",
+        "classify",
+    }
     signature = definitions.signature_def["serving_default"]
     assert signature.method_name == "tensorflow/serving/predict"
     assert signature.inputs["x"].dtype == tf.float32.as_datatype_enum
@@ -152,8 +157,8 @@ def test_status(server):
             "Could not find version 9 of model m",
         )
         assert fails(stub.GetModelStatus, _status("")) == (
-            Code.INVALID_ARGUMENT,
-            "ModelSpec has no name specified.",
+            Code.NOT_FOUND,
+            "Could not find any versions of model ",
         )
 
 

@@ -14,6 +14,7 @@ from served import (
     rest,
     running,
     save,
+    save_any,
 )
 from tensorflow_serving.apis import predict_pb2
 
@@ -129,6 +130,8 @@ def _cut_off() -> predict_pb2.PredictRequest:
 
 
 ROW = np.ones([1, 3], np.float32)
+# What TensorFlow says of a sum over the second of one dimension.
+NO_ROWS = "Invalid reduction dimension (1 for input with 1 dimension(s)"
 BAD_PREDICT = {
     "no spec": (
         predict_pb2.PredictRequest(),
@@ -193,15 +196,10 @@ BAD_PREDICT = {
         Code.INVALID_ARGUMENT,
         "input x has the wrong dtype: expected DT_FLOAT, received DT_INT32",
     ),
-    "wrong shape": (
-        request([[1, 2]]),
-        Code.INVALID_ARGUMENT,
-        "input x has the wrong shape: expected [?,3], received [1,2]",
-    ),
-    "wrong rank": (
+    "a shape that the graph refuses": (
         request([1, 2, 3]),
         Code.INVALID_ARGUMENT,
-        "input x has the wrong shape: expected [?,3], received [3]",
+        f"input x has the wrong shape: expected [?,3], received [3]. {NO_ROWS}",
     ),
     "unknown output": (
         _outputs("q"),
@@ -217,7 +215,7 @@ BAD_PREDICT = {
     "a long message": (
         request(signature_name="X" * 2000),
         Code.FAILED_PRECONDITION,
-        'Serving signature key "' + "X" * (1024 - len('Serving signature key "')),
+        f'Serving signature key "{"X" * 989}...TRUNCATED',
     ),
 }
 
@@ -258,11 +256,11 @@ BAD_JSON = {
         "/v1/models/m:predict",
         INSTANCES | {"signature_name": "X"},
         400,
-        'Serving signature key "X" not found.',
+        'Serving signature name: "X" not found in signature def',
     ),
     "another input": (
         "/v1/models/m:predict",
-        {"inputs": {"x": [[1, 2, 3]], "z": [1]}},
+        {"instances": [{"x": [1, 2, 3], "z": 1}]},
         400,
         "JSON object: does not have named input: z; expected ['x']",
     ),
@@ -279,17 +277,17 @@ BAD_JSON = {
         400,
         'input x: expected DT_FLOAT, received "a"',
     ),
-    "wrong shape": (
+    "a shape that the graph refuses": (
         "/v1/models/m:predict",
-        {"inputs": [[1, 2]]},
+        {"inputs": [1, 2]},
         400,
-        "input x has the wrong shape: expected [?,3], received [1,2]",
+        f"input x has the wrong shape: expected [?,3], received [2]. {NO_ROWS}",
     ),
     "a long message": (
         "/v1/models/m:predict",
         INSTANCES | {"signature_name": "X" * 2000},
         400,
-        'Serving signature key "' + "X" * (1024 - len('Serving signature key "')),
+        f'Serving signature name: "{"X" * 2000}" not found in signature def',
     ),
 }
 
@@ -298,6 +296,53 @@ BAD_JSON = {
 def test_what_predict_refuses_over_rest(server, case):
     path, body, status, message = BAD_JSON[case]
     assert rest(server, "POST", path, body) == (status, {"error": message})
+
+
+class _Half(tf.Module):
+    """The model of TF Serving's quick start, declared [?,1]."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, "x")])
+    def half_plus_two(self, x):
+        return {"y": 0.5 * x + 2.0}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, 1], tf.float32, "x"),
+            tf.TensorSpec([None, 2], tf.float32, "w"),
+        ]
+    )
+    def product(self, x, w):
+        return {"y": tf.matmul(x, w, transpose_a=True)}
+
+
+@pytest.mark.parametrize("batching", [False, True])
+def test_what_shapes_are_taken_is_the_graphs_business(tmp_path, batching):
+    model = _Half()
+    signatures = {"serving_default": model.half_plus_two, "product": model.product}
+    (tmp_path / "m").mkdir()
+    save_any(tmp_path / "m" / "1", model, signatures)
+    with running(
+        model_base_path=str(tmp_path / "m"), enable_batching=batching
+    ) as server:
+
+        def ask(body: dict) -> tuple:
+            return rest(server, "POST", "/v1/models/m:predict", body)
+
+        assert ask({"instances": [1, 2, 5]}) == (200, {"predictions": [2.5, 3, 4.5]})
+        assert ask({"instances": [[1], [2]]}) == (200, {"predictions": [[2.5], [3]]})
+        assert ask({"inputs": [[[2, 4]]]}) == (200, {"outputs": [[[3, 4]]]})
+        if not batching:  # A batch is made of rows.
+            assert ask({"inputs": 1.0}) == (200, {"outputs": 2.5})
+        unequal = {"x": [[1], [2]], "w": [[1, 2, 3]]}
+        if batching:
+            unequal = {"x": [[[1]], [[2]]], "w": [[1, 2, 3], [1, 2, 3]]}
+        status, answered = ask({"signature_name": "product", "inputs": unequal})
+        assert status == 400
+        said = answered["error"]
+        assert "input w has the wrong shape: expected [?,2], received [" in said
+        assert ("input x has" in said) is batching
+        reason = "In[0] ndims must be >= 2" if batching else "Matrix size-incompatible"
+        assert reason in said
 
 
 def test_a_huge_declared_size_takes_no_memory(stub):

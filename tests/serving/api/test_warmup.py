@@ -27,8 +27,11 @@ def base(tmp_path):
 def _log(kind: str) -> prediction_log_pb2.PredictionLog:
     log = prediction_log_pb2.PredictionLog()
     if kind in ("predict", "a wrong shape"):
-        x = [[1, 2]] if kind == "a wrong shape" else [[1, 2, 3]]
+        x = [1, 2] if kind == "a wrong shape" else [[1, 2, 3]]
         log.predict_log.request.CopyFrom(request(x))
+        return log
+    if kind == "session_run":
+        log.session_run_log.SetInParent()
         return log
     inner = getattr(log, f"{kind}_log").request
     inner.input.example_list.examples.append(example(1, 2, 3))
@@ -44,13 +47,22 @@ def _log(kind: str) -> prediction_log_pb2.PredictionLog:
     "records, said",
     [
         (["predict", "classify", "regress", "multi_inference"], None),
-        (["empty"], "Unsupported log_type for warmup: None"),
+        (["empty", "predict", "empty"], None),
+        (["session_run"], "Unsupported log_type for warmup: session_run_log"),
         (["bytes"], "Failed to parse warmup record"),
         (["predict"] * 1000, None),
         (["predict"] * 1001, "exceeds the maximum (1000)"),
         (["predict", "a wrong shape"], "input x has the wrong shape: expected [?,3]"),
     ],
-    ids=["every kind", "no kind", "not a log", "many", "too many", "one that fails"],
+    ids=[
+        "every kind",
+        "no kind",
+        "another kind",
+        "not a log",
+        "many",
+        "too many",
+        "one that fails",
+    ],
 )
 def test_recorded_requests_are_run_before_a_version_serves(base, records, said):
     save(base.parent / "whole", 2.0)
@@ -109,7 +121,7 @@ def test_a_version_that_fails_its_requests_is_closed(base, monkeypatch):
 
     monkeypatch.setattr(Loader, "unload", note)
     save(base / "1", 1.0)
-    save(base / "2", 2.0, warmup=[request([[1, 2]])])
+    save(base / "2", 2.0, warmup=[request([1, 2])])
     with running(model_base_path=str(base)):
         assert unloaded == [str(base / "2")]
 

@@ -18,6 +18,7 @@ from served import (
     channel_to,
     fails,
     managing,
+    metric,
     predicting,
     request,
     rest,
@@ -51,6 +52,8 @@ def base(tmp_path_factory):
 
 def test_names_and_defaults_are_those_of_tensorflow_model_server():
     expected = {
+        "enable_signature_method_name_check": False,
+        "enable_per_model_batching_parameters": False,
         "port": 8500,
         "grpc_socket_path": "",
         "rest_api_port": 0,
@@ -297,20 +300,44 @@ def test_in_a_process_of_its_own(base):
         server.end()
 
 
-def test_a_key_that_is_not_acted_on_is_said(base, capsys):
-    flags = _batching(base, 8, 0.0)
+def test_the_name_of_the_threads_is_a_label_of_the_metrics(base):
+    flags = _batching(base, 1, 0.0)
     with open(flags["batching_parameters_file"], "a") as file:
         file.write('thread_pool_name { value: "x" }')
-    with running(**flags):
-        text = "thread_pool_name of --batching_parameters_file has no effect."
-        assert text in capsys.readouterr().err.splitlines()
+    with running(**flags) as server, predicting(server.grpc.ports[0]) as stub:
+        stub.Predict(request())
+        page = server.monitoring.page()
+    name = "batching_session:queuing_latency_count"
+    assert metric(page, name, thread_pool_name="x") == 1
+
+
+def test_flags_of_tensorflow_model_server_are_accepted_or_refused_by_name(capsys):
+    accepted = "--enable_profiler", "--num_tflite_pools=3", "--use_alts_credentials=0"
+    parse_flags(["--model_base_path=/m", *accepted])
+    assert capsys.readouterr().err.splitlines() == [
+        "--enable_profiler has no effect here.",
+        "--num_tflite_pools has no effect here.",
+    ]
+    refused = "--mixed_precision=bfloat16", "--xla_cpu_compilation_enabled"
+    with pytest.raises(ValueError, match="--mixed_precision=bfloat16, --xla_cpu_comp"):
+        parse_flags(["--model_base_path=/m", *refused])
+
+
+def test_flags_that_depend_on_others_say_so(capsys):
+    given = "--model_config_file=/f", "--model_base_path=/m"
+    flags = parse_flags([*given, "--enable_per_model_batching_parameters"])
+    assert flags.model_config_file == "/f"
+    assert capsys.readouterr().err.splitlines() == [
+        "--model_base_path and --model_name have no effect: --model_config_file says "
+        "what is served.",
+        "--enable_per_model_batching_parameters needs --enable_batching.",
+    ]
 
 
 @pytest.mark.parametrize(
     "flag, value, least",
     [
         ("rest_api_num_threads", -1, 0),
-        ("rest_api_timeout_in_ms", 0, 1),
         ("num_unload_threads", -1, 0),
         ("num_request_iterations_for_warmup", -1, 0),
         ("max_concurrent_requests", 0, 1),

@@ -1,6 +1,7 @@
 """Batching over a real socket: what is put together, split, padded and refused."""
 
 import concurrent.futures
+import shutil
 
 import numpy as np
 import pytest
@@ -167,9 +168,13 @@ def test_too_large_requests_are_refused_or_split(folder):
     assert code is Code.INVALID_ARGUMENT
     assert "Task size 11 is larger than maximum input batch size 4" in message
     assert (status, refused["error"]) == (400, message)
-    text = "max_batch_size { value: 4 } enable_large_batch_splitting { value: true }"
+    text = """max_batch_size { value: 11 } enable_large_batch_splitting { value: true }
+        max_execution_batch_size { value: 4 }"""
     with _serve(folder, text) as server, predicting(server.grpc.ports[0]) as stub:
         response = stub.Predict(_ask(rows))
+        code, message = fails(stub.Predict, _ask([*rows, [0.0]]))
+        assert code is Code.INVALID_ARGUMENT
+        assert "Task size 12 is larger than maximum input batch size 11" in message
         _, page = rest(server, "GET", PAGE)
     assert answer(response) == [float(i) for i in range(11)]
     assert max(response.outputs["together"].int_val) <= 4
@@ -266,6 +271,7 @@ def test_many_shapes_are_answered_though_not_all_have_a_queue(folder):
         ("batch_timeout_micros", -1, "batch_timeout_micros must be non-negative"),
         ("allowed_batch_sizes", (2, 4), "must match max_batch_size; last entry was 4"),
         ("allowed_batch_sizes", (8, 4, 1000), "must be positive and ascending"),
+        ("max_execution_batch_size", 1001, "at most max_batch_size, 1000; was 1001"),
     ],
 )
 def test_what_the_parameters_must_be(field, value, message):
@@ -282,6 +288,8 @@ def test_every_key_of_the_parameters_file_arrives():
     parameters.max_enqueued_batches.value = 6
     parameters.num_batch_threads.value = 7
     parameters.enable_large_batch_splitting.value = True
+    parameters.max_execution_batch_size.value = 3
+    parameters.thread_pool_name.value = "mine"
     assert from_parameters(parameters) == Batching(
         max_batch_size=9,
         batch_timeout_micros=5,
@@ -290,7 +298,47 @@ def test_every_key_of_the_parameters_file_arrives():
         allowed_batch_sizes=(3, 9),
         pad_variable_length_inputs=True,
         enable_large_batch_splitting=True,
+        max_execution_batch_size=3,
+        thread_pool_name="mine",
     )
+
+
+def test_nothing_is_split_unless_a_run_is_smaller_than_the_largest_request():
+    split = {"max_batch_size": 9, "enable_large_batch_splitting": True}
+    assert Batching(**split).execution_size == 9
+    assert Batching(**split, max_execution_batch_size=4).execution_size == 4
+    whole = {"max_batch_size": 9, "max_execution_batch_size": 4}
+    assert Batching(**whole).execution_size == 9
+
+
+def test_each_version_may_have_settings_of_its_own(folder, tmp_path):
+    base = tmp_path / "m"
+    for number, sizes in ((1, 4), (2, 6), (3, None)):
+        shutil.copytree(folder / "m" / "1", base / str(number))
+        if sizes:
+            file = base / str(number) / "batching_params.pbtxt"
+            file.write_text(
+                f"max_batch_size {{ value: {sizes} }} allowed_batch_sizes: {sizes}"
+            )
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "{base}" '
+        "model_version_policy { all {} } } }"
+    )
+    with (
+        running(
+            model_config_file=str(config),
+            enable_batching=True,
+            enable_per_model_batching_parameters=True,
+        ) as server,
+        predicting(server.grpc.ports[0]) as stub,
+    ):
+        together = []
+        for version in (1, 2, 3):
+            asked = _ask([[1.0], [2.0], [3.0]])
+            asked.model_spec.version.value = version
+            together += stub.Predict(asked).outputs["together"].int_val[:1]
+    assert together == [4, 6, 3]
 
 
 class _Any(tf.Module):

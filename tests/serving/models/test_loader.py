@@ -272,7 +272,7 @@ def test_variables_that_cannot_be_read_spoil_nothing(base, imports):
 def test_a_version_that_fails_its_warm_up_leaves_its_session(base, imports):
     save(base / "1", 1.0)
     with running(model_base_path=str(base)) as server:
-        save(base / "2", 2.0, warmup=[request([[1, 2]])])
+        save(base / "2", 2.0, warmup=[request([1, 2])])
         wait_for(lambda: states(server.grpc.ports[0]).get(2) == END)
         assert _predict(server) == [6.0]
         save(base / "3", 3.0)

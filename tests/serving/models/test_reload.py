@@ -20,6 +20,7 @@ from served import (
 from tensorflow_serving.apis import model_management_pb2
 
 from serving import server as command
+from serving.models.served_model import ModelConfig, ServedModel
 
 LOADING, AVAILABLE, END = 20, 30, 50
 ROW = {"instances": [[1, 2, 3]]}
@@ -106,7 +107,7 @@ def test_a_reload_says_which_models_and_versions_are_served(base):
         stub.HandleReloadConfigRequest(asked)
         assert _predict(server, name="other") == 12.0
         assert rest(server, "POST", "/v1/models/m:predict", ROW)[0] == 404
-        wait_for(lambda: rest(server, "GET", "/v1/models/m")[0] == 404)
+        wait_for(lambda: states(server.grpc.ports[0]) == {1: END, 2: END})
         listed[0].name = "m"
         stub.HandleReloadConfigRequest(asked)
         assert _predict(server) == 12.0
@@ -119,7 +120,8 @@ def test_a_model_that_is_left_out_goes_though_nobody_looks_for_versions(base):
         asked.config.model_config_list.SetInParent()
         with managing(server.grpc.ports[0]) as stub:
             stub.HandleReloadConfigRequest(asked)
-        wait_for(lambda: rest(server, "GET", "/v1/models/m")[0] == 404)
+        wait_for(lambda: states(server.grpc.ports[0]) == {1: END})
+        assert not server.catalog.leaving
 
 
 @pytest.mark.parametrize(
@@ -186,15 +188,90 @@ def test_a_config_file_that_is_taken_back_counts(base):
     with running(
         model_config_file=_write(file, _config(base)),
         model_config_file_poll_wait_seconds=1,
+        file_system_poll_wait_seconds=0,
     ) as server:
         port = server.grpc.ports[0]
-        # Its versions are served; its label waits, so that it is not done with.
+        # Its versions are served, but that of its label: so it is not done with.
+        _junk(base / "3")
         both = "model_version_policy { all {} } "
-        label = 'version_labels { key: "next" value: 9 }'
+        label = 'version_labels { key: "next" value: 3 }'
         _write(file, _config(base, both + label))
-        wait_for(lambda: states(port) == {1: AVAILABLE, 2: AVAILABLE})
+        wait_for(lambda: states(port) == {1: AVAILABLE, 2: AVAILABLE, 3: END})
         _write(file, _config(base))
-        wait_for(lambda: states(port) == {1: END, 2: AVAILABLE})
+        wait_for(lambda: states(port) == {1: END, 2: AVAILABLE, 3: END})
+
+
+def _junk(version: pathlib.Path) -> None:
+    aside = version.with_name(f"aside-{version.name}")
+    aside.mkdir()
+    (aside / "saved_model.pb").write_text("junk")
+    aside.rename(version)
+
+
+def test_a_label_in_use_answers_whatever_becomes_of_the_next_version(base):
+    save(base / "1", 1.0)
+    with (
+        running(model_base_path=str(base)) as server,
+        managing(server.grpc.ports[0]) as stub,
+    ):
+        port = server.grpc.ports[0]
+        asked = model_management_pb2.ReloadConfigRequest()
+        config = asked.config.model_config_list.config.add(
+            name="m", base_path=str(base)
+        )
+        config.version_labels["stable"] = 1
+        stub.HandleReloadConfigRequest(asked)
+        save(base / "2", 2.0)
+        _junk(base / "3")
+        wanted = config.model_version_policy.specific.versions
+        wanted.extend([2, 3])
+        config.version_labels["stable"] = 3
+        code, message = fails(stub.HandleReloadConfigRequest, asked)
+        assert code is Code.FAILED_PRECONDITION
+        assert "label stable to version 3" in message
+        assert states(port) == {1: AVAILABLE, 2: AVAILABLE, 3: END}
+        assert _predict(server, version_label="stable") == 6.0
+        # What is known to have failed is said before anything is touched.
+        del wanted[:]
+        wanted.append(3)
+        assert fails(stub.HandleReloadConfigRequest, asked) == (code, message)
+        assert states(port)[2] == AVAILABLE
+        # The label's version goes when the label has moved.
+        wanted.append(2)
+        config.version_labels["stable"] = 2
+        stub.HandleReloadConfigRequest(asked)
+        wait_for(lambda: states(port) == {1: END, 2: AVAILABLE, 3: END})
+        assert _predict(server, version_label="stable") == 12.0
+
+
+def test_a_base_path_that_is_a_version_is_refused(base, capsys):
+    save(base / "1", 1.0)
+    said = (
+        f"Base path {base}/1 of model m is itself a version: it has a SavedModel in "
+        f"it. Expected the folder that holds the versions, {base}"
+    )
+    given = ["--model_name=m", f"--model_base_path={base}/1", f"--port={free_port()}"]
+    assert command.main(given) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: {said}"
+    with running(model_base_path=str(base)) as server:
+        asked = model_management_pb2.ReloadConfigRequest()
+        asked.config.model_config_list.config.add(name="m", base_path=f"{base}/1")
+        with managing(server.grpc.ports[0]) as stub:
+            refused = fails(stub.HandleReloadConfigRequest, asked)
+        assert refused == (Code.INVALID_ARGUMENT, said)
+        assert _predict(server) == 6.0
+
+
+def test_how_models_ended_is_remembered_of_the_last_hundred(base):
+    save(base / "1", 1.0)
+    with running(model_base_path=str(base)) as server:
+        catalog = server.catalog
+        for number in range(120):
+            config = ModelConfig(name=f"m{number}", base_path=str(base))
+            model = ServedModel(config)
+            catalog.leaving.append(model)
+            catalog.leave(model)
+        assert list(catalog.gone) == [f"m{number}" for number in range(20, 120)]
 
 
 def test_labels_may_wait_for_their_versions(base):

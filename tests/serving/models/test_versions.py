@@ -204,7 +204,7 @@ def test_no_request_fails_while_versions_come_and_fail(base, batching):
     save(base / "1", 1.0, warmup=[request()])
     for number in (2, 4, 5):
         save(base.parent / str(number), float(number), warmup=[request()])
-    save(base.parent / "3", 3.0, warmup=[request([[1, 2]])])  # It must not serve.
+    save(base.parent / "3", 3.0, warmup=[request([1, 2])])  # It must not serve.
     seen, failures, ended = set(), [], threading.Event()
     with running(model_base_path=str(base), enable_batching=batching) as server:
         port = server.grpc.ports[0]

@@ -95,6 +95,7 @@ VARIANTS = {
     "one replica": {"replicas": 1, "claim": "disk", "memory": "512Mi", "cpu": 1},
     "scaled": {"replicas": 2, "max_replicas": 9, "versions": 2},
     "with batching": {"batching": True, "max_batch_size": 1536},
+    "with large requests": {"batching": True, "max_batch_size": 5000},
 }
 
 

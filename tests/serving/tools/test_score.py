@@ -1,12 +1,15 @@
 """Files scored over a real socket, and what is wrong with files said in a line."""
 
+import decimal
 import gzip
+import uuid
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from served import running
 
 from serving import score
 from serving.client import CallError
@@ -88,6 +91,113 @@ def test_lists_of_one_length_are_rows(small_server, tmp_path):
         == 0
     )
     assert pq.read_table(out).to_pydict() == {"score": SCORES}
+
+
+class _Kinds(tf.Module):
+    """Gives back what it is given: texts, floats, integers."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "text")])
+    def text(self, text):
+        return {"out": tf.identity(text)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    def floats(self, x):
+        return {"out": tf.identity(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, "n")])
+    def integers(self, n):
+        return {"out": tf.identity(n)}
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    base = tmp_path_factory.mktemp("kinds")
+    model = _Kinds()
+    signatures = {"text": model.text, "floats": model.floats, "n": model.integers}
+    for version in ("0", "1"):
+        tf.saved_model.save(model, str(base / version), signatures)
+    with running(model_base_path=str(base), model_name="small") as server:
+        yield f"localhost:{server.grpc.ports[0]}"
+
+
+NAMES = ["user:1", "user:2\0", "user:1"]
+UUID = uuid.UUID(int=7)
+TENTH = [decimal.Decimal("0.1"), decimal.Decimal("-7.0")]
+LARGE = [decimal.Decimal(2**62 + 1), decimal.Decimal(-3)]
+
+
+@pytest.mark.parametrize(
+    "name, column, expected",
+    [
+        ("text", pa.array(NAMES, pa.large_string()), NAMES),
+        ("text", pa.array(NAMES, pa.string_view()), NAMES),
+        ("text", pa.array(NAMES).dictionary_encode(), NAMES),
+        ("text", pa.array(NAMES, pa.large_string()).dictionary_encode(), NAMES),
+        ("text", pa.array([n.encode() for n in NAMES], pa.large_binary()), NAMES),
+        ("text", pa.array([n.encode() for n in NAMES], pa.binary_view()), NAMES),
+        ("text", pa.array([b"ab", b"cd"], pa.binary(2)), ["ab", "cd"]),
+        ("text", pa.array([UUID.bytes], pa.uuid()), [str(UUID)]),
+        ("floats", pa.array(TENTH), [np.float32(0.1), -7.0]),
+        ("floats", pa.array(TENTH).dictionary_encode(), [np.float32(0.1), -7.0]),
+        ("floats", pa.array([1e-300, -1e38]), [0.0, np.float32(-1e38)]),
+        ("floats", pa.array([np.inf, -np.inf]), [np.inf, -np.inf]),
+        ("n", pa.array(LARGE, pa.decimal128(38, 0)), [2**62 + 1, -3]),
+        ("n", pa.array(LARGE, pa.decimal256(60, 2)), [2**62 + 1, -3]),
+        ("n", pa.array([5, 5], pa.uint64()), [5, 5]),
+        ("n", pa.array([True, False]), [1, 0]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_columns_of_every_type_are_read(kinds, tmp_path, name, column, expected):
+    alias = {"text": "text", "floats": "x", "n": "n"}[name]
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    pq.write_table(pa.table({alias: column}), source)
+    flags = [f"--parquet={source}", f"--out={out}", f"--signature={name}"]
+    assert _run(kinds, *flags) == 0
+    scored = pq.read_table(out)["out"].to_pylist()
+    if name == "text":
+        scored = [text.decode() for text in scored]
+    assert scored == expected
+
+
+@pytest.mark.parametrize(
+    "name, columns, text",
+    [
+        ("floats", {"x": pa.array([1.0, 1e300])}, "'x' has values that are no float32"),
+        ("floats", {"x": pa.array([1.0, -1e300])}, r"no float32: -1e\+300"),
+        ("floats", {"x": pa.array([3], pa.duration("s"))}, "numbers. Received: dura"),
+        (
+            "n",
+            {"n": pa.array([2**63], pa.uint64())},
+            "are no int64: 9223372036854775808",
+        ),
+        ("n", {"n": pa.array([decimal.Decimal("1.5")])}, "values that are no int64"),
+        ("n", {"n": pa.array([decimal.Decimal(2**63)])}, "values that are no int64"),
+        ("n", {"n": pa.array([None, "1"]).dictionary_encode()}, "'n' has nulls"),
+        ("text", {"text": pa.array([decimal.Decimal(1)])}, "strings. Received: decim"),
+        ("text", [("text", ["a"]), ("text", ["b"])], "has 2 columns named 'text', whi"),
+    ],
+)
+def test_values_that_an_input_cannot_hold_are_refused(
+    kinds, tmp_path, name, columns, text
+):
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    names = [n for n, _ in columns] if isinstance(columns, list) else list(columns)
+    arrays = [c for _, c in columns] if isinstance(columns, list) else columns.values()
+    pq.write_table(pa.Table.from_arrays(list(map(pa.array, arrays)), names), source)
+    flags = [f"--parquet={source}", f"--out={out}", f"--signature={name}"]
+    with pytest.raises(UserError, match=text):
+        _run(kinds, *flags)
+    assert not out.exists()
+
+
+def test_a_version_0_that_is_not_served_is_refused(kinds, tmp_path):
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    pq.write_table(pa.table({"n": [1]}), source)
+    flags = [f"--parquet={source}", f"--out={out}", "--signature=n"]
+    with pytest.raises(UserError, match="--version 0 of --model 'small' is not served"):
+        _run(kinds, *flags, "--version=0")
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
