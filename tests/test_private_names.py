@@ -34,6 +34,8 @@ USED = {
     "__internal__": "tables that are cut over parameter servers are told from others",
     "_make_callable_from_options": "serving calls a signature in a third of the time",
     "tensorflow.python.framework.convert_to_constants": "exports without variables",
+    "tensorflow.python.framework": "op_def_registry: ops that a model needs and nobody"
+    " has registered are named",
     "tensorflow.python.grappler": "what is constant in them is computed beforehand",
     # Documented with its underscore.
     "_exit": "os._exit: a server ends although TensorFlow's threads are about",
