@@ -17,6 +17,7 @@ from recap_tf.evaluation.best_checkpoint import BestKeeper
 from recap_tf.evaluation.early_stopping import Best
 from recap_tf.evaluation.evaluation_report import Report, format_table
 from recap_tf.evaluation.evaluator import Evaluator
+from recap_tf.evaluation.traced_specs import TracedSpecs
 from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.metrics.metric_choice import SCORE
 from recap_tf.model.ranking_model import RankingModel
@@ -66,10 +67,17 @@ class RunEvaluation:
         self._best: Best | None = None
         self._report: tuple[int, Report] | None = None
 
-    def of(self, model: RankingModel) -> None:
-        """Says which model is evaluated; unless that is left to another process."""
+    def of(self, model: RankingModel, traced: TracedSpecs) -> None:
+        """Says which model is evaluated; unless that is left to another process.
+
+        Args:
+            model: in training.
+            traced: what the run knows of its data sets' features already.
+        """
         if not self._settings.wait_for_evaluator:
-            self._evaluator = Evaluator(model, self._sets, self._evaluate_settings)
+            self._evaluator = Evaluator(
+                model, self._sets, self._evaluate_settings, traced
+            )
 
     def evaluate(self, run: Run, step: int) -> Report | None:
         """Evaluates, once per step; the report goes into the logs and the history.

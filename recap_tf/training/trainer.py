@@ -16,7 +16,8 @@ from recap_tf.core.training.loop import Event
 from recap_tf.core.training.run import Run, RunOutcome, RunParts, SavedBeside
 from recap_tf.core.training.stopping import Stop
 from recap_tf.core.training.strategy import make_strategy, per_replica_batch_size
-from recap_tf.data.record_batches import FeatureSpec, feature_specs
+from recap_tf.data.record_batches import FeatureSpec
+from recap_tf.evaluation.traced_specs import TracedSpecs
 from recap_tf.evaluation.validation_sets import EvaluateSettings
 from recap_tf.losses.task_balancing import TaskBalancing
 from recap_tf.model.ranking_model import RankingModel
@@ -56,9 +57,12 @@ class RankerTrainer:
             tf.config.experimental.enable_op_determinism()
         evaluation = RunEvaluation(ranker, settings, evaluate)
         strategy = make_strategy(settings.strategy, settings.tpu)
-        specs = _check(ranker, settings, strategy)
+        traced = TracedSpecs()
+        specs = traced.of(ranker.train_data)
+        _check(ranker, settings, strategy, specs)
         with strategy.scope():
             built = _build(ranker, settings, specs)
+        evaluation.of(built.model, traced)
         parts = _wire(ranker, settings, strategy, built, evaluation)
         self.model, self.train_step = built.model, parts.train_step
         self._run = Run(parts, settings, config, eager)
@@ -84,18 +88,19 @@ class _Built:
 
 
 def _check(
-    ranker: Ranker, settings: TrainSettings, strategy: tf.distribute.Strategy
-) -> dict[str, FeatureSpec]:
-    """Refuses what cannot be trained; returns the specs of the training set's features.
+    ranker: Ranker,
+    settings: TrainSettings,
+    strategy: tf.distribute.Strategy,
+    specs: Mapping[str, FeatureSpec],
+) -> None:
+    """Refuses what cannot be trained.
 
     Raises:
         ValueError, UserError: a setting is wrong; the message says which.
     """
     per_replica_batch_size(settings.batch_size, strategy)
-    specs = feature_specs(ranker.train_data)
     ranker.loss.check_features(specs)
     files.check_writable("recap.train.save_dir", settings.save_dir)
-    return specs
 
 
 def _build(
@@ -149,7 +154,6 @@ def _wire(
         settings.checkpoints_to_keep,
         evaluation.spared,
     )
-    evaluation.of(built.model)
     replicas = strategy.num_replicas_in_sync
     return RankerParts(
         built, train_step, batches, saved, evaluation, settings, replicas
