@@ -12,7 +12,7 @@ def _malformed(verb: str, path: str) -> tuple:
 
 
 @row("B8", tf_serving="a path without a model's name has words of its own")
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/"])
+@pytest.mark.parametrize("path", ["/v1/models"])
 def test_a_missing_name_is_said(server, path):
     expected = 400, {"error": "Missing model name in request."}
     assert server.ask("GET", path) == expected
@@ -22,7 +22,7 @@ def test_a_missing_name_is_said(server, path):
 @pytest.mark.parametrize("name", ["a%2Fb", "a%2fb", "c%3Ad", "h%61lf_plus_two"])
 def test_names_are_unescaped_after_the_path_is_read(server, name):
     assert server.post(name, ROW) == (200, ANSWER)
-    assert server.post(f"{name}/versions/123", ROW) == (200, ANSWER)
+    assert server.post(f"{name}/versions/124", ROW) == (200, ANSWER)
     assert server.ask("GET", f"/v1/models/{name}")[0] == 200
     status, answered = server.ask("GET", f"/v1/models/{name}/metadata")
     assert status == 200
