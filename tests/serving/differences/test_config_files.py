@@ -65,7 +65,7 @@ def test_an_empty_file_changes_nothing(polled, good, text):
     assert "config" in said.lower()
 
 
-@row("A1", tf_serving="so is a half-written one")
+@row("A1", tf_serving="a half-written file changes nothing")
 def test_a_half_written_file_changes_nothing(polled, good):
     for end in (len(good) - 3, len(good) // 2, len("model_config_list {")):
         assert _stays(polled, good[:end], good), good[:end]

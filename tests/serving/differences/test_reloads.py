@@ -52,7 +52,7 @@ def test_a_new_model_that_cannot_be_loaded_is_an_error(reloads, exports):
     assert _error(server, "broken", 7)
 
 
-@row("A2", tf_serving="all of several new models are named, those that serve are not")
+@row("A2", tf_serving="all new models that failed are named, and no others")
 def test_all_new_models_that_cannot_be_loaded_are_named(reloads, exports):
     names = "first", "second"
     bases = [exports.junk(reloads.folder / name / "1") for name in names]

@@ -29,7 +29,7 @@ def test_names_are_unescaped_after_the_path_is_read(server, name):
     assert answered["model_spec"]["name"] in ("a/b", "c:d", "half_plus_two")
 
 
-@row("B9", tf_serving="labels are unescaped too")
+@row("B9", tf_serving="labels are unescaped")
 def test_labels_are_unescaped(server):
     path = "/v1/models/half_plus_two/labels/%73table:predict"
     assert server.ask("POST", path, ROW) == (200, ANSWER)
@@ -58,7 +58,7 @@ def test_paths_are_read_in_any_case(server, path):
     assert server.ask("POST", path, ROW) == (200, ANSWER)
 
 
-@row("B9", tf_serving="names are not")
+@row("B9", tf_serving="models' names are not read in any case")
 def test_names_are_not_read_in_any_case(server):
     assert server.post("Half_Plus_Two", ROW)[0] == 404
 
