@@ -76,6 +76,10 @@ class Odd(tf.Module):
     def same(self, x):
         return {"y": tf.identity(x)}
 
+    @tf.function(input_signature=[_floats(None, None, name="x")])
+    def same_rows(self, x):
+        return {"y": tf.identity(x)}
+
     @tf.function(input_signature=[_floats(name="x")])
     def scalar(self, x):
         return {"y": 2.0 * x}
@@ -142,6 +146,7 @@ def save_odd(folder: pathlib.Path) -> None:
     signatures = {
         "serving_default": model.product,
         "same": model.same,
+        "same_rows": model.same_rows,
         "scalar": model.scalar,
         "text": model.text,
         "uint8": model.uint8,
@@ -171,11 +176,9 @@ class Meeting(tf.Module):
         self.arrived.assign_add(1)
         end = tf.timestamp() + self.seconds
         wanted = tf.cast(x[0, 0], tf.int32)
-        present = self.arrived.read_value()
-        for _ in tf.range(1 << 30):
+        present = tf.constant(0)
+        while present < wanted and tf.timestamp() < end:
             present = self.arrived.read_value()
-            if present >= wanted or tf.timestamp() > end:
-                break
         return {"present": tf.fill([tf.shape(x)[0]], present)}
 
     @tf.function(
@@ -189,10 +192,8 @@ class Meeting(tf.Module):
         tf.io.write_file(own[0], "here")
         end = tf.timestamp() + self.seconds
         there = tf.constant(False)
-        for _ in tf.range(1 << 30):
+        while not there and tf.timestamp() < end:
             there = tf.size(tf.io.matching_files(other[0])) > 0
-            if there or tf.timestamp() > end:
-                break
         tf.debugging.assert_equal(there, True, "nobody else is loaded at this time")
         return {"there": tf.reshape(there, [1])}
 

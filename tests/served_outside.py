@@ -13,12 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 
+from google.protobuf import text_format
 from served import ROOT, channel_to, free_port, wait_for
 from tensorflow_serving.apis import (
     get_model_status_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     prediction_service_pb2_grpc,
 )
+from tensorflow_serving.config import model_server_config_pb2
 
 _IS_UP = "Serving after"
 
@@ -64,8 +67,12 @@ class Outside:
 
     def is_up(self) -> bool:
         """Whether it says that it serves. Raises AssertionError if it has ended."""
-        assert self.process.poll() is None, self.said()
+        assert not self.has_ended(), self.said()
         return _IS_UP in self.said()
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self.process.poll() is not None
 
     def ask(self, verb: str, path: str, body=None, **headers: str) -> tuple:
         """HTTP status, and the JSON or text."""
@@ -134,11 +141,10 @@ def serving(folder=None, environment=None, **flags) -> Iterator[Outside]:
 def refused(**flags) -> tuple[int, str]:
     """The code and the words with which a server ends that must not start."""
     with starting(**flags) as server:
-        try:
-            code = server.process.wait(60)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"It goes on, and says: {server.said()}") from None
-        return code, server.said()
+        # One that serves does not end: no need to wait for it.
+        wait_for(lambda: server.has_ended() or _IS_UP in server.said(), 90)
+        assert server.has_ended(), f"It serves, and says: {server.said()}"
+        return server.process.returncode, server.said()
 
 
 def model_config(name: str, base_path: str | pathlib.Path, more: str = "") -> str:
@@ -149,6 +155,29 @@ def model_config(name: str, base_path: str | pathlib.Path, more: str = "") -> st
 def model_configs(*configs: str) -> str:
     """A ModelServerConfig of these models, as text."""
     return f"model_config_list {{ {' '.join(configs)} }}"
+
+
+class Reloads:
+    """A server whose models are set by HandleReloadConfigRequest.
+
+    Args:
+        server: the server.
+        folder: a test's own.
+        home: text config of the model that is always there.
+    """
+
+    def __init__(self, server, folder: pathlib.Path, home: str):
+        self.server, self.folder, self.home = server, folder, home
+
+    def load(self, *configs: str, metric_names=(), seconds: float = 30):
+        """The response to a reload: these models beside half_plus_two."""
+        asked = model_management_pb2.ReloadConfigRequest(metric_names=metric_names)
+        asked.config.CopyFrom(_parsed(model_configs(self.home, *configs)))
+        return self.server.models.HandleReloadConfigRequest(asked, timeout=seconds)
+
+
+def _parsed(text: str) -> model_server_config_pb2.ModelServerConfig:
+    return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
 
 
 def _flag(flag: tuple[str, object]) -> str:

@@ -5,12 +5,9 @@ import pathlib
 import shutil
 
 import pytest
-from google.protobuf import text_format
 from half_plus import save_half_plus, save_meeting, save_odd
 from served import request, save, wait_for
-from served_outside import model_config, model_configs, serving
-from tensorflow_serving.apis import model_management_pb2
-from tensorflow_serving.config import model_server_config_pb2
+from served_outside import Reloads, model_config, model_configs, serving
 
 ALL = "model_version_policy { all {} }"
 
@@ -124,29 +121,6 @@ def batching(exports, monitoring, tmp_path_factory):
         yield server
 
 
-class Reloads:
-    """A server whose models are set by HandleReloadConfigRequest.
-
-    Args:
-        server: the server.
-        folder: a test's own.
-        home: text config of the model that is always there.
-    """
-
-    def __init__(self, server, folder: pathlib.Path, home: str):
-        self.server, self.folder, self.home = server, folder, home
-
-    def load(self, *configs: str, metric_names=(), seconds: float = 30):
-        """The response to a reload: these models beside half_plus_two."""
-        asked = model_management_pb2.ReloadConfigRequest(metric_names=metric_names)
-        asked.config.CopyFrom(_parsed(model_configs(self.home, *configs)))
-        return self.server.models.HandleReloadConfigRequest(asked, timeout=seconds)
-
-
-def _parsed(text: str) -> model_server_config_pb2.ModelServerConfig:
-    return text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
-
-
 @pytest.fixture(scope="session")
 def _reloading(exports, monitoring, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reloading")
@@ -160,6 +134,7 @@ def _reloading(exports, monitoring, tmp_path_factory):
         file_system_poll_wait_seconds=1,
         max_num_load_retries=0,
     ) as server:
+        server.file = folder / "models.config"
         yield server, home
 
 

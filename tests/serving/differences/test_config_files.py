@@ -65,7 +65,7 @@ def test_an_empty_file_changes_nothing(polled, good, text):
     assert "config" in said.lower()
 
 
-@row("A1", tf_serving="so is a half-written one")
+@row("A1", tf_serving="a half-written file changes nothing")
 def test_a_half_written_file_changes_nothing(polled, good):
     for end in (len(good) - 3, len(good) // 2, len("model_config_list {")):
         assert _stays(polled, good[:end], good), good[:end]
@@ -113,7 +113,8 @@ def test_a_custom_config_at_first_ends_the_start(tmp_path):
     file.write_text("custom_model_config {}")
     code, said = refused(model_config_file=file)
     assert code != 0
-    assert "custom_model_config" in said.splitlines()[-1]
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "custom_model_config" in line
 
 
 @row("A6", tf_serving="beside --model_config_file the other two flags are ignored")
@@ -134,21 +135,12 @@ def test_the_config_file_wins_over_the_base_path(tmp_path, good, base):
 
 
 @row("A6", tf_serving="a file that is no config ends the start")
-@pytest.mark.parametrize(
-    "text, said",
-    [
-        ("improper model config file", "Error parsing text-format tensorflow.serving."),
-        ('model_config_list { config { name: "m" base_path: "m" } }', "absolute"),
-        ("model_config_list { config { base_path: '/m' } }", "name"),
-    ],
-    ids=["no config", "relative path", "no name"],
-)
-def test_bad_files_end_the_start(tmp_path, text, said):
+def test_a_file_that_is_no_config_ends_the_start(tmp_path):
     file = tmp_path / "models.config"
-    file.write_text(text)
-    code, lines = refused(model_config_file=file)
+    file.write_text("improper model config file")
+    code, said = refused(model_config_file=file)
     assert code != 0
-    assert said in lines.splitlines()[-1]
+    assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in said
 
 
 @row(

@@ -130,10 +130,9 @@ def test_batching_parameters_of_each_model(exports, tmp_path):
         assert server.post("large", {"instances": three})[0] == 200
 
 
-@row("B21", tf_serving="--rest_api_timeout_in_ms of 0 or less means none")
-@pytest.mark.parametrize("timeout", [0, -1])
-def test_no_timeout_over_rest(base, timeout):
-    with serving(model_base_path=base, rest_api_timeout_in_ms=timeout) as server:
+@row("B21", tf_serving="--rest_api_timeout_in_ms of 0 means none")
+def test_no_timeout_over_rest(base):
+    with serving(model_base_path=base, rest_api_timeout_in_ms=0) as server:
         assert server.post("default", ROW)[0] == 200
 
 
@@ -163,8 +162,8 @@ def test_threads_by_default():
         timeout=60,
     )
     words = " ".join(helped.stdout.split())
-    shown = re.search(r"--grpc_max_threads INT calls.*?\(default: (\d+)\)", words)
-    assert shown[1] == "128"
+    for flag, default in (("grpc_max_threads", 128), ("rest_api_num_threads", 0)):
+        assert re.search(rf"--{flag} INT [^()]*\(default: {default}\)", words)
 
 
 @row(
@@ -181,21 +180,23 @@ def test_one_port_for_both_ends_the_start(base):
 @row(
     "B34",
     tf_serving="a gRPC port or socket is demanded",
-    here="REST may stand alone; a relative --model_base_path is resolved (B23)",
+    here="REST may stand alone",
 )
-def test_rest_alone(base):
-    with serving(folder=base.parent, model_base_path="m", port=0) as server:
-        assert server.post("default", ROW)[0] == 200
-
-
+@row(
+    "B23",
+    tf_serving="--model_base_path must be absolute",
+    here="a relative one is of the current folder",
+)
 @row(
     "B35",
     tf_serving="--tensorflow_session_parallelism beside the other two is an error",
     here="the other two win over it",
 )
-def test_all_flags_of_parallelism_go_together(base):
+def test_command_lines_that_it_would_refuse(base):
     with serving(
-        model_base_path=base,
+        folder=base.parent,
+        model_base_path=base.name,
+        port=0,
         tensorflow_session_parallelism=1,
         tensorflow_intra_op_parallelism=1,
         tensorflow_inter_op_parallelism=1,

@@ -1,14 +1,17 @@
 """Models with ops of TensorFlow Text and of Decision Forests."""
 
+import contextlib
 import importlib.util
 import pathlib
 
+import grpc
 import pytest
 from differences import row
 from served import wait_for
-from served_outside import starting
+from served_outside import Reloads, model_config, serving
 from tensorflow.core.protobuf import saved_model_pb2
 
+END = 50
 OPS = {
     "tensorflow_text": "WhitespaceTokenizeWithOffsetsV2",
     "tensorflow_decision_forests": "SimpleMLInferenceOpWithHandle",
@@ -33,6 +36,19 @@ def _lacks(package: str):
     return pytest.mark.skipif(is_there, reason=f"{package} is installed")
 
 
+def _error(reloads, name: str, base: pathlib.Path) -> str:
+    """What the status says of the model, which cannot be loaded."""
+    with contextlib.suppress(grpc.RpcError):
+        reloads.load(model_config(name, base))
+    wait_for(lambda: reloads.server.states(name) == {1: END})
+    _, found = reloads.server.ask("GET", f"/v1/models/{name}")
+    return found["model_version_status"][0]["status"]["error_message"]
+
+
+def _is_one_line(text: str, server) -> bool:
+    return any(text in line for line in server.said().splitlines())
+
+
 @row(
     "A13",
     tf_serving="the ops of TensorFlow Text and Decision Forests are linked in",
@@ -40,35 +56,49 @@ def _lacks(package: str):
     "install",
 )
 @pytest.mark.parametrize(
-    "package",
-    [pytest.param(package, marks=_lacks(package)) for package in OPS],
+    "package", [pytest.param(package, marks=_lacks(package)) for package in OPS]
 )
-def test_a_missing_package_is_named(exports, tmp_path, package):
-    base = _with_op(exports, tmp_path / "m", OPS[package])
-    with starting(model_base_path=base, max_num_load_retries=0) as server:
-        wait_for(lambda: OPS[package] in server.said(), 60)
-        name = package.replace("_", "-")
-        lines = [line for line in server.said().splitlines() if name in line]
-    assert lines
-    assert all(OPS[package] in line for line in lines)
+def test_a_missing_package_is_named(reloads, exports, package):
+    base = _with_op(exports, reloads.folder / "m", OPS[package])
+    error = _error(reloads, package, base)
+    assert OPS[package] in error
+    assert package.replace("_", "-") in error
+    assert "\n" not in error
+    assert _is_one_line(error, reloads.server)
+
+
+@pytest.fixture(scope="module")
+def stood_in_for(exports, tmp_path_factory):
+    """A server beside a package that can be imported, and one that cannot.
+
+    What is imported leaves a file in `folder`.
+    """
+    folder = tmp_path_factory.mktemp("foreign")
+    leaves = "import pathlib\npathlib.Path({!r}).touch()\n"
+    does_not_fit = (
+        "import tensorflow as tf\n"
+        "raise tf.errors.NotFoundError(None, None, 'undefined symbol: _ZN10tensorflow')"
+    )
+    for package, last in zip(OPS, ("", does_not_fit), strict=True):
+        (folder / "site" / package).mkdir(parents=True)
+        text = leaves.format(str(folder / package)) + last
+        (folder / "site" / package / "__init__.py").write_text(text)
+    base = exports.copy("two", folder / "two" / "1")
+    with serving(
+        environment={"PYTHONPATH": str(folder / "site")},
+        model_name="half_plus_two",
+        model_base_path=base,
+        max_num_load_retries=0,
+    ) as server:
+        yield Reloads(server, folder, model_config("half_plus_two", base))
 
 
 @row("A13", tf_serving="the ops are there", here="the package is imported if installed")
 @pytest.mark.parametrize("package", OPS)
-def test_a_package_that_is_installed_is_imported(exports, tmp_path, package):
-    stands_in, mark = tmp_path / "site" / package, tmp_path / "imported"
-    stands_in.mkdir(parents=True)
-    (stands_in / "__init__.py").write_text(
-        f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n"
-    )
-    base = _with_op(exports, tmp_path / "m", OPS[package])
-    with starting(
-        environment={"PYTHONPATH": str(stands_in.parent)},
-        model_base_path=base,
-        max_num_load_retries=0,
-    ) as server:
-        wait_for(lambda: OPS[package] in server.said(), 60)
-        assert mark.exists()
+def test_a_package_that_is_installed_is_imported(stood_in_for, exports, package):
+    base = _with_op(exports, stood_in_for.folder / f"needs_{package}", OPS[package])
+    _error(stood_in_for, f"needs_{package}", base)
+    assert (stood_in_for.folder / package).exists()
 
 
 @row(
@@ -76,22 +106,12 @@ def test_a_package_that_is_installed_is_imported(exports, tmp_path, package):
     tf_serving="the ops are there",
     here="a package that does not fit this TensorFlow is named with its error",
 )
-def test_a_package_that_does_not_fit_is_named(exports, tmp_path):
-    stands_in = tmp_path / "site" / "tensorflow_text"
-    stands_in.mkdir(parents=True)
-    (stands_in / "__init__.py").write_text(
-        "import tensorflow as tf\n"
-        "raise tf.errors.NotFoundError(None, None, 'undefined symbol: _ZN10tensorflow')"
-    )
-    base = _with_op(exports, tmp_path / "m", OPS["tensorflow_text"])
-    with starting(
-        environment={"PYTHONPATH": str(stands_in.parent)},
-        model_base_path=base,
-        max_num_load_retries=0,
-    ) as server:
-        wait_for(lambda: OPS["tensorflow_text"] in server.said(), 60)
-        said = server.said()
-    lines = [line for line in said.splitlines() if "undefined symbol" in line]
-    assert lines
-    assert all("tensorflow-text" in line for line in lines)
-    assert "Traceback" not in said
+def test_a_package_that_does_not_fit_is_named(stood_in_for, exports):
+    package = "tensorflow_decision_forests"
+    base = _with_op(exports, stood_in_for.folder / "unfit", OPS[package])
+    error = _error(stood_in_for, "unfit", base)
+    assert "tensorflow-decision-forests" in error
+    assert "undefined symbol: _ZN10tensorflow" in error
+    assert _is_one_line(error, stood_in_for.server)
+    assert "Traceback" not in stood_in_for.server.said()
+    assert stood_in_for.server.post("half_plus_two", {"instances": [[1.0]]})[0] == 200

@@ -1,5 +1,7 @@
 """What TF Serving's own integration tests ask of a server, where no row does."""
 
+import time
+
 import grpc
 import pytest
 import tensorflow as tf
@@ -221,3 +223,12 @@ def test_the_prometheus_page(server):
         ':tensorflow:serving:request_count{model_name="half_plus_two",status="OK"}'
         in page
     )
+
+
+def test_the_config_file_is_read_once_unless_it_is_polled(reloads):
+    file = reloads.server.file
+    before = file.read_text()
+    file.write_text("model_config_list {}")
+    time.sleep(2)
+    assert reloads.server.post("half_plus_two", {"instances": [[2.0]]})[0] == 200
+    file.write_text(before)

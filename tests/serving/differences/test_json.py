@@ -42,7 +42,7 @@ def test_base64_of_all_encoders_is_read(server, text, expected):
     assert _decoded(found) == [expected]
 
 
-@row("A10", tf_serving="other characters are an error")
+@row("A10", tf_serving="other characters within base64 are an error")
 @pytest.mark.parametrize("text", ["Y$WI", "YWI=YWI=", "YWI==", "Y", "Ä"])
 def test_what_is_no_base64_is_refused(server, text):
     status, answered = _predict(server, "text", "instances", [{"b64": text}])
@@ -80,7 +80,7 @@ def test_booleans_in_features_are_integers(server, value, expected):
     assert server.post("odd", body, "regress") == (200, {"results": [expected]})
 
 
-@row("A12", tf_serving="the same in the context, and in classify")
+@row("A12", tf_serving="true and false in the context are the int64 1 and 0")
 def test_booleans_in_the_context_are_integers(server):
     body = {
         "signature_name": "regress_integers",
@@ -98,7 +98,7 @@ def test_numbers_beyond_double_are_refused(server, number):
     assert (status, set(answered)) == (400, {"error"})
 
 
-@row("B12", tf_serving="the same in features")
+@row("B12", tf_serving="a number beyond double in a feature is an error")
 def test_numbers_beyond_double_in_features_are_refused(server):
     body = b'{"signature_name": "regress_floats", "examples": [{"x": 1e400}]}'
     status, answered = server.post("odd", body, "regress")

@@ -5,7 +5,7 @@ import http.client
 
 import pytest
 from differences import row
-from served import Code, fails, request
+from served import Code, fails, request, wait_for
 from served_outside import serving
 
 ROW = {"instances": [[1.0]]}
@@ -56,7 +56,7 @@ def test_too_many_connections_are_told(small):
         status, answered = small.ask("GET", "/v1/models/half_plus_two")
         assert (status, set(answered)) == (503, {"error"})
     # Those that have gone make room.
-    assert small.post("half_plus_two", ROW)[0] == 200
+    wait_for(lambda: small.post("half_plus_two", ROW)[0] == 200)
 
 
 @row("A14", tf_serving="it listens on all interfaces", here="with `--host=0.0.0.0`")

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from differences import row
-from served import Code, answer, fails, request
+from served import Code, fails, request
 from served_outside import serving
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
-    predict_pb2,
     regression_pb2,
 )
 
@@ -82,7 +81,7 @@ def test_a_number_is_answered(server):
     assert server.post("half_plus_two", body) == (200, {"outputs": 2.5})
 
 
-@row("shapes", tf_serving="the same over gRPC")
+@row("shapes", tf_serving="[3] for [?,1] over gRPC is answered with [3]")
 @pytest.mark.parametrize("x", [[1.0, 2.0, 5.0], [[1.0, 2.0], [5.0, 6.0]]])
 def test_a_shape_that_the_graph_can_compute_is_answered_over_grpc(serves, x):
     response = serves.prediction.Predict(request(x, name="half_plus_two"), timeout=20)
@@ -138,7 +137,7 @@ def test_a_signature_of_any_method_answers(server, model):
     assert scores == values == [3.0, 4.5]
 
 
-@row("methods", tf_serving="the same over REST")
+@row("methods", tf_serving=":classify and :regress over REST do the same")
 @pytest.mark.parametrize("model", ["half_plus_two", "tf2"])
 def test_a_signature_of_any_method_answers_over_rest(server, model):
     body = {"signature_name": "classify_x_to_y", "examples": EXAMPLES}
@@ -148,7 +147,7 @@ def test_a_signature_of_any_method_answers_over_rest(server, model):
     assert server.post(model, body, "regress") == (200, {"results": [3.0, 4.5]})
 
 
-@row("methods", tf_serving="and in MultiInference")
+@row("methods", tf_serving="so does MultiInference")
 @pytest.mark.parametrize("model", ["half_plus_two", "tf2"])
 def test_a_signature_of_any_method_answers_multi_inference(server, model):
     response = server.prediction.MultiInference(_multi(model), timeout=20)
@@ -234,7 +233,7 @@ def test_no_tasks(server):
     assert code is Code.INVALID_ARGUMENT
 
 
-@row("B32", tf_serving="so is an unknown signature")
+@row("B32", tf_serving="an unknown signature in any call is INVALID_ARGUMENT")
 @pytest.mark.parametrize("call", ["Classify", "Regress", "MultiInference"])
 def test_unknown_signatures(server, call):
     if call == "MultiInference":
@@ -246,17 +245,3 @@ def test_unknown_signatures(server, call):
     code, message = fails(getattr(server.prediction, call), asked)
     assert code is Code.INVALID_ARGUMENT
     assert "nothing" in message
-
-
-@row(
-    "B4",
-    tf_serving="version 0 is version 0: NOT_FOUND if there is none",
-    here="0 means the latest version if there is no version 0, as clients of other "
-    "servers send it; the answer says which version it is",
-)
-def test_version_0_is_the_latest_if_there_is_none(server):
-    asked = request([1.0], name="half_plus_two", version=0)
-    asked.inputs["x"].CopyFrom(tf.make_tensor_proto([[1.0]]))
-    response = server.prediction.Predict(asked, timeout=20)
-    assert isinstance(response, predict_pb2.PredictResponse)
-    assert (response.model_spec.version.value, answer(response)) == (124, [2.5])

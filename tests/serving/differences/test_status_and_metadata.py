@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from differences import row
-from served import ROOT, Code, fails, request
+from served import ROOT, Code, answer, fails, request
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from serving.client import Client
@@ -89,14 +89,14 @@ def test_version_0_answers_if_it_is_there(server, at):
     assert server.post("zero", ROW) == (200, {"predictions": [[2.0]]})
 
 
-@row("B4", tf_serving="the same to a client that sends version 0")
+@row("B4", tf_serving="it answers `serving.client`")
 def test_version_0_answers_our_client(server):
     with Client(f"localhost:{server.port}") as client:
         answered = client.predict("zero", {"x": np.zeros([1, 1], "f4")}, version=0)
     assert (answered.version, answered.outputs["y"].tolist()) == (0, [[3.0]])
 
 
-@row("B4", tf_serving="the same to `serving.score --version 0`")
+@row("B4", tf_serving="it answers `serving.score --version 0`")
 def test_version_0_scores(server, tmp_path):
     column = pa.array([[0.0]] * 5, pa.list_(pa.float32(), 1))
     pq.write_table(pa.table({"x": column}), tmp_path / "in.parquet")
@@ -118,6 +118,18 @@ def test_version_0_scores(server, tmp_path):
     assert done.returncode == 0, done.stderr
     scored = pq.read_table(tmp_path / "out.parquet")["y"].to_pylist()
     assert np.array(scored, float).reshape(-1).tolist() == [3.0] * 5
+
+
+@row(
+    "B4",
+    tf_serving="version 0 is version 0: NOT_FOUND if there is none",
+    here="0 means the latest version if there is no version 0, as clients of other "
+    "servers send it; the answer says which version it is",
+)
+def test_version_0_is_the_latest_if_there_is_none(server):
+    asked = request([[1.0]], name="half_plus_two", version=0)
+    response = server.prediction.Predict(asked, timeout=20)
+    assert (response.model_spec.version.value, answer(response)) == (124, [2.5])
 
 
 @row(
