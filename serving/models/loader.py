@@ -1,5 +1,6 @@
 """The loader of versions: those of one graph share what is made of it."""
 
+import collections
 import threading
 from collections.abc import Callable, Collection
 
@@ -48,6 +49,9 @@ class Loader:
         self._newest: dict[str, tuple[tuple, Program]] = {}
         self._vacant: dict[str, SavedModel] = {}
         self._lock = threading.RLock()
+        # At its start the server loads in many threads. Those of one model take turns:
+        # the first makes the graph that the others share.
+        self._turns = collections.defaultdict(threading.Lock)
 
     def load(self, name: str, path: str) -> SavedModel:
         """A version of the model `name`, warmed up.
@@ -55,7 +59,9 @@ class Loader:
         Raises:
             ServingError: it cannot be loaded, or does not answer what it must.
         """
-        with freed_memory.uncollected():
+        with self._lock:
+            turn = self._turns[name]
+        with turn, freed_memory.uncollected():
             files = VersionFiles(path, self._tags)
             batching = self._batching(path)
             model = self._move_in(name, files, batching)
@@ -64,7 +70,7 @@ class Loader:
             except BaseException:
                 self.unload(name, model)
                 raise
-        self._remember(name, files, batching, model.program)
+            self._remember(name, files, batching, model.program)
         return model
 
     def prepare(self, name: str, model: SavedModel) -> None:

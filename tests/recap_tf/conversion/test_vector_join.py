@@ -259,7 +259,7 @@ def test_a_graph_holds_nothing_of_the_time_after_its_training_rows(log, flags, c
         ({"--nodes": "user_id"}, "--nodes takes two columns, HEAD,TAIL"),
         ({"--nodes": "user_id,nobody"}, "has no column 'nobody'"),
         ({"--labels": "like:rating>9"}, "none of them holds in any of the 10 rows"),
-        ({"--validation-share": "1"}, "must be at least 0 and below 1. Received: 1.0"),
+        ({"--validation-share": "1"}, r"must be in \[0, 1\)\. Received: 1\.0"),
     ],
 )
 def test_what_makes_no_edges_is_said_in_one_line(log, change, message):
