@@ -303,8 +303,8 @@ JSON_BOMBS = {
 }
 
 
-# A million rows without a column, and the last of two keys' rows, are what the graph can
-# compute: shapes are left to it.
+# A million rows without a column, and the rows of the last of two keys, are what the
+# graph can compute: shapes are left to it.
 COMPUTED = {"a million empty lists", "same key"}
 
 
