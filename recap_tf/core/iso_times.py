@@ -72,9 +72,7 @@ def moments_of(column: pa.Array) -> Moments:
     unit = "ms" if pa.types.is_date64(column.type) else column.type.unit
     count = column.cast(pa.int64()).fill_null(0).to_numpy()
     per_second = PER_SECOND[unit]
-    seconds, rest = (
-        np.divmod(count, per_second) if per_second > 1 else (count, 0 * count)
-    )
+    seconds, rest = np.divmod(count, per_second)
     return Moments(seconds, rest * (NANOS // per_second), valid)
 
 
@@ -111,20 +109,29 @@ def iso_texts(moments: Moments) -> pa.Array:
     return texts
 
 
-def _dates(text: TextBytes) -> tuple[np.ndarray, np.ndarray]:
-    """(seconds at the start of the day, whether a date stands there) of each row."""
-    year, good = text.digits(0, 4)
-    month, months = text.digits(5, 2)
-    day, days = text.digits(8, 2)
-    good &= months & days & (text.at(4) == ord("-")) & (text.at(7) == ord("-"))
-    good &= (month >= 1) & (month <= 12)
+def days_since_1970(
+    year: np.ndarray, month: np.ndarray, day: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(days, whether there is such a date) of years from 0 on, in today's calendar."""
+    good = (month >= 1) & (month <= 12)
     month = np.where(good, month, 1)
     leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
     good &= (day >= 1) & (day <= _DAYS_IN[month] + (leap & (month == 2)))
-    before = (year + 3) // 4 - (year + 99) // 100 + (year + 399) // 400
-    count = 365 * year.astype(np.int64) + before + _DAYS_BEFORE[month] + day - 1
-    count += leap & (month > 2)
-    return (count - _EPOCH_DAYS) * DAY_SECONDS, good
+    leap_days = (year + 3) // 4 - (year + 99) // 100 + (year + 399) // 400
+    days = 365 * year.astype(np.int64) + leap_days - _EPOCH_DAYS
+    days += _DAYS_BEFORE[month] + (leap & (month > 2)) + day - 1
+    return days, good
+
+
+def _dates(text: TextBytes) -> tuple[np.ndarray, np.ndarray]:
+    """(seconds at the start of the day, whether a date stands there) of each row."""
+    year, years = text.digits(0, 4)
+    month, months = text.digits(5, 2)
+    day, days = text.digits(8, 2)
+    count, good = days_since_1970(year, month, day)
+    good &= years & months & days
+    good &= (text.at(4) == ord("-")) & (text.at(7) == ord("-"))
+    return count * DAY_SECONDS, good
 
 
 def _clocks(text: TextBytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
