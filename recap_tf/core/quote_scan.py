@@ -116,14 +116,14 @@ def _sound(
     closes: np.ndarray,
     open_at: int | None,
 ) -> bool:
-    separates = np.zeros(256, bool)
-    separates[[delimiter, NEW_LINE, RETURN]] = True
     begins = opens if open_at is None else np.append(opens, open_at)
-    before = separates[block[begins - 1]] | (begins == 0)
-    if not before.all():
-        return False
-    closes = closes[closes + 1 < len(block)]
-    return bool(separates[block[closes + 1]].all())
+    before = _separates(block[begins - 1], delimiter) | (begins == 0)
+    closes = closes[: np.searchsorted(closes, len(block) - 1)]
+    return bool(before.all() and _separates(block[closes + 1], delimiter).all())
+
+
+def _separates(letters: np.ndarray, delimiter: int) -> np.ndarray:
+    return (letters == delimiter) | (letters == NEW_LINE) | (letters == RETURN)
 
 
 def _walk(block: np.ndarray, delimiter: int, marks: np.ndarray) -> Quotes:

@@ -1,13 +1,15 @@
 """A stream of CSV bytes as blocks of whole records."""
 
+import concurrent.futures
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
 from recap_tf.core.quote_scan import Quotes, record_end, scan_quotes
 from recap_tf.core.text_dialect import TextDialect
 
+Item = TypeVar("Item")
 # No record is longer than so many of the longest fields.
 _FIELDS_PER_RECORD = 64
 
@@ -17,10 +19,9 @@ def whole_records(
 ) -> Iterator[tuple[memoryview, Quotes | None]]:
     """Yields (block, where its quoted fields lie; None if it has no mark).
 
-    A block is valid until the next one is asked for. It holds at least one record and
-    ends with one, but for what cannot be read: a field that is open for longer than
-    `longest_field`, or at the end of the file; a record without an end. Then it is the
-    last one.
+    A block holds at least one record and ends with one, but for what cannot be read: a
+    field that is open for longer than `longest_field`, or at the end of the file; a
+    record without an end. Then it is the last one.
 
     Args:
         source: the bytes, from the beginning of a record on.
@@ -45,11 +46,19 @@ def whole_records(
             yield memoryview(buffer)[:end], quotes
         if ended:
             return
-        rest = bytes(memoryview(buffer)[end:filled])
-        if not end:
-            buffer = bytearray(2 * len(buffer))
+        rest = memoryview(buffer)[end:filled]
+        buffer = bytearray(len(buffer) if end else 2 * len(buffer))
         filled = len(rest)
         buffer[:filled] = rest
+
+
+def ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yields `items`, the next one of which is made while the last one is used."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(next, items, None)
+        while (item := pending.result()) is not None:
+            pending = pool.submit(next, items, None)
+            yield item
 
 
 def read_into(source: BinaryIO, buffer: memoryview) -> int:

@@ -84,10 +84,11 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array | None:
 def _has_other_spelling(column: pa.Array) -> bool:
     """Whether Arrow took a text for a whole number that is not its shortest text."""
     text = TextBytes(column)
-    there = column.is_valid().to_numpy(zero_copy_only=False)
+    # A missing value has no bytes.
+    longer = text.lengths > 1
     first = text.at(0)
-    odd = np.flatnonzero(((first == ord("0")) | (first == ord("-"))) & there)
-    if not len(odd):
-        return False
-    texts = column.take(pa.array(odd))
-    return not pc.all(pc.match_substring_regex(texts, r"^(?:0|-[1-9][0-9]*)$")).as_py()
+    padded = first == ord("0")
+    negative = first == ord("-")
+    if negative.any():
+        padded |= negative & (text.at(1) == ord("0"))
+    return bool((padded & longer).any())

@@ -10,7 +10,7 @@ import pyarrow.csv
 
 from recap_tf.core.command import UserError, say
 from recap_tf.core.quote_scan import Quotes, are_whole_rows, record_end, scan_quotes
-from recap_tf.core.text_blocks import read_into, whole_records
+from recap_tf.core.text_blocks import ahead, read_into, whole_records
 from recap_tf.core.text_bytes import buffers
 from recap_tf.core.text_columns import guess_kind, typed
 from recap_tf.core.text_dialect import (
@@ -167,11 +167,15 @@ class TextRows:
         """Yields (number of the first row, texts of the columns, the block's bytes)."""
         convert = convert_options(self.names, columns, self._settings.missing)
         row = 1
-        with self._open() as source:
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(self._open())
             read_into(source, memoryview(bytearray(self._skip)))
-            for block, quotes in whole_records(
+            blocks = whole_records(
                 source, self.dialect, size, self._settings.longest_field
-            ):
+            )
+            # Closed before the stream is.
+            blocks = stack.enter_context(contextlib.closing(ahead(blocks)))
+            for block, quotes in blocks:
                 table = self._parse(block, quotes, convert, row)
                 self._check_lengths(table, row)
                 if table.num_rows:
@@ -302,10 +306,8 @@ class TextRows:
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
-    column = column.combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        return pa.concat_arrays(column.chunks)
-    return column
+    # A block's columns are of one piece, which `combine_chunks` would copy.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _count(block: memoryview, letter: bytes) -> int:
