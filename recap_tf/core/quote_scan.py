@@ -43,6 +43,10 @@ class Quotes:
         inside = (fields >= 0) & (new_lines < self.closes[fields])
         return np.unique(fields[inside])
 
+    def stray_fields(self) -> np.ndarray:
+        """Numbers of the quoted fields that go on behind their closing marks."""
+        return np.searchsorted(self.closes, np.array(self.strays, np.int64))
+
 
 _NONE = np.zeros(0, np.int64)
 
@@ -87,26 +91,13 @@ def record_end(
         limit = int(quotes.opens[field])
 
 
-def are_whole_rows(
-    block: bytes,
-    quotes: Quotes,
-    field: int,
-    delimiter: bytes,
-    new_line: bytes,
-    columns: int,
-) -> bool:
+def are_whole_rows(lines: list[bytes], delimiter: bytes, columns: int) -> bool:
     """Whether the lines that a quoted field spans are rows if no mark had a meaning.
 
     A text of several lines has not, line by line, as many delimiters as a row; a field
     that was opened by mistake has swallowed rows that have.
     """
-    if columns < 2:
-        return False
-    opened, closed = int(quotes.opens[field]), int(quotes.closes[field])
-    start = block.rfind(new_line, 0, opened) + 1
-    end = block.find(new_line, closed)
-    lines = block[start : end if end >= 0 else len(block)].split(new_line)
-    return all(line.count(delimiter) + 1 == columns for line in lines)
+    return columns > 1 and all(line.count(delimiter) + 1 == columns for line in lines)
 
 
 def _sound(

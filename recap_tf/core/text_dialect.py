@@ -73,13 +73,6 @@ class TextDialect:
     quoted: bool = True
     line_breaks: bool = False
 
-    def parse_options(self) -> pyarrow.csv.ParseOptions:
-        """For blocks of whole records, each parsed as one piece."""
-        return pyarrow.csv.ParseOptions(
-            delimiter=self.delimiter,
-            quote_char='"' if self.quoted else False,
-        )
-
 
 def detect_dialect(
     head: bytes, settings: TextSettings, *, whole: bool, path: str
