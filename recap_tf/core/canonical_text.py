@@ -55,8 +55,10 @@ _SHORTEST = (
     (r"^-0$", "0"),
 )
 _WORDS = ("true", "True", "TRUE", "false", "False", "FALSE")
-# Floats below are spelt out by Arrow unless they are tiny; whole ones fit int64.
-_TINY, _HUGE, _WHOLE = 1e-5, 1e15, 2.0**63
+# Of a number that Arrow writes with an exponent: sign, digit, further ones, exponent.
+_PARTS = r"^(?P<a>-?)(?P<b>[0-9])\.?(?P<c>[0-9]*)e\+?(?P<d>-?[0-9]+)$"
+# Whole floats below fit int64.
+_WHOLE = 2.0**63
 
 
 def canonical_texts(column: pa.Array, kind: str | None = None) -> pa.Array:
@@ -116,7 +118,7 @@ def canonical_codes(
     merged = canonical_texts(encoded.dictionary, kind).dictionary_encode()
     values = merged.dictionary.to_pylist()
     if len(values) < len(encoded.dictionary):
-        codes = np.append(merged.indices.to_numpy(), -1)[codes]
+        codes = np.append(merged.indices.fill_null(-1).to_numpy(), -1)[codes]
     return codes, values
 
 
@@ -223,7 +225,7 @@ def _as_numbers(texts: pa.Array) -> pa.Array:
 
 
 def _through_floats(texts: pa.Array, numbers: pa.Array) -> pa.Array:
-    rows = np.flatnonzero(numbers.fill_null(False).to_numpy(zero_copy_only=False))
+    rows = _where(numbers)
     if not len(rows):
         return texts
     values = texts.take(pa.array(rows)).cast(pa.float64())
@@ -240,33 +242,53 @@ def _of_integers(column: pa.Array) -> pa.Array:
 def _of_floats(column: pa.Array) -> pa.Array:
     """Whole numbers by all their digits, others by the fewest that read back."""
     size = pc.abs(column)
-    whole = pc.and_(pc.equal(pc.trunc(column), column), pc.less(size, _WHOLE))
-    if pc.all(whole).as_py():
+    whole = pc.equal(pc.trunc(column), column)
+    short = pc.and_(whole, pc.less(size, _WHOLE))
+    if pc.all(short).as_py():
         return column.cast(pa.int64()).cast(pa.string())
-    digits = pc.if_else(whole, column, pa.scalar(0, column.type)).cast(pa.int64())
-    texts = pc.if_else(whole, digits.cast(pa.string()), column.cast(pa.string()))
-    plain = pc.and_(pc.greater_equal(size, _TINY), pc.less(size, _HUGE))
-    odd = pc.invert(pc.or_(pc.or_(whole, plain), pc.is_inf(column))).fill_null(False)
-    rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
+    digits = pc.if_else(short, column, pa.scalar(0, column.type)).cast(pa.int64())
+    texts = pc.if_else(short, digits.cast(pa.string()), column.cast(pa.string()))
+    texts = _without_exponents(texts)
+    rows = _where(pc.and_(whole, pc.and_(pc.invert(short), pc.is_finite(column))))
     if len(rows):
-        # Each spelling once: such values are rare, and rarer still as ids.
-        values, places = np.unique(column.to_numpy(False)[rows], return_inverse=True)
-        words = pa.array([_positional(value) for value in values])
-        texts = replaced(texts, rows, words.take(pa.array(places)))
+        # Integers of 64 bits and more, each once: there are few, and fewer as ids.
+        encoded = column.take(pa.array(rows)).dictionary_encode()
+        words = [str(int(value)) for value in encoded.dictionary.to_pylist()]
+        texts = replaced(texts, rows, pa.array(words).take(encoded.indices))
+    return texts
+
+
+def _without_exponents(texts: pa.Array) -> pa.Array:
+    """Floats as Arrow writes them, with the point moved: 1.2e-7 -> 0.00000012."""
+    rows = _where(pc.match_substring(texts, "e"))
+    if not len(rows):
+        return texts
+    parts = pc.extract_regex(texts.take(pa.array(rows)), _PARTS)
+    sign, first, rest, exponents = (pc.struct_field(parts, [i]) for i in range(4))
+    digits = pc.binary_join_element_wise(first, rest, "")
+    exponents = exponents.cast(pa.int64()).to_numpy()
+    for exponent in np.unique(exponents).tolist():
+        here = np.flatnonzero(exponents == exponent)
+        some = digits.take(pa.array(here))
+        if exponent < 0:
+            whole = "0"
+            fraction = pc.binary_join_element_wise("0" * (-exponent - 1), some, "")
+        else:
+            some = pc.utf8_rpad(some, exponent + 2, "0")
+            whole = pc.utf8_slice_codeunits(some, 0, exponent + 1)
+            fraction = pc.utf8_slice_codeunits(some, exponent + 1)
+        number = pc.binary_join_element_wise(whole, fraction, ".")
+        number = pc.binary_join_element_wise(sign.take(pa.array(here)), number, "")
+        texts = replaced(texts, rows[here], number)
     return texts
 
 
 def _of_halves(column: pa.Array) -> pa.Array:
     halves = column.to_numpy(zero_copy_only=False).astype(np.float16)
     values, places = np.unique(halves, return_inverse=True)
-    words = pa.array([_positional(value) for value in values])
-    return words.take(pa.array(places, mask=np.isnan(halves)))
-
-
-def _positional(value: np.floating) -> str:
-    if np.isfinite(value) and np.trunc(value) == value:
-        return str(int(value))
-    return np.format_float_positional(value, unique=True, trim="-")
+    words = [np.format_float_positional(v, unique=True, trim="-") for v in values]
+    texts = pa.array(words, pa.string()).take(pa.array(places, mask=np.isnan(halves)))
+    return _renamed(texts, {"-0": "0"})
 
 
 def _of_decimals(column: pa.Array) -> pa.Array:
@@ -276,8 +298,7 @@ def _of_decimals(column: pa.Array) -> pa.Array:
 
 def _plain_decimals(texts: pa.Array) -> pa.Array:
     """Decimals as Arrow writes them, without exponents: 1.20E-7 -> 0.000000120."""
-    odd = pc.match_substring(texts, "E").fill_null(False)
-    rows = np.flatnonzero(odd.to_numpy(zero_copy_only=False))
+    rows = _where(pc.match_substring(texts, "E"))
     if not len(rows):
         return texts
     encoded = texts.take(pa.array(rows)).dictionary_encode()
@@ -301,6 +322,11 @@ def _renamed(texts: pa.Array, names: dict[str, str]) -> pa.Array:
     for old, new in names.items():
         texts = pc.if_else(pc.equal(texts, old), pa.scalar(new, texts.type), texts)
     return texts
+
+
+def _where(mask: pa.Array) -> np.ndarray:
+    """Numbers of the rows where `mask` is true."""
+    return np.flatnonzero(mask.fill_null(False).to_numpy(zero_copy_only=False))
 
 
 def _codes(letters: str) -> np.ndarray:
