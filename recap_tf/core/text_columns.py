@@ -37,6 +37,7 @@ def guess_kind(column: pa.Array) -> str:
     if pc.any(pc.match_substring_regex(column, _PADDED)).as_py():
         return "text"
     whole = column.filter(pc.match_substring_regex(column, _WHOLE))
+    whole = pc.replace_substring_regex(whole, r"^\+", "")
     return "text" if _cast(whole, pa.int64()) is None else "number"
 
 

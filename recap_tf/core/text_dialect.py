@@ -2,7 +2,8 @@ r"""How a file of rows of text is written: delimiter, line ends, quotation marks
 
 What is not set is read off the first megabyte:
 
-- The delimiter is the one of comma, tab, semicolon that the first line has most of.
+- The delimiter is the one of comma, tab, semicolon that the first line has most of;
+  one that the following lines have as many of goes first, and the tab in *.tsv.
 - A line ends with \n, with or without \r; or with \r alone where there is no \n.
 - CSV fields may be quoted. They are not if every line has as many fields as the first
   when no mark has a meaning, and most marks do not fit: a field goes on behind its
@@ -22,7 +23,7 @@ import pyarrow.csv
 
 from recap_tf.core.checks import check_choice, check_range
 from recap_tf.core.command import UserError
-from recap_tf.core.quote_scan import Quotes, record_end, scan_quotes
+from recap_tf.core.quote_scan import record_end, scan_quotes
 
 MISSING_IN_LOGS = tuple(pyarrow.csv.ConvertOptions().null_values)
 """What is no value in a log: an empty field, NA, N/A, NaN, nan, null, NULL, ..."""
@@ -34,6 +35,7 @@ _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 UTF8_BOM = b"\xef\xbb\xbf"
 # So many times more marks fit than do not, in a file that is quoted.
 _MOSTLY = 10
+_FIRST_BYTES = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,29 +94,24 @@ def detect_dialect(
         if head.startswith(mark):
             raise UserError(f"{path} is in {encoding}; save it as UTF-8.")
     new_line = b"\n" if b"\n" in head or b"\r" not in head else b"\r"
-    delimiter = _delimiter(head.split(new_line, 1)[0])
+    delimiter = _delimiter(head, new_line, path)
     if settings.quoting == "none":
         return TextDialect(delimiter=delimiter, new_line=new_line, quoted=False)
     if settings.quoting == "fields":
         return TextDialect(delimiter=delimiter, new_line=new_line, line_breaks=True)
     # A last line that is cut off says nothing.
     body = head if whole else head[: head.rfind(new_line) + 1] or head
-    quotes = scan_quotes(np.frombuffer(body, np.uint8), ord(delimiter))
-    if (
-        quotes.open_at is not None
-        and not whole
-        and not _is_regular(body, delimiter, new_line)
-    ):
-        end = record_end(bytearray(body), len(body), quotes, new_line)
-        body = body[:end]
-        quotes = scan_quotes(np.frombuffer(body, np.uint8), ord(delimiter))
-    spans = quotes.with_line_breaks(_places(body, new_line))
-    quoted = _is_quoted(body, new_line, delimiter, quotes, spans)
+    part = _Head(body, delimiter.encode(), new_line)
+    if part.quotes.open_at is not None and not whole and not part.regular:
+        # It ends within a field of several lines.
+        end = record_end(bytearray(body), len(body), part.quotes, new_line)
+        part = _Head(body[:end], delimiter.encode(), new_line)
+    quoted = part.is_quoted()
     return TextDialect(
         delimiter=delimiter,
         new_line=new_line,
         quoted=quoted,
-        line_breaks=quoted and len(spans) > 0 and not quotes.strays,
+        line_breaks=quoted and len(part.spans) > 0 and not part.quotes.strays,
     )
 
 
@@ -136,57 +133,99 @@ def convert_options(
     )
 
 
-def _delimiter(line: bytes) -> str:
-    outside = re.sub(rb'"[^"]*"', b"", line)
-    for text in (outside, line):
-        counts = {mark: text.count(mark.encode()) for mark in ",\t;"}
-        if any(counts.values()):
-            return max(counts, key=counts.get)
+def _delimiter(head: bytes, new_line: bytes, path: str) -> str:
+    lines = head[:_FIRST_BYTES].split(new_line)
+    # The last one may be cut off.
+    lines = [line for line in lines[:-1] or lines if line.strip(b"\r")]
+    lines = lines or [b""]
+    if path.removesuffix(".gz").endswith(".tsv") and b"\t" in lines[0]:
+        return "\t"
+    outside = re.sub(rb'"[^"]*"', b"", lines[0])
+    for first in (outside, lines[0]):
+        counts = {mark: first.count(mark.encode()) for mark in ",\t;"}
+        counts = {mark: count for mark, count in counts.items() if count}
+        if counts:
+            # A first row may hold a title with more commas than the file has columns.
+            regular = [
+                mark
+                for mark in counts
+                if len({line.count(mark.encode()) for line in lines}) == 1
+            ]
+            return max(regular or counts, key=counts.get)
     return ","
 
 
-def _is_quoted(
-    body: bytes, new_line: bytes, delimiter: str, quotes: Quotes, spans: np.ndarray
-) -> bool:
-    is_tab = delimiter == "\t"
-    if not len(quotes.opens) and quotes.open_at is None:
-        return not is_tab
-    regular = _is_regular(body, delimiter, new_line)
-    odd = len(quotes.strays) + (quotes.open_at is not None)
-    # Of lines that are rows by themselves, none should be within a field.
-    odd += len(spans) if regular else 0
-    sound = len(quotes.opens) - odd
-    if not is_tab:
-        return not (regular and odd and sound <= odd)
-    odd += quotes.literals
-    if sound <= _MOSTLY * odd:
+class _Head:
+    """Whole lines at a file's beginning, and what their marks are if they are any.
+
+    Attributes:
+        quotes: the quoted fields.
+        spans: numbers of those with line breaks in them.
+        regular: whether all lines have as many fields, at least 2, if no mark has a
+            meaning.
+    """
+
+    def __init__(self, body: bytes, delimiter: bytes, new_line: bytes):
+        self._body, self._delimiter, self._new_line = body, delimiter, new_line
+        letters = np.frombuffer(body, np.uint8)
+        self.quotes = scan_quotes(letters, ord(delimiter))
+        self.spans = self.quotes.with_line_breaks(
+            np.flatnonzero(letters == new_line[0])
+        )
+        self.regular = self._is_regular(body)
+
+    def is_quoted(self) -> bool:
+        quotes, is_tab = self.quotes, self._delimiter == b"\t"
+        if not len(quotes.opens) and quotes.open_at is None:
+            return not is_tab
+        odd = set(quotes.stray_fields().tolist())
+        # Of lines that are rows by themselves, none should be within a field.
+        odd |= set(self.spans.tolist()) if self.regular else set()
+        misfits = len(odd) + (quotes.open_at is not None)
+        sound = len(quotes.opens) - len(odd)
+        if not is_tab:
+            return not (self.regular and misfits and sound <= misfits)
+        if sound <= _MOSTLY * (misfits + quotes.literals):
+            return False
+        masked = self._masked()
+        if not self._is_regular(masked):
+            return False
+        return not self.regular or self._must_be() or self._some_column(masked)
+
+    def _must_be(self) -> bool:
+        """Whether every quoted field holds a delimiter, a mark or a line break."""
+        special = re.compile(rb'["\r\n]|' + re.escape(self._delimiter))
+        return all(
+            special.search(self._body, opened + 1, closed)
+            for opened, closed in zip(
+                self.quotes.opens.tolist(), self.quotes.closes.tolist(), strict=True
+            )
+        )
+
+    def _some_column(self, masked: bytes) -> bool:
+        """Whether nearly all values of some column are quoted."""
+        rows = [line.split(self._delimiter) for line in self._lines(masked)]
+        # The first line may be a header without marks.
+        for column in zip(*(rows[1:] or rows), strict=True):
+            given = [field for field in column if field]
+            marked = sum(field.startswith(b'"') for field in given)
+            if marked and marked > _MOSTLY * (len(given) - marked):
+                return True
         return False
-    return not regular or _quoted_as_a_whole(_lines(body, new_line), b"\t")
 
+    def _masked(self) -> bytes:
+        """The lines, with marks in place of all that stands in quoted fields."""
+        steps = np.zeros(len(self._body) + 1, np.int8)
+        steps[self.quotes.opens] += 1
+        steps[self.quotes.closes + 1] -= 1
+        inside = np.cumsum(steps[:-1], dtype=np.int8) > 0
+        letters = np.frombuffer(self._body, np.uint8)
+        return np.where(inside, np.uint8(ord('"')), letters).tobytes()
 
-def _quoted_as_a_whole(lines: list[bytes], delimiter: bytes) -> bool:
-    rows = [line.split(delimiter) for line in lines]
-    values = [field for row in rows for field in row if field.startswith(b'"')]
-    if all(b'"' in value[1:-1] for value in values):
-        return True
-    # The first line may be a header without marks.
-    for column in zip(*(rows[1:] or rows), strict=True):
-        given = [field for field in column if field]
-        marked = sum(len(f) > 1 and f[:1] == f[-1:] == b'"' for f in given)
-        if marked and marked > _MOSTLY * (len(given) - marked):
-            return True
-    return False
+    def _is_regular(self, body: bytes) -> bool:
+        counts = {line.count(self._delimiter) for line in self._lines(body)}
+        return len(counts) == 1 and counts != {0}
 
-
-def _is_regular(body: bytes, delimiter: str, new_line: bytes) -> bool:
-    """Whether all lines have as many fields, at least 2, if no mark has a meaning."""
-    counts = {line.count(delimiter.encode()) for line in _lines(body, new_line)}
-    return len(counts) == 1 and counts != {0}
-
-
-def _lines(body: bytes, new_line: bytes) -> list[bytes]:
-    return [line for line in body.split(new_line) if line.strip(b"\r")]
-
-
-def _places(block: bytes, letter: bytes) -> np.ndarray:
-    return np.flatnonzero(np.frombuffer(block, np.uint8) == letter[0])
+    def _lines(self, body: bytes) -> list[bytes]:
+        lines = (line.rstrip(b"\r") for line in body.split(self._new_line))
+        return [line for line in lines if line]
