@@ -7,6 +7,8 @@ The rooms in reading order; none imports one below it:
     files          paths on any file system
     text_table     columns of text
     model_versions numbered folders
+    values         one meaning per value, whatever type or file it is from
+    text_files     CSV and TSV files: how they are written, typed rows
     row_files      parquet and CSV files -> chunks of rows
     made_data      folders of data that is made up
     config         gin files, checked

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recap_tf.core.command import UserError
-from recap_tf.core.text_blocks import ahead, whole_records
-from recap_tf.core.text_dialect import (
+from recap_tf.core.text_files.text_blocks import ahead, whole_records
+from recap_tf.core.text_files.text_dialect import (
     MISSING_IN_EDGES,
     TextDialect,
     TextSettings,
 )
-from recap_tf.core.text_rows import TextRows
+from recap_tf.core.text_files.text_rows import TextRows
 
 # More than the first megabyte: whatever follows is not seen when kinds are guessed.
 LONG = "".join(f"{i},{i % 7}.5,x{i}\n" for i in range(80_000))

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recap_tf.core.arrow_kinds import BadValue, decoded, kind_of
-from recap_tf.core.iso_times import (
+from recap_tf.core.values.arrow_kinds import BadValue, decoded, kind_of
+from recap_tf.core.values.iso_times import (
     FORMS,
     NANOS,
     PER_SECOND,
@@ -21,7 +21,7 @@ from recap_tf.core.iso_times import (
     moments_of,
     parse_iso,
 )
-from recap_tf.core.time_form import TimeForm
+from recap_tf.core.values.time_form import TimeForm
 
 # Days and months with one or two digits, in whatever order, with a year or without.
 _DATE_LIKE = re.compile(r"\s*\d{1,4}[/.\-]\d{1,2}[/.\-]\d{1,4}(?:[ T].*)?", re.DOTALL)

@@ -35,9 +35,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recap_tf.core.arrow_kinds import LISTS, BadValue, decoded, kind_of, stored_type
-from recap_tf.core.iso_times import iso_texts, moments_of, parse_iso
-from recap_tf.core.text_bytes import TextBytes, replaced
+from recap_tf.core.values.arrow_kinds import (
+    LISTS,
+    BadValue,
+    decoded,
+    kind_of,
+    stored_type,
+)
+from recap_tf.core.values.iso_times import iso_texts, moments_of, parse_iso
+from recap_tf.core.values.text_bytes import TextBytes, replaced
 
 _ZEROS = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
 _TIME_OF_DAY = r"^([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.0+|(\.[0-9]*[1-9])0+)$"

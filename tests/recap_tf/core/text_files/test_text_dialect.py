@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recap_tf.core.command import UserError
-from recap_tf.core.text_dialect import (
+from recap_tf.core.text_files.text_dialect import (
     MISSING_IN_EDGES,
     MISSING_IN_LOGS,
     TextSettings,

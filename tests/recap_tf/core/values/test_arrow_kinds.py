@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from recap_tf.core.arrow_kinds import (
+from recap_tf.core.values.arrow_kinds import (
     BadValue,
     advice,
     decoded,

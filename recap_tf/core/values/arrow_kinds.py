@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recap_tf.core.text_bytes import buffers, texts_of
+from recap_tf.core.values.text_bytes import buffers, texts_of
 
 LISTS = ("text list", "integer list", "vector")
 """Kinds with several values per row."""

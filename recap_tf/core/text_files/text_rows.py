@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from recap_tf.core.command import UserError, say
-from recap_tf.core.quote_scan import scan_quotes
-from recap_tf.core.text_blocks import ahead, read_into, whole_records
-from recap_tf.core.text_columns import guess_kind, typed
-from recap_tf.core.text_dialect import UTF8_BOM, TextSettings, detect_dialect
-from recap_tf.core.text_parser import TextParser
+from recap_tf.core.text_files.quote_scan import scan_quotes
+from recap_tf.core.text_files.text_blocks import ahead, read_into, whole_records
+from recap_tf.core.text_files.text_columns import guess_kind, typed
+from recap_tf.core.text_files.text_dialect import UTF8_BOM, TextSettings, detect_dialect
+from recap_tf.core.text_files.text_parser import TextParser
 
 BLOCK_BYTES = 4 << 20
 _HEAD_BYTES = 1 << 20

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recap_tf.core.iso_times import parse_iso
-from recap_tf.core.text_bytes import TextBytes
-from recap_tf.core.time_values import as_timestamps
+from recap_tf.core.values.iso_times import parse_iso
+from recap_tf.core.values.text_bytes import TextBytes
+from recap_tf.core.values.time_values import as_timestamps
 
 _NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _NO_NUMBER = r"^[+-]?(?i:nan|inf|infinity)$"

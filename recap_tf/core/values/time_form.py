@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recap_tf.core.command import UserError
-from recap_tf.core.iso_times import DAY_SECONDS, Moments, days_since_1970
+from recap_tf.core.values.iso_times import DAY_SECONDS, Moments, days_since_1970
 
 _NAMES = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _PARTS = {

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recap_tf.core.arrow_kinds import BadValue
-from recap_tf.core.canonical_text import (
+from recap_tf.core.text_files.text_dialect import TextSettings
+from recap_tf.core.text_files.text_rows import TextRows
+from recap_tf.core.values.arrow_kinds import BadValue
+from recap_tf.core.values.canonical_text import (
     canonical_codes,
     canonical_lists,
     canonical_text,
     canonical_texts,
 )
-from recap_tf.core.text_dialect import TextSettings
-from recap_tf.core.text_rows import TextRows
 
 
 @pytest.mark.parametrize(

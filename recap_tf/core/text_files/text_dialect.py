@@ -23,7 +23,7 @@ import pyarrow.csv
 
 from recap_tf.core.checks import check_choice, check_range
 from recap_tf.core.command import UserError
-from recap_tf.core.quote_scan import record_end, scan_quotes
+from recap_tf.core.text_files.quote_scan import record_end, scan_quotes
 
 MISSING_IN_LOGS = tuple(pyarrow.csv.ConvertOptions().null_values)
 """What is no value in a log: an empty field, NA, N/A, NaN, nan, null, NULL, ..."""

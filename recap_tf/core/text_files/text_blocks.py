@@ -6,8 +6,8 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
-from recap_tf.core.quote_scan import Quotes, record_end, scan_quotes
-from recap_tf.core.text_dialect import TextDialect
+from recap_tf.core.text_files.quote_scan import Quotes, record_end, scan_quotes
+from recap_tf.core.text_files.text_dialect import TextDialect
 
 Item = TypeVar("Item")
 # No record is longer than so many of the longest fields.

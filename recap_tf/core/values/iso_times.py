@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from recap_tf.core.text_bytes import TextBytes, buffers, replaced, texts_of
+from recap_tf.core.values.text_bytes import TextBytes, buffers, replaced, texts_of
 
 NANOS = 1_000_000_000
 DAY_SECONDS = 86_400

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recap_tf.core.arrow_kinds import BadValue
 from recap_tf.core.command import UserError
-from recap_tf.core.time_form import TimeForm
-from recap_tf.core.time_values import (
+from recap_tf.core.values.arrow_kinds import BadValue
+from recap_tf.core.values.time_form import TimeForm
+from recap_tf.core.values.time_values import (
     is_date_like,
     milliseconds,
     order,

@@ -8,9 +8,13 @@ import pyarrow as pa
 import pyarrow.csv
 
 from recap_tf.core.command import UserError
-from recap_tf.core.quote_scan import Quotes, are_whole_rows, record_end
-from recap_tf.core.text_bytes import buffers
-from recap_tf.core.text_dialect import TextDialect, TextSettings, convert_options
+from recap_tf.core.text_files.quote_scan import Quotes, are_whole_rows, record_end
+from recap_tf.core.text_files.text_dialect import (
+    TextDialect,
+    TextSettings,
+    convert_options,
+)
+from recap_tf.core.values.text_bytes import buffers
 
 _SHOWN = 60
 _REMEDY = "--quoting none reads quotation marks as letters, --quoting fields as marks"

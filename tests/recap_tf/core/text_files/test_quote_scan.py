@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recap_tf.core.quote_scan import are_whole_rows, record_end, scan_quotes
+from recap_tf.core.text_files.quote_scan import are_whole_rows, record_end, scan_quotes
 
 COMMA = ord(",")
 

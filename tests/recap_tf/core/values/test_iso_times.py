@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recap_tf.core.iso_times import Moments, iso_texts, moments_of, parse_iso
+from recap_tf.core.values.iso_times import Moments, iso_texts, moments_of, parse_iso
 
 UTC = datetime.UTC
 
