@@ -8,4 +8,6 @@ In reading order; none imports one below it:
     time_form       texts of times in a form that the user names
     time_values     times of any column, compared and ordered
     canonical_text  one text per value
+    numeric_values  columns as float64 numbers, and as labels of 0 and 1
+    comparisons     columns against typed values: == != < > <= >=
 """

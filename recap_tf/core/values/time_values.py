@@ -23,8 +23,12 @@ from recap_tf.core.values.iso_times import (
 )
 from recap_tf.core.values.time_form import TimeForm
 
-# Days and months with one or two digits, in whatever order, with a year or without.
-_DATE_LIKE = re.compile(r"\s*\d{1,4}[/.\-]\d{1,2}[/.\-]\d{1,4}(?:[ T].*)?", re.DOTALL)
+# With a year of four digits or with slashes: 1.2.3 is a version.
+_DATE_LIKE = re.compile(
+    r"\s*(?:\d{1,2}/\d{1,2}/\d{2,4}|\d{4}([/.\-])\d{1,2}\1\d{1,2}"
+    r"|\d{1,2}([.\-])\d{1,2}\2\d{4})(?:[ T].*)?",
+    re.DOTALL,
+)
 # Beyond these seconds nanoseconds do not fit 64 bits.
 _NANO_SECONDS = 2**63 // NANOS - 1
 

@@ -172,8 +172,10 @@ def test_a_typed_time_is_in_the_columns_form_or_iso():
 @pytest.mark.parametrize(
     "text, expected",
     [
-        *((t, True) for t in ("01/02/2024", "1.2.24", "2024/03/01 10:00", "2024-3-1")),
-        *((t, False) for t in ("2024", "1.5", "10:00", "1/2", "a/b/c", "1.2.3.4", "")),
+        *((t, True) for t in ("01/02/2024", "1/2/24", "1.2.2024", "2024-03-01T10:00Z")),
+        *((t, True) for t in ("2024/03/01 10:00", " 2024-3-1", "1-2-2024")),
+        *((t, False) for t in ("2024", "1.5", "10:00", "1/2", "a/b/c", "1.2.3", "")),
+        *((t, False) for t in ("1.2.3.4", "10.15.7", "2024-01", "1/2/3", "1-2.2024")),
     ],
 )
 def test_date_like(text, expected):
