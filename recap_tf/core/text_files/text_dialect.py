@@ -35,7 +35,7 @@ _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 UTF8_BOM = b"\xef\xbb\xbf"
 # So many times more marks fit than do not, in a file that is quoted.
 _MOSTLY = 10
-_FIRST_BYTES = 1 << 16
+_FIRST_LINES = 200
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,8 +134,8 @@ def convert_options(
 
 
 def _delimiter(head: bytes, new_line: bytes, path: str) -> str:
-    lines = head[:_FIRST_BYTES].split(new_line)
-    # The last one may be cut off.
+    lines = head.split(new_line, _FIRST_LINES)
+    # The last one may be cut off, or be all the rest.
     lines = [line for line in lines[:-1] or lines if line.strip(b"\r")]
     lines = lines or [b""]
     if path.removesuffix(".gz").endswith(".tsv") and b"\t" in lines[0]:

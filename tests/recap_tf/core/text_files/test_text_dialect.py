@@ -30,12 +30,14 @@ def detect(text: str, quoting: str = "auto", whole: bool = True, path: str = "lo
         ("a\n1\n", ","),
         # A title in the first row of a file without a header.
         ("me\tlikes\tx, y, z, and so on\nme\tlikes\tx\n", "\t"),
+        (f"{'x' * 200_000}\tlikes\ty\nme\tlikes\tx\n", "\t"),
         # No delimiter is in each row as often: quoted fields.
         ('a,b;c,d\n1,"x,y",2\n', ","),
         # Marks protect what they enclose.
         ('"a,b,c"\t"d"\n', "\t"),
         ('"a\tb"', "\t"),
     ],
+    ids=lambda text: repr(text[:20]),
 )
 def test_delimiter(text, delimiter):
     assert detect(text).delimiter == delimiter
