@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from recap_tf.conversion.column_values import texts
 from recap_tf.core import files
 from recap_tf.core.row_files import open_table, write_parquet
+from recap_tf.core.values.canonical_text import canonical_codes
 
 SMOOTHING = 20.0
 _ALL = "(all rows)"
@@ -218,11 +218,11 @@ def _path(folder: str, key: str) -> str:
 
 
 def _joint_texts(table: pa.Table, columns: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Like `texts`, of several columns; a missing value is a text of its own."""
+    """Like `canonical_codes`, of several columns; a missing value is one more text."""
     joint = np.zeros(table.num_rows, np.int64)
     names = [""]
     for column in columns:
-        codes, values = texts(table[column].combine_chunks())
+        codes, values = canonical_codes(table[column].combine_chunks())
         values = [*values, "\0"]
         pairs, joint = np.unique(
             joint * len(values) + codes % len(values), return_inverse=True

@@ -3,6 +3,7 @@
 In reading order; none imports one below it:
 
     text_bytes      texts of a column, looked at byte by byte
+    guessed_kinds   whether texts are numbers
     arrow_kinds     every Arrow type: what it holds, its plain values
     iso_times       ISO 8601 texts <-> seconds and nanoseconds
     time_form       texts of times in a form that the user names
