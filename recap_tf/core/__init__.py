@@ -12,7 +12,6 @@ The rooms in reading order; none imports one below it:
     model_versions numbered folders
     values         one meaning per value, whatever type or file it is from
     arrow_streams  files on any file system, as pyarrow reads and writes them
-    text_files     CSV and TSV files: how they are written, typed rows
     row_files      parquet and CSV files -> chunks of rows
     made_data      folders of data that is made up
     config         gin files, checked
