@@ -91,7 +91,7 @@ def advice(name: str, kind: pa.DataType) -> str | None:
     if pa.types.is_struct(kind):
         paths = [path for path, _ in _leaves(name, kind)][:4]
         remedy = (
-            f"name its fields instead, as in {', '.join(paths)}"
+            f"write its fields as columns of their own, as in {', '.join(paths)}"
             if paths
             else "it has no fields"
         )

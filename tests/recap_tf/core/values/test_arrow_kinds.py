@@ -92,7 +92,10 @@ def test_kind_of_every_type(kind, arrow):
 @pytest.mark.parametrize(
     "arrow, words",
     [
-        (STRUCT, "'geo'.*struct.*name its fields instead, as in geo.city, geo.zip"),
+        (
+            STRUCT,
+            "'geo'.*struct.*write its fields as columns of their own, as in geo.city, geo.zip",
+        ),
         (pa.struct([]), "'geo'.*it has no fields"),
         (pa.map_(pa.string(), pa.int64()), "map<.*the keys that matter as columns"),
         (pa.month_day_nano_interval(), "months have no fixed length"),
