@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from recap_tf.conversion.impressions import Impressions
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import nearest
+from recap_tf.core.values.arrow_kinds import LISTS
 from recap_tf.model.small_embeddings import STORED_EMBEDDINGS
 
 ID_VALUES_AT_MOST = 64
@@ -86,7 +87,7 @@ def choose(choice: FeatureChoice, rows: Impressions) -> CandidateColumns:
         elif as_number:
             numeric.append(name)
         else:
-            left_out[name] = f"{kind}, not listed"
+            left_out[name] = rows.unreadable.get(name, f"{kind}, not listed")
     return CandidateColumns(
         ids=tuple(choice.ids if choice.ids is not None else ids),
         numeric=tuple(choice.numeric if choice.numeric is not None else numeric),
@@ -126,11 +127,15 @@ def _check(choice: FeatureChoice, rows: Impressions) -> None:
                 f"{', '.join(STORED_EMBEDDINGS)}. {nearest(name, STORED_EMBEDDINGS)}"
             )
     for flag, wrong in (
-        ("--ids", ("vector", "other")),
-        ("--numeric", ("vector", "other")),
-        ("--embeddings", ("text", "integer", "number", "boolean", "time", "other")),
+        ("--ids", LISTS),
+        ("--numeric", LISTS),
+        ("--group", LISTS),
+        ("--time", LISTS),
+        ("--embeddings", set(rows.kinds.values()) - {"vector", "integer list"}),
     ):
         for name in flags[flag]:
+            if name in rows.unreadable:
+                raise UserError(f"{flag}: {rows.unreadable[name]}")
             if rows.kinds[name] in wrong:
                 raise UserError(
                     f"{flag} names {name!r}, which holds {rows.kinds[name]} values."

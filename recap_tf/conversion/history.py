@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from recap_tf.conversion.column_values import texts
 from recap_tf.core import files
 from recap_tf.core.row_files import open_table, write_parquet
+from recap_tf.core.values.canonical_text import canonical_codes, canonical_texts
 
 SMOOTHING = 20.0
 _ALL = "(all rows)"
@@ -132,8 +132,11 @@ class RunningCounts:
             for part in ("counted", "latest")
         )
         self = cls(counts.shape[1] - 1)
-        self._row_of = {key: row for row, key in enumerate(table["key"].to_pylist())}
-        self._counts, self._latest, self.time = counts, latest, time
+        # Counters of earlier days may hold 7.0 or True as texts of their own.
+        rows = self.rows_of(_canonical_keys(table["key"].to_pylist()))
+        np.add.at(self._counts, rows, counts)
+        np.add.at(self._latest, rows, latest)
+        self.time = time
         return self
 
 
@@ -217,12 +220,20 @@ def _path(folder: str, key: str) -> str:
     return posixpath.join(folder, f"{quote(key, safe='')}.parquet")
 
 
+def _canonical_keys(keys: list[str]) -> list[str]:
+    """Keys of `_joint_texts`, each part of them as it is written today."""
+    parts = [key.split("\x1f") for key in keys]
+    flat = pa.array([part for key in parts for part in key], pa.string())
+    texts = iter(canonical_texts(flat).to_pylist())
+    return ["\x1f".join(next(texts) for _ in key) for key in parts]
+
+
 def _joint_texts(table: pa.Table, columns: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Like `texts`, of several columns; a missing value is a text of its own."""
+    """Like `canonical_codes`, of several columns; a missing value is one more text."""
     joint = np.zeros(table.num_rows, np.int64)
     names = [""]
     for column in columns:
-        codes, values = texts(table[column].combine_chunks())
+        codes, values = canonical_codes(table[column].combine_chunks())
         values = [*values, "\0"]
         pairs, joint = np.unique(
             joint * len(values) + codes % len(values), return_inverse=True

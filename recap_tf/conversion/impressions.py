@@ -7,13 +7,16 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from recap_tf.conversion.column_values import BadValue, numbers, times, vectors
+from recap_tf.conversion.column_values import vectors
 from recap_tf.conversion.expressions import Expression
 from recap_tf.conversion.history import History
 from recap_tf.conversion.label_expressions import Label
 from recap_tf.conversion.side_tables import Join, SideTable
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import TableFile
+from recap_tf.core.values.arrow_kinds import BadValue
+from recap_tf.core.values.numeric_values import numbers
+from recap_tf.core.values.time_values import order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Chunk:
     def times(self, name: str) -> np.ndarray:
         """Values that order as the times of the rows do."""
         try:
-            return times(self.column(name))
+            return order(self.column(name))
         except BadValue as error:
             raise UserError(f"{self._where(name, error)} is {error}.") from error
 
@@ -100,12 +103,14 @@ class Impressions:
         self.where = where
         self.labels = labels
         self.kinds = dict(files[0].kinds)
+        self.unreadable = dict(files[0].unreadable)
         self.side_tables = []
         for join in joins:
             for file in files:
                 file.require([join.key])
             side = SideTable(join, set(self.kinds))
             self.kinds |= side.kinds
+            self.unreadable |= side.unreadable
             self.side_tables.append(side)
         if where:
             self.require(where.columns)

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from recap_tf.conversion.column_values import zero_or_one
 from recap_tf.conversion.expressions import OPERATOR, Expression, parse_expression
 from recap_tf.core.command import UserError
+from recap_tf.core.values.numeric_values import zero_or_one
 
 _NAMED = re.compile(r"\s*([A-Za-z_][\w.]*)\s*:(.*)", re.DOTALL)
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from recap_tf.conversion.column_values import texts
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import open_table
+from recap_tf.core.values.canonical_text import canonical_codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SideTable:
         self._table = file.read()
         if not self._table.num_rows:
             raise UserError(f"{join.path} has no rows to join.")
-        codes, values = texts(self._table[join.table_key].combine_chunks())
+        codes, values = canonical_codes(self._table[join.table_key].combine_chunks())
         counts = np.bincount(codes[codes >= 0], minlength=len(values))
         if (counts > 1).any():
             value = values[int(np.argmax(counts > 1))]
@@ -86,6 +86,7 @@ class SideTable:
         self._row_of = {values[codes[row]]: row for row in rows.tolist()}
         self.columns = {}
         self.kinds = {}
+        self.unreadable = {}
         for name, kind in file.kinds.items():
             if name != join.table_key:
                 here = f"{join.key}.{name}" if name in taken else name
@@ -98,6 +99,8 @@ class SideTable:
                         )
                 self.columns[here] = name
                 self.kinds[here] = kind
+                if name in file.unreadable:
+                    self.unreadable[here] = file.unreadable[name]
 
     def look_up(
         self, key: pa.Array, columns: list[str]
@@ -108,7 +111,7 @@ class SideTable:
             key: the rows' keys.
             columns: names among `self.columns`.
         """
-        codes, values = texts(key)
+        codes, values = canonical_codes(key)
         rows = np.array([*(self._row_of.get(value, -1) for value in values), -1])
         rows = rows[codes]
         taken = self._table.select([self.columns[name] for name in columns]).take(

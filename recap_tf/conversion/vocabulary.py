@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from recap_tf.conversion.column_values import texts
 from recap_tf.core.row_files import open_table, write_parquet
+from recap_tf.core.values.canonical_text import canonical_codes, canonical_texts
 
 
 class ValueCounts:
@@ -33,7 +33,7 @@ class ValueCounts:
         """Counts the values of `column`."""
         if self.over_limit:
             return
-        codes, values = texts(column)
+        codes, values = canonical_codes(column)
         counts = np.bincount(codes[codes >= 0], minlength=len(values)).tolist()
         for value, count in zip(values, counts, strict=True):
             self._counts[value] = self._counts.get(value, 0) + count
@@ -65,6 +65,10 @@ class Vocabulary:
         self.counts = {value: frequent[value] for value in ordered}
         self.rare = sum(counts.values()) - sum(frequent.values())
         self._id_of = {value: index + 1 for index, value in enumerate(ordered)}
+        # A vocabulary of earlier days may hold 7.0 or True as texts of their own.
+        known = canonical_texts(pa.array(ordered, pa.string())).to_pylist()
+        for index, value in enumerate(known):
+            self._id_of.setdefault(value, index + 1)
 
     @property
     def size(self) -> int:
@@ -73,7 +77,7 @@ class Vocabulary:
 
     def ids(self, column: pa.Array) -> np.ndarray:
         """The ids of the column's values, (rows,) int64."""
-        codes, values = texts(column)
+        codes, values = canonical_codes(column)
         id_of = self._id_of
         table = [id_of.get(value, 0) for value in values]
         # Code -1, a missing value, reads the last entry.

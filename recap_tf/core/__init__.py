@@ -10,7 +10,7 @@ The rooms in reading order; none imports one below it:
     files          paths on any file system
     text_table     columns of text
     model_versions numbered folders
-    column_kinds   what a column holds: text, whole numbers, vectors
+    values         one meaning per value, whatever type or file it is from
     arrow_streams  files on any file system, as pyarrow reads and writes them
     row_files      parquet and CSV files -> chunks of rows
     made_data      folders of data that is made up

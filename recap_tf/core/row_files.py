@@ -15,11 +15,20 @@ import pyarrow.parquet
 import tensorflow as tf
 
 from recap_tf.core.arrow_streams import Sink, open_source, readable
-from recap_tf.core.column_kinds import guess_kind, kind_of, plain
 from recap_tf.core.command import UserError
+from recap_tf.core.values.arrow_kinds import (
+    BadValue,
+    advice,
+    decoded,
+    kind_of,
+    stored_type,
+)
+from recap_tf.core.values.guessed_kinds import casts, guess_kind
 
 CHUNK_ROWS = 32_768
 _HEAD_BYTES = 1 << 20
+# Rows of a column of bytes, to see whether they are text.
+_BYTES_LOOKED_AT = 4096
 _GZIP = b"\x1f\x8b"
 _SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
 
@@ -27,13 +36,15 @@ _SUFFIXES = (".parquet", ".csv", ".tsv", ".csv.gz", ".tsv.gz")
 class TableFile(abc.ABC):
     """One file of rows.
 
-    `kinds` maps each column to what it holds: "text", "integer", "number",
-    "boolean", "time", "vector" (a list of numbers) or "other". `rows` is how many
-    rows it has, exactly if `rows_are_exact`, else roughly, or None.
+    `kinds` maps each column to what it holds: "text", "integer", "number" and the
+    other kinds of `values.arrow_kinds`, or "other". `unreadable` says in a sentence why
+    a column is "other" and what to do. `rows` is how many rows it has, exactly if
+    `rows_are_exact`, else roughly, or None.
     """
 
     path: str
     kinds: dict[str, str]
+    unreadable: dict[str, str]
     rows: int | None
     rows_are_exact: bool
 
@@ -61,7 +72,7 @@ class TableFile(abc.ABC):
                 # Slices bound a chunk's size however large the file's batches are.
                 for start in range(0, batch.num_rows, CHUNK_ROWS):
                     part = batch.slice(start, CHUNK_ROWS)
-                    yield row, pa.table({n: plain(part.column(n)) for n in wanted})
+                    yield row, self._decoded(part, wanted, row)
                     row += part.num_rows
 
     def read(self) -> pa.Table:
@@ -70,6 +81,25 @@ class TableFile(abc.ABC):
         return (
             pa.concat_tables(parts) if parts else pa.table({n: [] for n in self.kinds})
         )
+
+    def fits_int64(self, column: str) -> bool:
+        """Whether the whole numbers of an "integer" column fit 64 bits with sign.
+
+        Of text files, what they begin with is looked at.
+        """
+        return True
+
+    def _decoded(self, part: pa.RecordBatch, columns: list[str], row: int) -> pa.Table:
+        arrays = {}
+        for name in columns:
+            values = part.column(name)
+            try:
+                arrays[name] = values if name in self.unreadable else decoded(values)
+            except BadValue as error:
+                raise UserError(
+                    f"{self.path}, row {row + error.index}: column {name!r} is {error}."
+                ) from error
+        return pa.table(arrays)
 
     @abc.abstractmethod
     def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]: ...
@@ -85,8 +115,29 @@ class ParquetTable(TableFile):
         with readable(path), open_source(path) as source:
             reader = pyarrow.parquet.ParquetFile(source)
             self.rows = reader.metadata.num_rows
-            self.kinds = {f.name: kind_of(f.type) for f in reader.schema_arrow}
+            fields = list(reader.schema_arrow)
+            self.kinds = {f.name: kind_of(f.type) for f in fields}
+            self.unreadable = {}
+            for field in fields:
+                problem = advice(field.name, field.type)
+                if not problem and _holds_bytes(field.type):
+                    problem = _no_utf8(reader, field.name)
+                if problem:
+                    self.kinds[field.name] = "other"
+                    self.unreadable[field.name] = problem
             self.metadata = dict(reader.schema_arrow.metadata or {})
+            self._types = {field.name: field.type for field in fields}
+
+    def fits_int64(self, column):
+        kind = stored_type(self._types[column])
+        if pa.types.is_integer(kind) and kind != pa.uint64():
+            return True
+        for _, table in self.chunks([column]):
+            try:
+                table[column].cast(pa.int64())
+            except pa.ArrowInvalid:
+                return False
+        return True
 
     def _batches(self, columns):
         with open_source(self.path) as source:
@@ -134,6 +185,15 @@ class CsvTable(TableFile):
         with readable(path), self._reader(pa.BufferReader(head), None) as reader:
             first = reader.read_all()
         self.kinds = {name: guess_kind(first[name]) for name in self._names}
+        self.unreadable = {}
+        self._wide = {
+            name
+            for name, kind in self.kinds.items()
+            if kind == "integer" and not casts(first[name], pa.int64())
+        }
+
+    def fits_int64(self, column):
+        return column not in self._wide
 
     def _batches(self, columns):
         with self._stream() as source, self._reader(source, columns) as reader:
@@ -255,6 +315,22 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if close:
         return f"Nearest: {', '.join(map(repr, close))}."
     return f"It has: {', '.join(map(repr, names[:20]))}{', ...' * (len(names) > 20)}."
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    kind = stored_type(kind)
+    return kind_of(kind) == "text" and "binary" in str(kind)
+
+
+def _no_utf8(reader: pyarrow.parquet.ParquetFile, name: str) -> str | None:
+    """Says that a column of bytes holds no text; None if its first rows do."""
+    for batch in reader.iter_batches(_BYTES_LOOKED_AT, columns=[name]):
+        try:
+            decoded(batch.column(0))
+        except BadValue as error:
+            return f"Column {name!r} holds {error}."
+        break
+    return None
 
 
 def _matches(pattern: str) -> list[str]:

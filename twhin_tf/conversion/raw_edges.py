@@ -1,6 +1,7 @@
 """Edges with raw ids, as files hold them, in blocks of rows."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -8,6 +9,8 @@ import pyarrow as pa
 
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import CsvTable, TableFile
+from recap_tf.core.values.arrow_kinds import kind_of
+from recap_tf.core.values.canonical_text import canonical_texts
 
 BLOCK_ROWS = 1 << 18
 _SIDES = ("lhs", "relation", "rhs")
@@ -49,7 +52,8 @@ class RawEdges:
         relation: the name of all edges' relation, where no column has it.
 
     Attributes:
-        integer: for "lhs" and "rhs", whether the ids are whole numbers.
+        integer: for "lhs" and "rhs", whether the ids are whole numbers that int64
+            holds. Other ids are texts.
 
     Raises:
         UserError: a column is missing or has the wrong type; there are no rows.
@@ -71,7 +75,9 @@ class RawEdges:
             self._check_columns(file)
         self.integer = {
             side: all(
-                file.kinds[self._columns[side]] == "integer" for _, file in self._files
+                file.kinds[self._columns[side]] == "integer"
+                and file.fits_int64(self._columns[side])
+                for _, file in self._files
             )
             for side in ("lhs", "rhs")
         }
@@ -119,12 +125,21 @@ class RawEdges:
 
     def _typed(self, side: str, column: pa.Array, where: str, first: int) -> pa.Array:
         if not self.integer.get(side):
+            # Texts stay as they stand: names of entities are no numbers.
+            if kind_of(column.type) == "integer":
+                column = canonical_texts(column)
             return column.cast(pa.large_string())
         try:
             return column.cast(pa.int64())
         except pa.ArrowInvalid as error:
             for index, value in enumerate(column.to_pylist()):
                 if not _is_int64(value):
+                    if re.fullmatch(r"\s*-?[0-9]+\s*", str(value)):
+                        raise UserError(
+                            f"{where.format(first + index)} must hold whole numbers "
+                            "below 2^63, as its first rows do; write larger ids as "
+                            f"text in all rows. Received: {value}"
+                        ) from error
                     raise UserError(
                         f"{where.format(first + index)} must hold whole numbers, as "
                         f"its first rows do. Received: {value!r}"

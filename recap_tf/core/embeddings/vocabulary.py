@@ -249,7 +249,7 @@ def _parquet_chunks(path: str):
     file = open_table(path)
     file.require(["vector"])
     kind = file.kinds["vector"]
-    if kind != "vector":
+    if kind not in ("vector", "integer list"):
         raise UserError(f"`vector` in the snapshot {path} must be lists. It is {kind}.")
     named = "entity" in file.kinds
     for row, chunk in file.chunks(["entity", "vector"] if named else ["vector"]):

@@ -6,6 +6,7 @@ from recap_tf.conversion.history import (
     SMOOTHING,
     History,
     HistorySettings,
+    RunningCounts,
     read_history,
 )
 
@@ -69,3 +70,13 @@ def test_chunks_and_saving_do_not_change_the_counts(tmp_path, size):
         for user, time in zip(users, times, strict=True)
     ]
     assert whole[:, 0].tolist() == brute
+
+
+def test_counters_of_earlier_days_know_other_spellings():
+    counts = RunningCounts(labels=1)
+    rows = counts.rows_of(["\x1f7.0", "\x1f7", "\x1fTrue"])
+    counts.before(rows, np.array([1, 2, 3]), np.array([[1], [0], [1]]))
+    again = RunningCounts.restored(counts.table(), 3)
+    rows = again.rows_of(["\x1f7", "\x1ftrue"])
+    before = again.before(rows, np.array([4, 4]), np.zeros((2, 1)))
+    assert before.tolist() == [[2, 1], [1, 1]]

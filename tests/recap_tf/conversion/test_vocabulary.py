@@ -73,3 +73,11 @@ def test_statistics_do_not_depend_on_the_chunks():
     np.testing.assert_allclose(a.std, present.std(), rtol=1e-9)
     logs = np.log1p(np.nan_to_num(values[:, 0].astype(np.float64)))
     np.testing.assert_allclose(a.log_std, logs.std())
+
+
+def test_a_vocabulary_of_earlier_days_knows_other_spellings():
+    # Before values had one text each, CSV files gave 7.0 and True.
+    vocabulary = Vocabulary({"7.0": 3, "True": 2, "8": 1})
+    assert vocabulary.ids(pa.array(["7.0", "7", "8.0"])).tolist() == [1, 1, 3]
+    assert vocabulary.ids(pa.array([7, 8, 9])).tolist() == [1, 3, 0]
+    assert vocabulary.ids(pa.array([True, False])).tolist() == [2, 0]

@@ -111,3 +111,23 @@ def test_files_on_other_file_systems(tmp_path, name):
         pq.write_table(pa.table({"x": ["1", "2"]}), tmp_path / name)
     (table,) = find_tables([f"file://{tmp_path}/{name}"])
     assert table.read().to_pydict() == {"x": ["1", "2"]}
+
+
+def test_bytes_are_text_unless_they_are_no_utf8(tmp_path):
+    path = str(tmp_path / "a.parquet")
+    columns = {"word": [b"caf\xc3\xa9", None], "image": [b"\xff\xd8", b"\xff\xe0"]}
+    pq.write_table(pa.table(columns), path)
+    table = open_table(path)
+    assert table.kinds == {"word": "text", "image": "other"}
+    assert "'image' holds" in table.unreadable["image"]
+    # What cannot be read as text is still there as it is.
+    assert table.read().to_pydict() == columns | {"word": ["café", None]}
+
+
+@pytest.mark.parametrize("ids, fits", [([1, 2**63 - 1], True), ([1, 2**63], False)])
+def test_whole_numbers_that_int64_does_not_hold(tmp_path, ids, fits):
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": pa.array(ids, pa.uint64())}), path)
+    text = write(tmp_path / "a.csv", "id\n" + "\n".join(map(str, ids)) + "\n")
+    for table in map(open_table, (path, text)):
+        assert table.kinds == {"id": "integer"} and table.fits_int64("id") is fits
