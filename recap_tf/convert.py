@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--time", metavar="COLUMN", help="by which the rows are sorted")
     parser.add_argument(
+        "--time-format",
+        metavar="FORM",
+        help="how texts of times are written, if not as ISO 8601: '%%d/%%m/%%Y %%H:%%M'",
+    )
+    parser.add_argument(
         "--min-count",
         type=int,
         metavar="N",

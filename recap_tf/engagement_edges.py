@@ -34,11 +34,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     from recap_tf.conversion.impressions import Impressions
     from recap_tf.conversion.label_expressions import parse_labels
     from recap_tf.core.row_files import find_tables
+    from recap_tf.core.values.time_form import TimeForm
 
     rows = Impressions(
         find_tables(arguments.input),
         where=parse_expression(arguments.where) if arguments.where else None,
         labels=parse_labels(arguments.labels),
+        time_form=TimeForm(arguments.time_format) if arguments.time_format else None,
     )
     counts = write_edges(rows, nodes, share, arguments.out)
     for label, count in counts.items():
@@ -71,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--where", metavar="EXPR", help="only these rows: 'day>=8 and day<15'"
+    )
+    parser.add_argument(
+        "--time-format",
+        metavar="FORM",
+        help="how texts of times are written, if not as ISO 8601: '%%d/%%m/%%Y %%H:%%M'",
     )
     parser.add_argument(
         "--validation-share",

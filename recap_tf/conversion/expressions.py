@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from recap_tf.core.command import UserError
 from recap_tf.core.values.arrow_kinds import BadValue
 from recap_tf.core.values.comparisons import bare, compare
+from recap_tf.core.values.time_form import TimeForm
 
 OPERATOR = re.compile(r"==|!=|>=|<=|>|<|=|\s+not\s+in\s*\(|\s+in\s*\(")
 # "7th and 8th grade" is one value: `and` joins only where a comparison follows.
@@ -31,10 +32,15 @@ class Clause:
     operator: str
     values: tuple[str, ...]
 
-    def holds(self, column: pa.Array) -> pa.Array:
-        """Boolean per value of `column`; null where the value is missing."""
+    def holds(self, column: pa.Array, form: TimeForm | None = None) -> pa.Array:
+        """Boolean per value of `column`; null where the value is missing.
+
+        Args:
+            column: the values that are compared.
+            form: of texts of times; None for ISO 8601.
+        """
         try:
-            return compare(self.column, column, self.operator, self.values)
+            return compare(self.column, column, self.operator, self.values, form=form)
         except BadValue as error:
             raise UserError(
                 f"Column {self.column!r} holds {error}, which cannot be compared with "
@@ -61,11 +67,16 @@ class Expression:
     def columns(self) -> list[str]:
         return [clause.column for clause in self.clauses]
 
-    def holds(self, table: pa.Table) -> np.ndarray:
-        """Per row: 1 if it holds, 0 if not, -1 if a value it needs is missing."""
+    def holds(self, table: pa.Table, form: TimeForm | None = None) -> np.ndarray:
+        """Per row: 1 if it holds, 0 if not, -1 if a value it needs is missing.
+
+        Args:
+            table: has `columns`.
+            form: of texts of times; None for ISO 8601.
+        """
         result = None
         for clause in self.clauses:
-            held = clause.holds(table[clause.column].combine_chunks())
+            held = clause.holds(table[clause.column].combine_chunks(), form)
             result = held if result is None else pc.and_kleene(result, held)
         return pc.fill_null(result.cast(pa.int8()), -1).to_numpy(zero_copy_only=False)
 

@@ -13,6 +13,7 @@ from recap_tf.conversion.label_expressions import parse_labels, split_list
 from recap_tf.conversion.passes import VALIDATION, Source, Training
 from recap_tf.conversion.side_tables import Join, parse_join, parse_vectors
 from recap_tf.core.command import UserError
+from recap_tf.core.values.time_form import TimeForm
 
 
 def source(arguments: argparse.Namespace) -> Source:
@@ -78,6 +79,7 @@ def _source(arguments: argparse.Namespace, out: str, split: str) -> Source:
             *(_absolute(parse_vectors(text)) for text in arguments.vectors or ()),
         ],
         where=parse_expression(arguments.where) if arguments.where else None,
+        time_form=TimeForm(arguments.time_format) if arguments.time_format else None,
         shards=arguments.shards,
         overwrite=arguments.overwrite,
     )

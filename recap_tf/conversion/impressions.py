@@ -16,6 +16,7 @@ from recap_tf.core.command import UserError
 from recap_tf.core.row_files import TableFile
 from recap_tf.core.values.arrow_kinds import BadValue
 from recap_tf.core.values.numeric_values import numbers
+from recap_tf.core.values.time_form import TimeForm
 from recap_tf.core.values.time_values import order
 
 
@@ -28,6 +29,7 @@ class Chunk:
         table: the columns that were asked for, (n,) each.
         labels: (n, labels), 0 or 1.
         history: (n, features of the history).
+        time_form: of texts of times; None for ISO 8601.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Chunk:
     table: pa.Table
     labels: np.ndarray
     history: np.ndarray
+    time_form: TimeForm | None = None
 
     def column(self, name: str) -> pa.Array:
         """The values of a column, as they are."""
@@ -62,7 +65,7 @@ class Chunk:
     def times(self, name: str) -> np.ndarray:
         """Values that order as the times of the rows do."""
         try:
-            return order(self.column(name))
+            return order(self.column(name), self.time_form)
         except BadValue as error:
             raise UserError(f"{self._where(name, error)} is {error}.") from error
 
@@ -86,6 +89,7 @@ class Impressions:
         joins: the side tables.
         where: rows that do not meet it are left out.
         labels: computed for every row, in the order of the labels' columns.
+        time_form: of texts of times; None for ISO 8601.
 
     Raises:
         UserError: a file or side table lacks a column that is named.
@@ -98,10 +102,12 @@ class Impressions:
         joins: Sequence[Join] = (),
         where: Expression | None = None,
         labels: Sequence[Label] = (),
+        time_form: TimeForm | None = None,
     ):
         self.files = files
         self.where = where
         self.labels = labels
+        self._time_form = time_form
         self.kinds = dict(files[0].kinds)
         self.unreadable = dict(files[0].unreadable)
         self.side_tables = []
@@ -173,7 +179,8 @@ class Impressions:
             if first >= last:
                 continue
             rows, table = rows[first:last], table.slice(first, last - first)
-            chunk = Chunk(path, rows, table, self._labels(path, rows, table), None)
+            labels = self._labels(path, rows, table)
+            chunk = Chunk(path, rows, table, labels, None, self._time_form)
             features = np.zeros((len(rows), 0))
             if history:
                 moments = _sorted_times(chunk, history)
@@ -210,7 +217,7 @@ class Impressions:
                             counts.lacking += lacking
                     bar.update(table.num_rows)
                     if self.where:
-                        keep = self.where.holds(table) == 1
+                        keep = self.where.holds(table, self._time_form) == 1
                         rows, table = rows[keep], table.filter(pa.array(keep))
                     if len(rows):
                         yield file.path, rows, table
@@ -224,7 +231,7 @@ class Impressions:
         columns = np.zeros((len(rows), len(self.labels)), np.int64)
         for index, label in enumerate(self.labels):
             try:
-                values = label.values(table)
+                values = label.values(table, self._time_form)
             except BadValue as error:
                 raise UserError(
                     f"{path}, row {rows[error.index]}: label column {label.column!r} "

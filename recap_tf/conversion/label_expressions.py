@@ -10,6 +10,7 @@ import pyarrow as pa
 from recap_tf.conversion.expressions import OPERATOR, Expression, parse_expression
 from recap_tf.core.command import UserError
 from recap_tf.core.values.numeric_values import zero_or_one
+from recap_tf.core.values.time_form import TimeForm
 
 _NAMED = re.compile(r"\s*([A-Za-z_][\w.]*)\s*:(.*)", re.DOTALL)
 
@@ -36,15 +37,19 @@ class Label:
     def text(self) -> str:
         return self.column or self.expression.text
 
-    def values(self, table: pa.Table) -> np.ndarray:
+    def values(self, table: pa.Table, form: TimeForm | None = None) -> np.ndarray:
         """int64 per row: 1, 0, or -1 where a value that an expression needs is missing.
+
+        Args:
+            table: has `columns`.
+            form: of texts of times; None for ISO 8601.
 
         Raises:
             BadValue: the column has a value that is neither 0 nor 1.
         """
         if self.column:
             return zero_or_one(table[self.column].combine_chunks())
-        return self.expression.holds(table).astype(np.int64)
+        return self.expression.holds(table, form).astype(np.int64)
 
 
 def parse_labels(texts: Iterable[str]) -> list[Label]:

@@ -31,6 +31,7 @@ from recap_tf.core import files
 from recap_tf.core.checks import check_range
 from recap_tf.core.command import UserError
 from recap_tf.core.row_files import find_tables
+from recap_tf.core.values.time_form import TimeForm
 
 VALIDATION = "validation"
 
@@ -45,6 +46,7 @@ class Source:
         split: --split-name, the record files' prefix.
         joins: --join and --vectors, the side tables.
         where: --where; rows that do not meet it are left out.
+        time_form: --time-format of texts of times; None for ISO 8601.
         shards: --shards, at least 1; None chooses by the number of rows.
         overwrite: --overwrite; else a folder that holds such records is an error.
     """
@@ -54,6 +56,7 @@ class Source:
     split: str
     joins: Sequence[Join] = ()
     where: Expression | None = None
+    time_form: TimeForm | None = None
     shards: int | None = None
     overwrite: bool = False
 
@@ -64,7 +67,13 @@ class Source:
     def rows(self, labels: Sequence[Label], joins: Sequence[Join]) -> Impressions:
         """Opens the files."""
         tables = find_tables(self.inputs)
-        return Impressions(tables, joins=joins, where=self.where, labels=labels)
+        return Impressions(
+            tables,
+            joins=joins,
+            where=self.where,
+            labels=labels,
+            time_form=self.time_form,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -154,7 +154,8 @@ def unknown_form(value: str, form: TimeForm | None = None) -> str:
     """What to say of a value that is no time: the value, and what would be one."""
     if form is not None:
         return f"{value!r}, which is no time in the form {form.form}"
-    return f"{value!r}, which is no time that is known ({FORMS})"
+    hint = "give the form, as in --time-format %d/%m/%Y"
+    return f"{value!r}, which is no time that is known ({FORMS}); {hint}"
 
 
 def _microseconds(times: Moments) -> np.ndarray:
