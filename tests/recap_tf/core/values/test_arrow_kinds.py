@@ -94,7 +94,7 @@ def test_kind_of_every_type(kind, arrow):
     [
         (
             STRUCT,
-            "'geo'.*struct.*write its fields as columns of their own, as in geo.city, geo.zip",
+            "'geo'.*struct.*fields as columns of their own, as in geo.city, geo.zip",
         ),
         (pa.struct([]), "'geo'.*it has no fields"),
         (pa.map_(pa.string(), pa.int64()), "map<.*the keys that matter as columns"),
