@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--time-format",
         metavar="FORM",
-        help="how texts of times are written, if not as ISO 8601: '%%d/%%m/%%Y %%H:%%M'",
+        help="form of times in texts that are not ISO 8601: '%%d/%%m/%%Y %%H:%%M'",
     )
     parser.add_argument(
         "--min-count",

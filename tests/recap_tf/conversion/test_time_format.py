@@ -14,14 +14,27 @@ DAYS = ["02/01/2024", "03/01/2024", "01/02/2024", "02/02/2024"]
 @pytest.fixture
 def log(tmp_path):
     rows = [f"{day},u{i % 2},{i},{i * 0.5},{i % 2}" for i, day in enumerate(DAYS)]
-    (tmp_path / "log.csv").write_text("day,user,item,x,click\n" + "\n".join(rows) + "\n")
+    (tmp_path / "log.csv").write_text(
+        "day,user,item,x,click\n" + "\n".join(rows) + "\n"
+    )
     return tmp_path
 
 
 def flags(log, *more):
     return [
         *("--input", str(log / "log.csv"), "--labels", "click", "--ids", "user"),
-        *("--numeric", "x", "--exclude", "item", "--history", "user", "--time", "day", "--min-count", "1"),
+        *(
+            "--numeric",
+            "x",
+            "--exclude",
+            "item",
+            "--history",
+            "user",
+            "--time",
+            "day",
+            "--min-count",
+            "1",
+        ),
         *("--out", str(log / "out"), *more),
     ]
 
@@ -34,7 +47,7 @@ def test_rows_are_sorted_and_chosen_by_the_form(log, capsys):
 
 
 def test_rows_that_another_form_does_not_sort_are_refused(log):
-    with pytest.raises(UserError, match="log.csv, row 3: .*'day'"):
+    with pytest.raises(UserError, match=r"row 3: day is .* earlier than"):
         convert.main(flags(log, "--time-format", "%m/%d/%Y"))
 
 
@@ -44,7 +57,7 @@ def test_a_form_is_asked_for_where_none_is_known(log):
 
 
 def test_a_form_that_is_none_is_refused(log):
-    with pytest.raises(UserError, match="--time-format '%d/%q'"):
+    with pytest.raises(UserError, match=r"--time-format '%d/%q'"):
         convert.main(flags(log, "--time-format", "%d/%q"))
 
 
