@@ -240,7 +240,7 @@ def test_packed_bodies_are_unpacked(server):
         ("{", "JSON Parse error: "),
         ("[" * 90_000, "JSON Parse error: "),
         ("[1]", "JSON Value: the request is not an object"),
-        ("{}", "Request must have exactly one of the keys 'instances' and 'inputs'"),
+        ("{}", "Missing 'inputs' or 'instances' key"),
         (
             {"instances": [], "inputs": []},
             "Request must have exactly one of the keys 'instances' and 'inputs'",
