@@ -79,6 +79,7 @@ class Lifecycle:
         self._labels_for_unavailable = labels_for_unavailable
         self._configuring = threading.Lock()
         self._configured = False
+        self._said: set[str] = set()
         # What one look at the base paths found must not be acted on after a later one,
         # or under another config.
         self._polling = threading.RLock()
@@ -100,7 +101,8 @@ class Lifecycle:
         """
         check_configs(configs)
         for config in configs:
-            if config.HasField("logging_config"):
+            if config.HasField("logging_config") and config.name not in self._said:
+                self._said.add(config.name)
                 say(f"logging_config of model {config.name} has no effect here.")
         with self._configuring:
             with self._polling:

@@ -49,9 +49,7 @@ class Loader:
         self._newest: dict[str, tuple[tuple, Program]] = {}
         self._vacant: dict[str, SavedModel] = {}
         self._lock = threading.RLock()
-        # At its start the server loads in many threads. Those of one model take turns:
-        # the first makes the graph that the others share.
-        self._turns = collections.defaultdict(threading.Lock)
+        self._turns: dict[str, threading.Lock] = {}
 
     def load(self, name: str, path: str) -> SavedModel:
         """A version of the model `name`, warmed up.
@@ -60,7 +58,8 @@ class Loader:
             ServingError: it cannot be loaded, or does not answer what it must.
         """
         with self._lock:
-            turn = self._turns[name]
+            turn = self._turns.setdefault(name, threading.Lock())
+        # Versions of one model one after the other: the next may share the graph.
         with turn, freed_memory.uncollected():
             files = VersionFiles(path, self._tags)
             batching = self._batching(path)
@@ -112,6 +111,7 @@ class Loader:
         """Gives back what is kept for the next version of the model."""
         with self._lock:
             self._newest.pop(name, None)
+            self._turns.pop(name, None)
             vacant = self._vacant.pop(name, None)
         if vacant is not None:
             _close(vacant)

@@ -57,7 +57,6 @@ def test_version_is_printed(capsys):
         (["--ssl_config_file=/nowhere"], "Error reading tensorflow.serving.SSLConfig"),
         (["--monitoring_config_file=BAD"], "Error parsing text-format"),
         (["--enable_batching", "--batching_parameters_file=BAD"], "BatchingParameters"),
-        (["--model_config_file=BAD"], "Error parsing text-format"),
     ],
 )
 def test_a_bad_flag_is_one_line(base, capsys, arguments, message):

@@ -298,7 +298,7 @@ JSON_BOMBS = {
     "over the limit": b'{"instances": [' + b"1," * 3_000_000 + b"1]}",
     "ragged": b'{"instances": [[1], [1, 2], [[3]]]}',
     "nulls": b'{"instances": [null, null]}',
-    "same key": b'{"instances": [[1, 2, 3]], "instances": [[1]]}',
+    "same key": b'{"instances": [[1, 2, 3]], "instances": [1]}',
     "surrogates": b'{"signature_name": "\\ud800", "instances": [[1, 2, 3]]}',
 }
 
@@ -311,7 +311,9 @@ COMPUTED = {"a million empty lists", "same key"}
 @pytest.mark.parametrize("name", JSON_BOMBS)
 def test_hostile_json(attacked, name):
     line = _post(attacked, JSON_BOMBS[name])
-    assert int(line.split()[1]) in ({200} if name in COMPUTED else {400, 429})
+    # Rows without values have a sum, 0.
+    answered = (200, 429) if name == "a million empty lists" else (400, 429)
+    assert int(line.split()[1]) in answered
 
 
 def test_packed_bodies(attacked):
