@@ -1,6 +1,5 @@
 """The loader of versions: those of one graph share what is made of it."""
 
-import collections
 import threading
 from collections.abc import Callable, Collection
 
