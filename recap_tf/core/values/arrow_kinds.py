@@ -89,7 +89,7 @@ def advice(name: str, kind: pa.DataType) -> str | None:
         return None
     kind = stored_type(kind)
     if pa.types.is_struct(kind):
-        paths = [path for path, _ in _leaves(name, kind)][:4]
+        paths = list(_leaves(name, kind))[:4]
         remedy = (
             f"write its fields as columns of their own, as in {', '.join(paths)}"
             if paths
@@ -123,41 +123,6 @@ def is_list(kind: pa.DataType) -> bool:
         "list_view",
         "large_list_view",
     )
-
-
-def readable_fields(schema: Iterable[pa.Field]) -> dict[str, pa.DataType]:
-    """Name -> Arrow type of every column, and of the fields within structs.
-
-    {a: struct<b: int64, c: struct<d: string>>} -> {a, a.b, a.c, a.c.d}
-
-    A column whose own name is `a.b` goes before the field b of a.
-    """
-    schema = list(schema)
-    fields = {}
-    for field in schema:
-        fields[field.name] = field.type
-        inner = stored_type(field.type)
-        if pa.types.is_struct(inner):
-            for path, kind in _leaves(field.name, inner, between=True):
-                fields.setdefault(path, kind)
-    return fields | {field.name: field.type for field in schema}
-
-
-def pick(rows: pa.RecordBatch | pa.Table, name: str) -> pa.Array:
-    """The values of a column of `readable_fields`, decoded.
-
-    Raises:
-        KeyError: `rows` has no such column.
-    """
-    names = rows.schema.names
-    if name in names:
-        return decoded(rows.column(names.index(name)))
-    for index, top in enumerate(names):
-        if name.startswith(f"{top}."):
-            values = _field(decoded(rows.column(index)), name[len(top) + 1 :])
-            if values is not None:
-                return decoded(values)
-    raise KeyError(name)
 
 
 def decoded(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -220,34 +185,15 @@ def _is(kind: pa.DataType, *names: str) -> bool:
     return any(check(kind) for check in checks if check)
 
 
-def _leaves(
-    prefix: str, kind: pa.StructType, between: bool = False
-) -> Iterable[tuple[str, pa.DataType]]:
-    """(path, type) of the fields; of those that are structs only if `between`."""
+def _leaves(prefix: str, kind: pa.StructType) -> Iterable[str]:
+    """The paths of the fields that are no structs themselves."""
     for index in range(kind.num_fields):
         field = kind.field(index)
         path, inner = f"{prefix}.{field.name}", stored_type(field.type)
-        nested = pa.types.is_struct(inner)
-        if between or not nested:
-            yield path, field.type
-        if nested:
-            yield from _leaves(path, inner, between)
-
-
-def _field(column: pa.Array, path: str) -> pa.Array | None:
-    """The field of a struct array, null where the struct is; None if there is none."""
-    if not pa.types.is_struct(column.type):
-        return None
-    names = [column.type.field(i).name for i in range(column.type.num_fields)]
-    if path in names:
-        return pc.struct_field(column, [names.index(path)])
-    for index, name in enumerate(names):
-        if path.startswith(f"{name}."):
-            inner = decoded(pc.struct_field(column, [index]))
-            values = _field(inner, path[len(name) + 1 :])
-            if values is not None:
-                return values
-    return None
+        if pa.types.is_struct(inner):
+            yield from _leaves(path, inner)
+        else:
+            yield path
 
 
 def _uuid_texts(storage: pa.Array) -> pa.Array:

@@ -37,7 +37,6 @@ import pyarrow.compute as pc
 
 from recap_tf.core.values.arrow_kinds import (
     LISTS,
-    BadValue,
     decoded,
     kind_of,
     stored_type,
@@ -126,31 +125,6 @@ def canonical_codes(
     if len(values) < len(encoded.dictionary):
         codes = np.append(merged.indices.fill_null(-1).to_numpy(), -1)[codes]
     return codes, values
-
-
-def canonical_lists(
-    column: pa.Array, kind: str | None = None
-) -> tuple[np.ndarray, pa.Array]:
-    """(offsets, texts): the texts of row i are texts[offsets[i] : offsets[i + 1]].
-
-    A missing list is an empty one; a missing element of a list is null.
-
-    Args:
-        column: of lists, of any layout.
-        kind: of the elements, as in `canonical_texts`.
-
-    Raises:
-        BadValue: bytes that are no UTF-8; `index` is the row.
-    """
-    column = decoded(column)
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    offsets = np.zeros(len(column) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    try:
-        return offsets, canonical_texts(pc.list_flatten(column), kind)
-    except BadValue as error:
-        row = np.searchsorted(offsets, error.index, side="right") - 1
-        raise BadValue(row, str(error)) from error
 
 
 def canonical_text(value: str, kind: str | None = None) -> str:

@@ -1,6 +1,5 @@
 """Every Arrow type: what it holds, its plain values, or what to do about it."""
 
-import datetime
 import decimal
 import uuid
 
@@ -14,8 +13,6 @@ from recap_tf.core.values.arrow_kinds import (
     advice,
     decoded,
     kind_of,
-    pick,
-    readable_fields,
 )
 
 STRUCT = pa.struct([("city", pa.string()), ("zip", pa.int32())])
@@ -155,25 +152,3 @@ def test_bytes_that_are_no_text_are_refused():
     ) as bad:
         decoded(column)
     assert bad.value.index == 1
-
-
-def test_fields_within_structs():
-    rows = pa.table(
-        {
-            "a": [{"b": 1, "c": {"d": "x"}}, None, {"b": None, "c": None}],
-            "a.c.d": ["own", "own", "own"],
-            "e": [datetime.date(2024, 3, 1)] * 3,
-        }
-    )
-    fields = readable_fields(rows.schema)
-    assert list(fields) == ["a", "a.b", "a.c", "a.c.d", "e"]
-    assert kind_of(fields["a.b"]) == "integer"
-    assert pick(rows, "a.b").to_pylist() == [1, None, None]
-    # A column's own name goes first.
-    assert pick(rows, "a.c.d").to_pylist() == ["own"] * 3
-    assert pick(rows.drop_columns(["a.c.d"]), "a.c.d").to_pylist() == ["x", None, None]
-    assert (
-        pick(rows.to_batches()[0], "e").to_pylist() == [datetime.date(2024, 3, 1)] * 3
-    )
-    with pytest.raises(KeyError):
-        pick(rows, "a.x")

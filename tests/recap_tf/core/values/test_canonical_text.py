@@ -14,10 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recap_tf.core.values.arrow_kinds import BadValue
 from recap_tf.core.values.canonical_text import (
     canonical_codes,
-    canonical_lists,
     canonical_text,
     canonical_texts,
 )
@@ -176,35 +174,6 @@ def test_codes_are_of_values_not_of_spellings():
     codes, values = canonical_codes(pa.nulls(3))
     assert (codes.tolist(), values) == ([-1, -1, -1], [])
     assert canonical_codes(pa.array([1, 0]), "boolean")[1] == ["true", "false"]
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pa.list_(pa.string()),
-        pa.large_list(pa.large_string()),
-        pa.list_view(pa.string()),
-        pa.list_(pa.dictionary(pa.int32(), pa.string())),
-    ],
-    ids=str,
-)
-def test_lists(kind):
-    column = pa.array([["a", "7.0"], None, [], ["b", None]], kind)
-    offsets, texts = canonical_lists(column)
-    assert offsets.tolist() == [0, 2, 2, 2, 4]
-    assert texts.to_pylist() == ["a", "7", "b", None]
-    offsets, texts = canonical_lists(column.slice(1))
-    assert (offsets.tolist(), texts.to_pylist()) == ([0, 0, 0, 2], ["b", None])
-
-
-def test_lists_of_numbers_and_of_fixed_size():
-    column = pa.array([[1, 2], None, [2**63, 5]], pa.list_(pa.uint64(), 2))
-    offsets, texts = canonical_lists(column)
-    assert offsets.tolist() == [0, 2, 2, 4]
-    assert texts.to_pylist() == ["1", "2", str(2**63), "5"]
-    with pytest.raises(BadValue, match="no UTF-8") as bad:
-        canonical_lists(pa.array([[b"a", b"b"], [], [b"c", b"\xff"]]))
-    assert bad.value.index == 2
 
 
 # What holds for every value.
